@@ -1,0 +1,66 @@
+# Ratatouille: every target explains itself, see `make help`.
+# Only python3 with pip, and make, are expected of the machine; the rest goes into .tools/ and .venv/ here.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# One exact uv, so that everybody reads uv.lock with the same eyes. `make UV=uv ...` takes yours instead.
+UV_VERSION := 0.13.8
+UV ?= .tools/bin/uv
+# Trust what the machine trusts, as pip does: many networks have a certificate of their own.
+export UV_SYSTEM_CERTS ?= true
+PYTHON := .venv/bin/python
+# Arguments for pytest: make test ARGS="tests/project -k cycle"
+ARGS ?=
+
+.PHONY: help setup demo demo-reset test check format docs bench clean
+
+help: ## show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.ready ## install everything into .venv (run by the other targets when needed)
+
+# pip --target works without ensurepip, and where the system's Python is marked "externally managed".
+.tools/bin/uv:
+	@python3 -m pip --version >/dev/null || { echo "pip is missing. Get it with: apt-get install python3-pip"; exit 1; }
+	@echo "Installing uv $(UV_VERSION) into .tools/ ..."
+	@python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target .tools "uv==$(UV_VERSION)"
+
+.venv/.ready: pyproject.toml uv.lock $(filter .tools/bin/uv,$(UV))
+	@echo "Installing the locked packages into .venv/ ..."
+	@env -u VIRTUAL_ENV $(UV) sync --locked --quiet
+	@touch $@
+
+demo: setup ## run the sales pipeline: two days of landing files, gates, quarantine, history
+	@$(PYTHON) scripts/demo.py
+
+demo-reset: ## forget the demo: delete its landing files and the lake in .rat/
+	@rm -rf landing/sales .rat
+	@echo "Gone: landing/sales and .rat/. Start again with: make demo"
+
+test: setup ## install what is missing and run the whole test suite
+	@$(PYTHON) -m pytest $(ARGS)
+
+check: setup ## format, lint, types, architecture, lock file and generated docs, without changing anything
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+	$(PYTHON) scripts/check_architecture.py
+	$(UV) lock --check --quiet
+	$(PYTHON) scripts/make_reference.py --check
+
+format: setup ## format the code and mend what the linter can mend
+	@$(PYTHON) -m ruff format .
+	@$(PYTHON) -m ruff check --fix .
+
+docs: setup ## write docs/reference/ anew from the commands and the YAML keys
+	@$(PYTHON) scripts/make_reference.py
+
+bench: setup ## measure Ratatouille against its neighbours (minutes; see benchmarks/)
+	@$(PYTHON) benchmarks/run.py $(ARGS)
+
+clean: ## delete environments, caches and build output; lakes and landing files stay
+	@rm -rf .venv .tools dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,116 @@
+"""The architecture, as a script: who may import whom, who may print, what a file may be called and how long it is.
+
+errors <- {project, lake} <- engine <- {observe, dagster, cli, the Python face}
+
+Run it from anywhere: `python scripts/check_architecture.py`. It prints each violation and exits 1 if there is one.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+FACE = "face"  # every module that lies beside errors.py: `__init__`, `run`, `tools`, ...
+ENGINE_AND_BELOW = {"errors", "project", "lake", "engine"}
+MAY_IMPORT = {
+    "errors": set[str](),
+    "project": {"errors"},
+    "lake": {"errors"},
+    "engine": {"errors", "project", "lake"},
+    "observe": ENGINE_AND_BELOW,
+    "dagster": ENGINE_AND_BELOW | {"observe", FACE},
+    "cli": ENGINE_AND_BELOW | {"observe", "dagster", FACE},
+    "definitions": {"dagster"},
+    FACE: ENGINE_AND_BELOW | {FACE},
+}
+ONLY_IN = {"duckdb": "lake", "dagster": "dagster"}  # package -> the one part that may import it
+FORBIDDEN_NAMES = {"util", "utils", "helper", "helpers", "core", "common", "manager", "managers", "misc"}
+LONGEST_FILE = 500
+GENERATED = "# generated"  # the first line of a file that no person reads top to bottom
+LATE = ("dagster", "pandas", "torch", "polars", "sqlglot")  # `import ratatouille` loads none of them
+
+
+def violations(root: Path) -> list[str]:
+    """Everything in the repository at `root` that breaks a rule, as `path:line: what` sentences."""
+    source = root / "src" / "ratatouille"
+    found = [line for path in sorted(source.rglob("*.py")) for line in in_file(path, source)]
+    found += [line for path in sorted(root.glob("pipelines/**/*.py")) for line in in_pipeline(path, root)]
+    found += [f"{p.relative_to(root)}:1: no __init__.py below tests" for p in sorted(root.glob("tests/**/__init__.py"))]
+    return found + loaded_early(root)
+
+
+def in_file(path: Path, source: Path) -> Iterator[str]:
+    text = path.read_text(encoding="utf-8")
+    shown = path.relative_to(source.parent.parent)
+    inside = path.relative_to(source)
+    if inside.parts[:2] == ("cli", "template"):
+        return  # what `rat init` copies is not our code
+    for name in {part.removesuffix(".py") for part in inside.parts} & FORBIDDEN_NAMES:
+        yield f"{shown}:1: '{name}' says nothing about what is inside"
+    if (lines := text.count("\n")) > LONGEST_FILE and not text.startswith(GENERATED):
+        yield f"{shown}:1: {lines} lines, {LONGEST_FILE} at most"
+    part = part_of(inside)
+    for node in ast.walk(ast.parse(text, str(path))):
+        line = getattr(node, "lineno", 0)
+        for module in imported(node, inside):
+            top, *rest = module.split(".")
+            target = part_named(rest[0], source) if top == "ratatouille" and rest else FACE
+            if top in ONLY_IN and part != ONLY_IN[top]:
+                yield f"{shown}:{line}: only {ONLY_IN[top]} imports {top}"
+            if top == "pipelines":
+                yield f"{shown}:{line}: src never imports pipelines"
+            if top == "ratatouille" and target != part and target not in MAY_IMPORT[part]:
+                yield f"{shown}:{line}: {part} may not import {target}"
+        if part != "cli" and isinstance(node, ast.Call) and ast.unparse(node.func) in {"print", "sys.stdout.write"}:
+            yield f"{shown}:{line}: only cli prints"
+
+
+def in_pipeline(path: Path, root: Path) -> Iterator[str]:
+    shown = path.relative_to(root)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        for module in imported(node, Path()) if not getattr(node, "level", 0) else []:
+            top, *rest = module.split(".")
+            if top == "pipelines" and rest[:1] != [shown.parts[1]]:
+                yield f"{shown}:{node.lineno}: pipelines never import each other"  # type: ignore[attr-defined]
+            if top == "ratatouille" and rest and part_named(rest[0], root / "src/ratatouille") not in {FACE, "dagster"}:
+                yield f"{shown}:{node.lineno}: a pipeline uses the public names of ratatouille"  # type: ignore[attr-defined]
+
+
+def part_of(inside: Path) -> str:
+    first = inside.parts[0].removesuffix(".py")
+    return first if first in MAY_IMPORT else FACE
+
+
+def part_named(name: str, source: Path) -> str:
+    """The part that `ratatouille.<name>` belongs to; a plain attribute, as in `from ratatouille import run`, is the face."""
+    return name if name in MAY_IMPORT and any(source.glob(f"{name}*")) else FACE
+
+
+def imported(node: ast.AST, inside: Path) -> list[str]:
+    """Absolute dotted names that an import statement names, relative ones resolved."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    package = ["ratatouille", *inside.parent.parts]
+    base = package[: len(package) - node.level + 1] if node.level else []
+    module = ".".join([*base, *([node.module] if node.module else [])])
+    return [f"{module}.{alias.name}" for alias in node.names] if module == "ratatouille" else [module]
+
+
+def loaded_early(root: Path) -> list[str]:
+    """Heavy packages that a bare `import ratatouille` loads."""
+    code = f"import sys, ratatouille; print(*sorted(set({LATE!r}) & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=root / "src", capture_output=True, text=True, check=False)
+    if ran.returncode:
+        return [f"src/ratatouille/__init__.py:1: cannot be imported: {ran.stderr.strip().splitlines()[-1]}"]
+    return [f"src/ratatouille/__init__.py:1: `import ratatouille` loads {name}" for name in ran.stdout.split()]
+
+
+if __name__ == "__main__":
+    broken = violations(Path(__file__).resolve().parent.parent)
+    print("\n".join(broken) or "Architecture: every rule holds.")
+    sys.exit(1 if broken else 0)

@@ -1,0 +1,23 @@
+"""HEART: plan what is stale, run it through STAGES, publish it or keep it out."""
+
+from .plan import Request
+from .records import CheckResult, Listener, Plan, PlannedStep, Progress, RunResult, StepResult, as_json
+from .run import plan, run
+from .workbench import Workbench, open_workbench, storage_of
+
+__all__ = [
+    "CheckResult",
+    "Listener",
+    "Plan",
+    "PlannedStep",
+    "Progress",
+    "Request",
+    "RunResult",
+    "StepResult",
+    "Workbench",
+    "as_json",
+    "open_workbench",
+    "plan",
+    "run",
+    "storage_of",
+]

@@ -1,0 +1,160 @@
+"""Python assets: what `build(context)` may ask for, and what it may return."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..errors import RequestError, StepFailed
+from ..lake import Session
+from ..lake.quoting import table
+from ..project.records import Asset
+
+_import_guard = threading.Lock()
+
+
+class Context:
+    """Handed to `build`. Everything read through it is of one version of the lake."""
+
+    def __init__(
+        self,
+        asset: Asset,
+        session: Session,
+        run_id: str,
+        *,
+        incremental: bool,
+        read_source: Callable[[str], str],
+        watermark: Callable[[str], Any],
+        variables: Mapping[str, Any],
+        environment: Mapping[str, str],
+    ) -> None:
+        self.asset = asset.name
+        self.run_id = run_id
+        self.log = logging.getLogger(f"ratatouille.{asset.name}")
+        self._session = session
+        self._incremental = incremental
+        self._read_source = read_source
+        self._watermark = watermark
+        self._variables = variables
+        self._environment = environment
+
+    def ref(self, name: str) -> Any:
+        """The rows of another asset, as a DuckDB relation (`.pl()`, `.df()`, `.arrow()`, or SQL on it)."""
+        return self.query(f"select * from {table(name)}")
+
+    def source(self, name: str) -> Any:
+        """The landing files that were not read yet, as a DuckDB relation."""
+        return self.query(f"select * from {self._read_source(name)}")
+
+    def query(self, sql: str) -> Any:
+        """Any SELECT, as a DuckDB relation."""
+        return self._session.cursor.sql(sql)
+
+    @property
+    def this(self) -> Any:
+        """The rows of this asset's current version."""
+        return self.ref(self.asset)
+
+    def is_incremental(self) -> bool:
+        """Whether this step adds to the current version instead of replacing it."""
+        return self._incremental
+
+    def watermark(self, column: str) -> Any:
+        """The largest value of a column in the current version; None before the first build."""
+        return self._watermark(column) if self._incremental else None
+
+    def var(self, name: str, default: Any = None) -> Any:
+        return self._variables.get(name, default)
+
+    def env(self, name: str, default: str | None = None) -> str | None:
+        return self._environment.get(name, default)
+
+
+def load_module(root: Path, asset: Asset) -> ModuleType:
+    """Import an asset's file. Its workspace and its own folder are importable from it."""
+    path = root / asset.path
+    name = f"_asset_{asset.name.replace('.', '__')}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise RequestError(f"{asset.name}: the file cannot be imported", where=asset.path, next="rat check")
+    module = importlib.util.module_from_spec(spec)
+    with _import_guard:
+        for folder in (str(path.parent), str(root)):
+            if folder not in sys.path:
+                sys.path.insert(0, folder)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            raise python_error(error, root, asset, "importing it failed") from error
+    return module
+
+
+def call_build(root: Path, asset: Asset, context: Context) -> Any:
+    """What the asset's `build` returns."""
+    module = load_module(root, asset)
+    try:
+        return module.build(context)
+    except Exception as error:
+        raise python_error(error, root, asset, "build() failed") from error
+
+
+def call_version(root: Path, asset: Asset, function: str) -> Any:
+    """What a function of the asset's file says its version is."""
+    module = load_module(root, asset)
+    try:
+        return getattr(module, function)()
+    except Exception as error:
+        raise python_error(error, root, asset, f"{function}() failed") from error
+
+
+def python_error(error: Exception, root: Path, asset: Asset, doing: str) -> StepFailed:
+    """An exception of somebody's Python file, with the line of that file that it came from."""
+    from traceback import extract_tb
+
+    ours = [frame for frame in extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(root)]
+    where = asset.path
+    if ours:
+        where = f"{Path(ours[-1].filename).relative_to(root)}:{ours[-1].lineno}\n    {ours[-1].line}"
+    said = " ".join(str(error).split())[:500]
+    return StepFailed(
+        f"{asset.name}: {doing}: {type(error).__name__}: {said}", where=where, next=f"rat run {asset.name}"
+    )
+
+
+def batches(session: Session, returned: Any) -> Iterator[str]:
+    """A SELECT for each frame that a generator yields; the frame is let go before the next one is asked for."""
+    for number, frame in enumerate(returned):
+        with_name = f"batch_{number}"
+        yield select_over(session, frame, with_name)
+        session.cursor.unregister(with_name)
+
+
+def is_batches(returned: Any) -> bool:
+    return hasattr(returned, "__next__")
+
+
+def select_over(session: Session, returned: Any, name: str) -> str:
+    """A SELECT over what `build` returned: a DuckDB relation, or a polars, pandas or Arrow frame."""
+    if type(returned).__name__ == "DuckDBPyRelation":
+        return str(returned.sql_query())
+    if hasattr(returned, "collect") and type(returned).__module__.startswith("polars"):
+        returned = returned.collect()
+    if isinstance(returned, list) and returned and all(isinstance(row, Mapping) for row in returned):
+        import pyarrow
+
+        returned = pyarrow.Table.from_pylist(returned)
+    known = hasattr(returned, "__arrow_c_stream__") or hasattr(returned, "__dataframe__") or hasattr(returned, "iloc")
+    if returned is None or not known:
+        raise StepFailed(
+            f"build() returned {type(returned).__name__}, which is no table",
+            where=f"asset {session.doing}",
+            next="return a DuckDB relation, a polars, pandas or Arrow frame, or yield such frames",
+        )
+    session.cursor.register(name, returned)
+    return f'select * from "{name}"'

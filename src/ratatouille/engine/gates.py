@@ -1,0 +1,274 @@
+"""Gates: every check is a query that returns the bad rows.
+
+flag      an SQL expression over one row that is true when the row is bad: not_null, range, ...
+repeat    rows that share a key: unique
+whole     a question about the table as a whole: row_count, completeness, custom SQL
+
+All flags and keys of an asset are computed in one scan of the new rows. What the parquet footers already
+prove (no nulls, smallest value above the limit) is not scanned at all. Only the rows of failing checks
+are looked up, for the sample and the quarantine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from ..lake import Session, Staged
+from ..lake.quoting import ident, idents, literal, table, text
+from ..project.records import Asset, Check
+from .records import CheckResult
+
+SAMPLE_ROWS = 3
+MASK = "[hidden]"
+WHOLE_KINDS = ("row_count", "completeness", "sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What gates look at. Each is a SELECT.
+
+    delta: the rows that this step adds. whole: the table as readers would see it after publishing.
+    others: the rows of the published table that stay (empty for a full build).
+    """
+
+    delta: str
+    whole: str
+    others: str = ""
+    staged: Staged | None = None  # of delta, for what its footers prove
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    result: CheckResult
+    bad_rows: str = ""  # a SELECT of them
+
+
+# Flags: check -> expression that is true for a bad row
+
+
+def _accepted_values(check: Check, column: str) -> str:
+    values = ", ".join(literal(value) for value in check.arguments["values"])
+    return f"{column} is not null and {column} not in ({values})"
+
+
+def _range(check: Check, column: str) -> str:
+    low, high = check.arguments.get("min"), check.arguments.get("max")
+    below, above = ("<", ">") if check.arguments.get("inclusive", True) else ("<=", ">=")
+    sides = [f"{column} {below} {literal(low)}"] if low is not None else []
+    sides += [f"{column} {above} {literal(high)}"] if high is not None else []
+    return " or ".join(sides) or "false"
+
+
+def _relationships(check: Check, column: str) -> str:
+    other = f"select {ident(check.arguments['column'])} from {table(check.arguments['to'])}"
+    return f"{column} is not null and {column} not in ({other} where {ident(check.arguments['column'])} is not null)"
+
+
+FLAGS: dict[str, Callable[[Check, str], str]] = {
+    "not_null": lambda check, column: f"{column} is null",
+    "accepted_values": _accepted_values,
+    "range": _range,
+    "positive": lambda check, column: f"{column} <= 0",
+    "regex": lambda check, column: f"not regexp_matches({column}::varchar, {text(check.arguments['pattern'])})",
+    "relationships": _relationships,
+}
+
+
+def flag(check: Check) -> str:
+    """True for a bad row, false or null for a good one; '' if the check is not about single rows."""
+    make = FLAGS.get(check.kind)
+    return " or ".join(f"({make(check, ident(column))})" for column in check.columns) if make else ""
+
+
+def threshold(check: Check) -> str:
+    """What the check asks for, in words."""
+    arguments = check.arguments
+    match check.kind:
+        case "range" | "row_count":
+            low, high = arguments.get("min"), arguments.get("max")
+            if low is not None and high is not None:
+                return f"between {low} and {high}"
+            return f"at least {low}" if low is not None else f"at most {high}"
+        case "completeness":
+            return f"at least {arguments.get('at_least', 1)}"
+        case "accepted_values":
+            return f"one of {', '.join(str(value) for value in arguments['values'])}"
+        case "regex":
+            return f"matches {arguments['pattern']}"
+        case "relationships":
+            return f"in {arguments['to']}.{arguments['column']}"
+        case "positive":
+            return "above 0"
+    return ""
+
+
+def judge(
+    session: Session, asset: Asset, checks: Sequence[Check], candidate: Candidate, check_sql: Callable[[Check], str]
+) -> list[Verdict]:
+    """All verdicts, in the order of `checks`. `check_sql` renders a custom check to a SELECT of bad rows."""
+    scanned = [check for check in checks if check.kind not in WHOLE_KINDS]
+    verdicts = _judge_rows(session, asset, scanned, candidate)
+    for check in checks:
+        if check.kind in WHOLE_KINDS:
+            verdicts[check.name] = _judge_whole(session, asset, check, candidate, check_sql)
+    return [verdicts[check.name] for check in checks]
+
+
+def _judge_rows(
+    session: Session, asset: Asset, checks: Sequence[Check], candidate: Candidate
+) -> dict[str, Verdict]:
+    """One scan for every flag and every key; a second look only at what failed."""
+    unproven = [check for check in checks if not _proven(check, candidate.staged)]
+    rows, counts = _scan(session, unproven, candidate)
+    verdicts = {}
+    for check in checks:
+        bad = counts.get(check.name, 0)
+        bad_rows = ""
+        if check.kind == "unique" and (bad or candidate.others):
+            bad_rows = repeated_rows(check.columns, candidate)
+            bad = session.value(f"select count(*) from ({bad_rows})")
+        elif bad:
+            bad_rows = f"select * from ({candidate.delta}) where {flag(check)}"
+        verdicts[check.name] = _verdict(session, asset, check, bad, rows, bad_rows if bad else "")
+    return verdicts
+
+
+def _scan(session: Session, checks: Sequence[Check], candidate: Candidate) -> tuple[int, dict[str, int]]:
+    """Rows looked at, and for each check the number of bad ones (for keys: of surplus ones)."""
+    if candidate.staged is not None and not checks:
+        return candidate.staged.rows, {}
+    inner, outer = [], ["count(*)"]
+    for number, check in enumerate(checks):
+        if check.kind == "unique":
+            # Equal counts of rows and of distinct hashes prove uniqueness; the exact query runs only if they differ.
+            inner.append(f"case when {_all_there(check.columns)} then hash({idents(check.columns)}) end as x{number}")
+            outer.append(f"count(x{number}) - count(distinct x{number})")
+        else:
+            inner.append(f"({flag(check)}) as x{number}")
+            outer.append(f"count(*) filter (x{number})")
+    source = f"select {', '.join(inner) or '1'} from ({candidate.delta})"
+    found = session.row(f"select {', '.join(outer)} from ({source})")
+    assert found is not None
+    return found[0], {check.name: count for check, count in zip(checks, found[1:], strict=True)}
+
+
+def repeated_rows(columns: Sequence[str], candidate: Candidate) -> str:
+    """The new rows whose key stands more than once in the table that readers would see. Null is no key."""
+    keys = idents(columns)
+    new_keys = f"select {keys} from ({candidate.delta}) where {_all_there(columns)}"
+    repeated = f"({new_keys} group by all having count(*) > 1)"
+    if candidate.others:
+        repeated += f" union ({new_keys} intersect select {keys} from ({candidate.others}))"
+    return f"select * from ({candidate.delta}) where ({keys}) in ({repeated})"
+
+
+def _all_there(columns: Sequence[str]) -> str:
+    return " and ".join(f"{ident(column)} is not null" for column in columns)
+
+
+def _proven(check: Check, staged: Staged | None) -> bool:
+    """Whether the footers of the staged files prove that no row is bad."""
+    if staged is None or len(check.columns) != 1:
+        return False
+    if not staged.files:
+        return check.kind != "unique"
+    facts = staged.facts.get(check.columns[0])
+    if facts is None:
+        return False
+    if check.kind == "not_null":
+        return facts.nulls == 0
+    if check.kind not in ("positive", "range") or facts.has_nan:
+        return False
+    low, high = _number(facts.minimum), _number(facts.maximum)
+    if low is None or high is None:
+        return False
+    if check.kind == "positive":
+        return low > 0
+    least, most = _number(check.arguments.get("min")), _number(check.arguments.get("max"))
+    if (least is None) != (check.arguments.get("min") is None) or (most is None) != (check.arguments.get("max") is None):
+        return False  # a limit that is not a number
+    if not check.arguments.get("inclusive", True):
+        return (least is None or low > least) and (most is None or high < most)
+    return (least is None or low >= least) and (most is None or high <= most)
+
+
+def _number(value: Any) -> Decimal | None:
+    try:
+        return Decimal(str(value)) if value is not None else None
+    except InvalidOperation:
+        return None
+
+
+def _judge_whole(
+    session: Session, asset: Asset, check: Check, candidate: Candidate, check_sql: Callable[[Check], str]
+) -> Verdict:
+    if check.kind == "row_count":
+        rows = int(session.value(f"select count(*) from ({candidate.whole})"))
+        low, high = check.arguments.get("min"), check.arguments.get("max")
+        passed = (low is None or rows >= low) and (high is None or rows <= high)
+        return Verdict(_result(check, passed, 0 if passed else rows, rows, value=float(rows)))
+    if check.kind == "completeness":
+        return _completeness(session, asset, check, candidate)
+    bad_rows = check_sql(check)
+    bad = int(session.value(f"select count(*) from ({bad_rows})"))
+    rows = int(session.value(f"select count(*) from ({candidate.whole})")) if bad else 0
+    return _verdict(session, asset, check, bad, rows, bad_rows if bad else "")
+
+
+def _completeness(session: Session, asset: Asset, check: Check, candidate: Candidate) -> Verdict:
+    """Every listed column must be filled in at least this share of rows. An empty table is not complete."""
+    counts = ", ".join(f"count({ident(column)})" for column in check.columns)
+    found = session.row(f"select count(*), {counts} from ({candidate.whole})")
+    assert found is not None
+    rows = found[0]
+    shares = {c: n / rows if rows else 0.0 for c, n in zip(check.columns, found[1:], strict=True)}
+    value = min(shares.values())
+    incomplete = " or ".join(f"{ident(column)} is null" for column in check.columns)
+    passed = value >= check.arguments.get("at_least", 1)
+    bad_rows = "" if passed else f"select * from ({candidate.whole}) where {incomplete}"
+    bad = rows - min(found[1:])
+    sample = () if passed else sample_of(session, asset, bad_rows)
+    return Verdict(_result(check, passed, bad, rows, value=value, sample=sample), bad_rows)
+
+
+def _verdict(session: Session, asset: Asset, check: Check, bad: int, rows: int, bad_rows: str) -> Verdict:
+    sample = sample_of(session, asset, bad_rows) if bad else ()
+    return Verdict(_result(check, bad == 0, bad, rows, sample=sample), bad_rows)
+
+
+def _result(
+    check: Check,
+    passed: bool,
+    bad: int,
+    rows: int,
+    *,
+    value: float | None = None,
+    sample: tuple[Mapping[str, Any], ...] = (),
+) -> CheckResult:
+    return CheckResult(
+        name=check.name,
+        kind=check.kind,
+        severity=check.severity,
+        passed=passed,
+        bad=bad,
+        rows=rows,
+        columns=check.columns,
+        threshold=threshold(check),
+        value=value,
+        sample=sample,
+    )
+
+
+def sample_of(session: Session, asset: Asset, bad_rows: str) -> tuple[Mapping[str, Any], ...]:
+    """At most SAMPLE_ROWS bad rows as JSON-safe mappings, sensitive columns masked."""
+    found = session.rows(f"select to_json(b)::varchar from ({bad_rows} limit {SAMPLE_ROWS}) b")
+    return tuple(masked(asset, json.loads(row)) for (row,) in found)
+
+
+def masked(asset: Asset, row: Mapping[str, Any]) -> dict[str, Any]:
+    hidden = {column.name.lower() for column in asset.columns if column.sensitive}
+    return {name: MASK if name.lower() in hidden and value is not None else value for name, value in row.items()}

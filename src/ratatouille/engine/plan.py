@@ -1,0 +1,231 @@
+"""The plan: which asset is stale, by which rule, and how it will be built.
+
+An asset is fresh when its fingerprint (canonical code, config, the versions of everything read) is the one
+that its current version was published with, no landing file is new, and nothing it reads changes unseen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .. import project as files
+from ..lake import Entry, Hold, LandingFile, Session, ledger, standing
+from ..project.records import Asset, Project
+from .landing import Stock, matching_files, take_stock
+from .records import Plan, PlannedStep
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person asked for. No selectors: everything stale."""
+
+    selectors: tuple[str, ...] = ()
+    force: bool = False  # rebuild in full, even what is fresh
+    accept_schema: bool = False  # removed or retyped columns may go
+    accept_loss: bool = False  # rows of landing files that are gone may go
+    resume: bool = True  # continue a killed run that answered the same request
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the ledger says at one version of the lake."""
+
+    version: int = 0
+    heads: Mapping[str, Entry] = field(default_factory=dict)
+    holds: Mapping[str, Hold] = field(default_factory=dict)
+    standing: Mapping[str, str] = field(default_factory=dict)  # asset -> table | view
+    landing: Mapping[str, Sequence[LandingFile]] = field(default_factory=dict)
+    aside_rows: Sequence[Mapping[str, Any]] = ()  # files that were set aside, as the journal has them
+
+
+def read_state(
+    session: Session,
+    project: Project,
+    assets: Sequence[str] | None = None,
+    *,
+    aside: Sequence[Mapping[str, Any]] = (),
+) -> State:
+    """The state as this session sees it; of `assets` and what they read, if given."""
+    names = list(project.assets) if assets is None else list(assets)
+    wanted = {name for asset in names for name in (asset, *reads(project, asset))}
+    return State(
+        version=session.snapshot,
+        heads=ledger.heads(session, sorted(wanted) if len(wanted) < 200 else None),
+        holds=ledger.holds(session),
+        standing=standing(session),
+        landing=ledger.landing_by_asset(session, [n for n in names if project.assets[n].sources]),
+        aside_rows=aside,
+    )
+
+
+def reads(project: Project, asset: str) -> tuple[str, ...]:
+    """The assets whose rows reach `asset`: a view holds no rows, so what it reads counts too."""
+    found: dict[str, None] = {}
+    waiting = list(project.assets[asset].depends_on)
+    while waiting:
+        name = waiting.pop(0)
+        if name in found or name not in project.assets:
+            continue
+        found[name] = None
+        if project.assets[name].materialize == "view":
+            waiting += project.assets[name].depends_on
+    return tuple(found)
+
+
+def input_versions(project: Project, asset: str, heads: Mapping[str, Entry]) -> dict[str, int]:
+    return {name: heads[name].data_version for name in reads(project, asset) if name in heads}
+
+
+def fingerprint(asset: Asset, inputs: Mapping[str, int], token: str = "") -> str:
+    """Hash of the code, the config and the versions of everything read."""
+    said = json.dumps([asset.code_hash, sorted(inputs.items()), token])
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+
+def make_plan(project: Project, request: Request, state: State, *, tokens: Mapping[str, str] | None = None) -> Plan:
+    """What would be built now, in dependency order; with warnings about what was not asked for."""
+    chosen = files.select(project, request.selectors) if request.selectors else tuple(project.assets)
+    above = {name for asset in chosen for name in files.upstream(project, asset)} - set(chosen)
+    steps: dict[str, PlannedStep] = {}
+    for name in project.assets:
+        if name in above or name in chosen:
+            forced = request.force and name in chosen
+            steps[name] = decide(project, name, state, request, steps if name in chosen else {}, forced, tokens or {})
+    warnings = [
+        f"{name} is stale ({steps[name].reason}) and was not asked for; {_readers(project, name, chosen)} read"
+        f" {'its version ' + str(steps[name].version) if steps[name].version else 'nothing'} (+ builds it too)"
+        for name in project.assets
+        if name in above and steps[name].action == "build"
+    ]
+    return Plan(tuple(steps[name] for name in project.assets if name in chosen), tuple(warnings))
+
+
+def _readers(project: Project, name: str, chosen: Sequence[str]) -> str:
+    return ", ".join(c for c in chosen if name in files.upstream(project, c))
+
+
+def decide(
+    project: Project,
+    name: str,
+    state: State,
+    request: Request,
+    planned: Mapping[str, PlannedStep],
+    forced: bool,
+    tokens: Mapping[str, str],
+) -> PlannedStep:
+    """The step for one asset: the first rule that applies."""
+    asset = project.assets[name]
+    head = state.heads.get(name)
+    stock = stock_of(project, asset, state)
+    rule, reason, full = _rule(project, asset, head, state, stock, planned, forced, tokens.get(name, ""), request)
+    version = head.version if head else None
+    if rule in ("fresh", "on hold"):
+        return PlannedStep(name, "hold" if rule == "on hold" else "skip", rule, reason, version=version)
+    mode = "full" if full or not _grows(asset) or head is None or not head.rows_total else "incremental"
+    wanted = stock.to_read if mode == "incremental" else stock.all
+    rows = sum(state.heads[i].rows_total for i in asset.depends_on if i in state.heads)
+    return PlannedStep(name, "build", rule, reason, mode, version, rows or None, wanted)
+
+
+def _grows(asset: Asset) -> bool:
+    return asset.materialize in ("append", "merge")
+
+
+def _rule(
+    project: Project,
+    asset: Asset,
+    head: Entry | None,
+    state: State,
+    stock: Stock,
+    planned: Mapping[str, PlannedStep],
+    forced: bool,
+    token: str,
+    request: Request,
+) -> tuple[str, str, bool]:
+    """(rule, reason, whether all rows are rebuilt)."""
+    hold = state.holds.get(asset.name)
+    if hold is not None and hold.code_hash == asset.code_hash and not forced:
+        return "on hold", f"rolled back to version {hold.version}; rat release {asset.name} lets it go on", False
+    if head is None or asset.name not in state.standing:
+        return "new", "never built", True
+    if forced:
+        return "forced", "asked for with -f", True
+    if head.code_hash != asset.code_hash:
+        return "code changed", "its code or config changed", asset.on_change != "forward"
+    if hold is not None or head.action == "rollback":
+        return "released", "its hold was released", True
+    if stock.to_read:
+        return "new files", _count(stock), False
+    waiting = [name for name in asset.depends_on if name in planned and planned[name].action == "build"]
+    inputs = input_versions(project, asset.name, state.heads)
+    changed = waiting or [name for name, version in inputs.items() if head.inputs.get(name) != version]
+    if changed:
+        return "inputs changed", f"{', '.join(changed[:3])}{' ...' if len(changed) > 3 else ''} changed", False
+    due = _due(asset, head, token)
+    if due:
+        return due[0], due[1], False
+    if request.accept_schema and fingerprint(asset, inputs, token) != head.fingerprint:
+        return "code changed", "its fingerprint changed", True
+    return "fresh", f"unchanged since version {head.version}", False
+
+
+def _count(stock: Stock) -> str:
+    said = [f"{len(stock.fresh)} new file{'s' * (len(stock.fresh) != 1)}"] if stock.fresh else []
+    said += [f"{len(stock.changed)} rewritten"] if stock.changed else []
+    return ", ".join(said)
+
+
+def _due(asset: Asset, head: Entry, token: str) -> tuple[str, str] | None:
+    """The rule for assets that read what the lake cannot see: the clock, chance, the network."""
+    if asset.version:
+        return ("version changed", "its declared version changed") if token != head.token else None
+    unseen = asset.kind == "python" and not asset.depends_on and not asset.sources
+    if not asset.volatile and not unseen:
+        return None
+    why = f"uses {asset.volatile[0]}" if asset.volatile else "reads nothing that the lake can see"
+    if not asset.refresh_every_s:
+        return "always", f"{why}; declare `version:` or `refresh_every:` to skip it"
+    published = head.published_at.replace(tzinfo=UTC).timestamp() if head.published_at else 0.0
+    age = time.time() - published
+    if age >= asset.refresh_every_s:
+        return "refresh due", f"{why}, and is {int(age)} s old"
+    return None
+
+
+def stock_of(project: Project, asset: Asset, state: State) -> Stock:
+    if not asset.sources:
+        return Stock()
+    aside = {row["file"]: (row["bytes"], row["modified_ns"]) for row in state.aside_rows if row["asset"] == asset.name}
+    return take_stock(Path(project.workspace.root), asset.sources, state.landing.get(asset.name, ()), aside)
+
+
+def version_tokens(project: Project, names: Sequence[str], session: Session | None) -> dict[str, str]:
+    """What `version:` says for each asset that declares it: a value that changes when the outside world did."""
+    return {n: _token(project, project.assets[n], session) for n in names if project.assets[n].version}
+
+
+def _token(project: Project, asset: Asset, session: Session | None) -> str:
+    kind, said = next(iter(asset.version.items()))
+    root = Path(project.workspace.root)
+    if kind == "files":
+        patterns = [said] if isinstance(said, str) else list(said)
+        digest = hashlib.sha256()
+        for file in sorted({f for pattern in patterns for f in matching_files(root, pattern)}):
+            digest.update(file.encode() + hashlib.sha256((root / file).read_bytes()).digest())
+        return digest.hexdigest()[:32]
+    if kind == "python":
+        from .context import call_version
+
+        return str(call_version(root, asset, str(said)))
+    return str(session.rows(str(said))) if session is not None else ""
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)

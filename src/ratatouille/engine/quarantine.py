@@ -1,0 +1,209 @@
+"""Passing the gates: keep bad rows out where the asset asks for it, and stop the candidate where it does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import project as files
+from ..errors import GateFailed
+from ..lake import attempt_folder, discard, ledger, stage
+from ..lake.quoting import ident, idents, literal, text
+from ..project.records import Check
+from .gates import Verdict, flag, judge, repeated_rows, sample_of
+
+if TYPE_CHECKING:
+    from .stages import Work
+
+# Rows of a blocked candidate that are kept for looking at, per check.
+KEPT_FAILING_ROWS = 1000
+
+
+def pass_gates(work: Work) -> None:
+    """Judge the candidate; quarantine; judge what is left. Raises GateFailed, with the failing rows kept."""
+    checks = all_checks(work)
+    work.verdicts = _judged(work, checks)
+    failing = [v for v in work.verdicts if not v.result.passed and v.result.severity == "error"]
+    by_row = [v for v in failing if _keeps_rows_out(work, v)]
+    if by_row and work.asset.on_fail == "quarantine" and len(by_row) == len(failing):
+        _keep_out(work, checks, by_row)
+        failing = [v for v in work.verdicts if not v.result.passed and v.result.severity == "error"]
+    if failing:
+        raise _blocked(work, failing)
+    if work.rejects:
+        _stage_kept_out(work, "")
+
+
+def all_checks(work: Work) -> list[Check]:
+    """The declared checks, and for a merge that its key is there and there once."""
+    asset = work.asset
+    checks = list(asset.checks)
+    if asset.unique_key and asset.materialize != "view":
+        for column in asset.unique_key:
+            if not _declared(checks, "not_null", (column,)):
+                checks.append(Check(f"{column}_not_null", "not_null", (column,)))
+        if not _declared(checks, "unique", asset.unique_key):
+            checks.append(Check("unique_key", "unique", asset.unique_key))
+    return checks
+
+
+def _declared(checks: Sequence[Check], kind: str, columns: tuple[str, ...]) -> bool:
+    return any(c.kind == kind and c.columns == columns and c.severity == "error" for c in checks)
+
+
+def _judged(work: Work, checks: Sequence[Check]) -> list[Verdict]:
+    from .stages import candidate
+
+    seen = candidate(work)
+    bindings = _CheckBindings(work, seen.whole)
+
+    def render(check: Check) -> str:
+        return files.render_check_sql(work.bench.project, work.asset.name, check, bindings).sql
+
+    return judge(work.session, work.asset, checks, seen, render)
+
+
+def _keeps_rows_out(work: Work, verdict: Verdict) -> bool:
+    if verdict.result.kind == "unique":
+        return True
+    return bool(flag(_check(work, verdict)))
+
+
+def _check(work: Work, verdict: Verdict) -> Check:
+    return next(check for check in all_checks(work) if check.name == verdict.result.name)
+
+
+def _keep_out(work: Work, checks: Sequence[Check], failing: Sequence[Verdict]) -> None:
+    """Move the bad rows of the candidate to the quarantine and judge the rest again."""
+    from .stages import candidate
+
+    assert work.staged is not None
+    whole, seen = work.staged, candidate(work)
+    tests = {v.result.name: _test(work, v, seen) for v in failing}
+    bad = " or ".join(f"coalesce({test}, false)" for test in tests.values())
+    reasons = ", ".join(f"case when {test} then {text(name)} end" for name, test in tests.items())
+    n_bad = int(work.session.value(f"select count(*) from ({whole.relation}) where {bad}"))
+    if n_bad > work.asset.max_quarantine * whole.rows:
+        raise _blocked(work, failing, too_many=n_bad)
+    kept = f"select * from ({whole.relation}) where not ({bad})"
+    work.staged = stage(work.session, kept, work.asset.name, work.folder("k"))
+    work.n_kept_out = n_bad
+    rows = (
+        f"select {literal(work.asset.name)}, {literal(work.run_id)}, 'gate', concat_ws(', ', {reasons}),"
+        f" concat_ws(', ', {reasons}), {_file_column(work)}, null::bigint, to_json(b)::varchar,"
+        f" {literal(work.started_at)} from ({whole.relation}) b where {bad}"
+    )
+    try:
+        _stage_kept_out(work, rows)
+        first = {v.result.name: v for v in failing}
+        work.verdicts = [_kept_out(first.get(v.result.name), v) for v in _judged(work, checks)]
+    finally:
+        discard(whole)
+
+
+def _kept_out(before: Verdict | None, now: Verdict) -> Verdict:
+    """A check that failed and passes without the rows it kept out still says how many they were."""
+    if before is None or not now.result.passed:
+        return now
+    from dataclasses import replace
+
+    return Verdict(replace(now.result, bad=before.result.bad, rows=before.result.rows, sample=before.result.sample))
+
+
+def _test(work: Work, verdict: Verdict, seen: Any) -> str:
+    """An expression that is true for the rows that this check keeps out."""
+    check = _check(work, verdict)
+    if check.kind != "unique":
+        return flag(check)
+    # Which of the rows with one key is right is not ours to say: all of them stay out.
+    keys = idents(check.columns)
+    return f"({keys}) in (select {keys} from ({repeated_rows(check.columns, seen)}))"
+
+
+def _file_column(work: Work) -> str:
+    assert work.staged is not None
+    return '"_file"' if any(name == "_file" for name, _ in work.staged.columns) else "null::varchar"
+
+
+def _stage_kept_out(work: Work, rows: str) -> None:
+    """The quarantine's new rows: those a gate kept out, and those of landing files that could not be read."""
+    selects = [rows] if rows else []
+    if work.rejects:
+        work.session.execute("create or replace temp table rejected (file varchar, line bigint, reason varchar, raw varchar)")
+        work.session.cursor.executemany(
+            "insert into rejected values (?, ?, ?, ?)", [[r["file"], r["line"], r["reason"], r["row"]] for r in work.rejects]
+        )
+        selects.append(
+            f"select {literal(work.asset.name)}, {literal(work.run_id)}, 'reject', 'readable', reason, file, line, raw,"
+            f" {literal(work.started_at)} from rejected"
+        )
+    names = ", ".join(ident(name) for name, _ in ledger.QUARANTINE_COLUMNS)
+    wanted = ", ".join(f"{ident(name)}::{kind} as {ident(name)}" for name, kind in ledger.QUARANTINE_COLUMNS)
+    union = " union all ".join(f"({select})" for select in selects)
+    folder = attempt_folder(
+        work.bench.lake.storage, f"{ledger.SCHEMA}.quarantine", work.run_id, f"{work.asset.name}-{work.token}.{work.attempt}"
+    )
+    select = f"select {wanted} from ({union}) q({names})"
+    if work.kept_out is not None:
+        discard(work.kept_out)
+    work.kept_out = stage(work.session, select, work.asset.name, folder)
+
+
+def _blocked(work: Work, failing: Sequence[Verdict], too_many: int = 0) -> GateFailed:
+    first = failing[0].result
+    n_bad = f"{first.bad:,} of {first.rows:,} rows" if first.kind != "row_count" else f"{first.rows:,} rows"
+    asked = f", asked for: {first.threshold}" if first.threshold else ""
+    more = f" ({len(failing) - 1} more gates failed)" if len(failing) > 1 else ""
+    what = f"{work.asset.name}: the gate {first.name} failed for {n_bad}{asked}{more}"
+    if too_many:
+        what += f"; {too_many:,} rows would be quarantined, more than {work.asset.max_quarantine:.0%}"
+    where = f"{work.asset.name}, {'column ' + ', '.join(first.columns) if first.columns else 'check ' + first.name}"
+    for row in first.sample:
+        where += "\n    " + json.dumps(row, default=str)[:200]
+    _keep_failing_rows(work, failing)
+    head = work.head
+    stands = f"Readers still see version {head.version} of {head.published_at:%Y-%m-%d %H:%M} UTC." if head else ""
+    return GateFailed(
+        what,
+        where=where,
+        state=stands or "Nothing was published; the table does not exist yet.",
+        next=f"rat quarantine {work.asset.name}",
+    )
+
+
+def _keep_failing_rows(work: Work, failing: Sequence[Verdict]) -> None:
+    """Write the failing rows beside the lake, where `rat quarantine` finds them until the next attempt."""
+    folder = failing_rows_folder(work.root, work.asset.name)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for old in folder.glob("*.parquet"):
+        old.unlink()
+    for verdict in failing:
+        if verdict.bad_rows:
+            path = text(str(folder / f"{verdict.result.name}.parquet"))
+            work.session.execute(f"copy ({verdict.bad_rows} limit {KEPT_FAILING_ROWS}) to {path} (format parquet)")
+
+
+def failing_rows_folder(root: Path, asset: str) -> Path:
+    return root / ".rat" / "failed" / asset
+
+
+class _CheckBindings:
+    """What the template functions mean in a custom check: `this` is the table as readers would see it."""
+
+    def __init__(self, work: Work, whole: str) -> None:
+        from .stages import _Bindings
+
+        self._build = _Bindings(work)
+        self._whole = whole
+        self.ref = self._build.ref
+        self.source = self._build.source
+        self.is_incremental = self._build.is_incremental
+        self.watermark = self._build.watermark
+
+    def this(self) -> str:
+        return f"({self._whole})"
+
+
+__all__ = ["failing_rows_folder", "pass_gates", "sample_of"]

@@ -1,0 +1,453 @@
+"""A run: plan, build what is stale in parallel, publish what is ready together.
+
+Workers take an asset each through the STAGES; the calling thread publishes whatever candidates are ready in one
+commit and hands out the assets that became ready by it. One failed asset blocks what is below it and nothing else.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from .. import project as files
+from ..errors import RatError, RequestError, StepFailed, TransientError
+from ..lake import Entry, Publication, Superseded, discard, heartbeat, ledger, publish
+from . import stages
+from .memory import MemoryGauge
+from .plan import Request, State, decide, make_plan, read_state, utc_now, version_tokens
+from .records import Listener, Plan, PlannedStep, Progress, RunResult, StepResult, as_json
+from .stages import STAGES, UnreadableFiles, Work
+from .workbench import Workbench
+
+WORKERS = 4
+LEASE_WAIT_S = 600.0
+_SUPERSEDED_TRIES = 20
+# Candidates in one commit: a commit costs tens of milliseconds, one more candidate in it a few.
+COMMIT_TOGETHER = 100
+
+_current: ContextVar[_Run | None] = ContextVar("ratatouille_current_run", default=None)
+
+
+@dataclass(slots=True)
+class _Ready:
+    """A candidate that waits for its commit."""
+
+    work: Work
+    publication: Publication
+    attempts: int
+    started: float
+
+
+def plan(bench: Workbench, request: Request) -> Plan:
+    """What `run` would do now."""
+    files.ensure_valid(bench.project)
+    with bench.lake.pinned("planning") as session:
+        return _plan(bench, request, read_state(session, bench.project, aside=bench.journal.files_set_aside()))
+
+
+def _plan(bench: Workbench, request: Request, state: State) -> Plan:
+    with bench.lake.session("planning") as session:
+        tokens = version_tokens(bench.project, list(bench.project.assets), session)
+    return make_plan(bench.project, request, state, tokens=tokens)
+
+
+def run(bench: Workbench, request: Request, listener: Listener | None = None) -> RunResult:
+    """Build what `request` asks for. A failed asset is in the result; wrong files or requests raise."""
+    files.ensure_valid(bench.project)
+    outer = _current.get()
+    if outer is not None and outer.bench.root == bench.root:
+        return outer.join(request)
+    bench.journal.reap()
+    asked = {"selectors": list(request.selectors), "force": request.force}
+    resumed = bench.journal.run_to_resume(asked) if request.resume else None
+    started = time.monotonic()
+    with bench.lake.pinned("planning") as session:
+        state = read_state(session, bench.project, aside=bench.journal.files_set_aside())
+        already = ledger.published_in(session, resumed) if resumed else {}
+    planned = _plan(bench, request, state)
+    if not planned.to_build:
+        return _fresh(planned, started)
+    run_id = resumed or new_run_id()
+    bench.journal.start_run(run_id, asked)
+    runner = _Run(bench, request, run_id, planned, state, already, listener)
+    status, error = "failed", None
+    try:
+        with heartbeat(bench.journal, run_id):
+            steps = runner.go()
+        status = "failed" if any(step.status in ("failed", "blocked") for step in steps) else "done"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    except RatError as failed:
+        error = failed.as_record()
+        raise
+    finally:
+        bench.journal.end_run(run_id, status, error)
+    return RunResult(
+        run_id, status, steps, time.monotonic() - started, resumed or "", (*planned.warnings, *runner.warnings)
+    )
+
+
+def new_run_id() -> str:
+    """Sortable by time, unique enough for a folder name: 20261121T061530-9f3a2c."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{random.SystemRandom().getrandbits(24):06x}"
+
+
+def _fresh(planned: Plan, started: float) -> RunResult:
+    steps = tuple(_skipped(step) for step in planned.steps)
+    return RunResult("", "fresh", steps, time.monotonic() - started, warnings=planned.warnings)
+
+
+def _skipped(step: PlannedStep) -> StepResult:
+    status = "held" if step.action == "hold" else "skipped"
+    return StepResult(step.asset, status, step.reason, version=step.version)
+
+
+class _Run:
+    """One run in progress. Only the calling thread changes its state; workers read it."""
+
+    def __init__(
+        self,
+        bench: Workbench,
+        request: Request,
+        run_id: str,
+        planned: Plan,
+        state: State,
+        already: dict[str, Entry],
+        listener: Listener | None,
+    ) -> None:
+        self.bench = bench
+        self.request = request
+        self.run_id = run_id
+        self.planned = planned
+        self.already = already
+        self.listener = listener
+        self.warnings: list[str] = []
+        self.results: dict[str, StepResult] = {}
+        self.started_at = utc_now()
+        self.gauge = MemoryGauge()
+        self._states = {state.version: state}
+        self._newest = state
+        self._superseded: dict[str, int] = {}
+        self._total = len(planned.to_build)
+
+    # The calling thread
+
+    def go(self) -> tuple[StepResult, ...]:
+        order = [step.asset for step in self.planned.steps]
+        for step in self.planned.steps:
+            if step.action != "build":
+                self._finish(_skipped(step))
+        waiting = {step.asset for step in self.planned.to_build}
+        running: dict[Future[_Ready | StepResult], str] = {}
+        workers = min(WORKERS, max(1, self._total))
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="step")
+        try:
+            with self.gauge:
+                while waiting or running:
+                    self._block_below_failures(waiting)
+                    for name in [n for n in order if n in waiting and self._is_ready(n, waiting, running)]:
+                        waiting.discard(name)
+                        running[pool.submit(self._step, name)] = name
+                    if running:
+                        self._collect(running, waiting)
+        except BaseException:
+            self.bench.lake.interrupt()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+        return tuple(self.results[name] for name in order)
+
+    def _is_ready(self, name: str, waiting: set[str], running: dict[Future[_Ready | StepResult], str]) -> bool:
+        unfinished = waiting | set(running.values())
+        return not any(above in unfinished for above in self.bench.project.assets[name].depends_on)
+
+    def _block_below_failures(self, waiting: set[str]) -> None:
+        for name in list(self.bench.project.assets):
+            if name not in waiting:
+                continue
+            for above in self.bench.project.assets[name].depends_on:
+                result = self.results.get(above)
+                if result is not None and result.status in ("failed", "blocked"):
+                    waiting.discard(name)
+                    self._finish(StepResult(name, "blocked", f"{above} {result.status}", version=self._version(name)))
+                    break
+
+    def _version(self, name: str) -> int | None:
+        head = self._newest.heads.get(name)
+        return head.version if head else None
+
+    def _collect(self, running: dict[Future[_Ready | StepResult], str], waiting: set[str]) -> None:
+        """Wait for workers, publish what is ready, note what is finished."""
+        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        ready: list[_Ready] = []
+        for future in list(done)[:COMMIT_TOGETHER]:
+            running.pop(future)
+            outcome = future.result()
+            if isinstance(outcome, StepResult):
+                self._finish(outcome)
+            else:
+                ready.append(outcome)
+        if ready:
+            self._publish(ready, waiting)
+
+    def _publish(self, ready: Sequence[_Ready], waiting: set[str]) -> None:
+        for one in ready:
+            self._tell(one.work.asset.name, "publish")
+        outcomes = publish(self.bench.lake, self.bench.journal, self.run_id, [one.publication for one in ready])
+        published = {o.asset: o.entry for o in outcomes if o.entry is not None}
+        if published:
+            self._advance(published, ready)
+        for one, outcome in zip(ready, outcomes, strict=True):
+            name = one.work.asset.name
+            self.bench.journal.drop_lease(name, one.work.token)
+            if outcome.entry is None:
+                stages.drop(one.work)
+            if isinstance(outcome.error, Superseded) and self._superseded.get(name, 0) < _SUPERSEDED_TRIES:
+                self._superseded[name] = self._superseded.get(name, 0) + 1
+                waiting.add(name)
+            elif outcome.error is not None:
+                self._finish(_failed(one.work.asset.name, outcome.error, one.attempts, one.started, self._version(name)))
+            else:
+                assert outcome.entry is not None
+                self._finish(_built(one, outcome.entry))
+
+    def _advance(self, published: dict[str, Entry], ready: Sequence[_Ready]) -> None:
+        """The state after our commit, so that steps below need not read the ledger again."""
+        version = max(entry.version for entry in published.values())
+        kinds = {n: "view" if e.materialize == "view" else "table" for n, e in published.items()}
+        previous = self._newest
+        self._newest = replace(
+            previous,
+            version=version,
+            heads={**previous.heads, **published},
+            standing={**previous.standing, **kinds},
+            holds={n: h for n, h in previous.holds.items() if n not in published},
+        )
+        if previous.version == version - 1:
+            # Nobody else committed in between; otherwise steps read the ledger themselves.
+            self._states[version] = self._newest
+        for old in sorted(self._states)[:-50]:
+            del self._states[old]
+        for one in ready:
+            if one.work.asset.sources and one.work.asset.name in published:
+                self.bench.journal.accepted(one.work.asset.name, list(one.work.landing.files))
+
+    def _finish(self, result: StepResult) -> None:
+        self.results[result.asset] = result
+        if result.status in ("built", "failed", "blocked"):
+            self.bench.journal.record_step(self.run_id, result.asset, result.attempts, result.status, as_json(result))
+        self._tell(result.asset, "done", result=result)
+
+    def _tell(self, asset: str, stage: str, text: str = "", result: StepResult | None = None) -> None:
+        if self.listener is not None:
+            done = sum(1 for r in self.results.values() if r.status not in ("skipped", "held"))
+            self.listener(Progress(asset, stage, done, self._total, text, result))
+
+    def join(self, request: Request) -> RunResult:
+        """A run asked for inside this one: what this run has built already is not built again."""
+        chosen = files.select(self.bench.project, request.selectors)
+        steps = tuple(self.results.get(name) or self._built_inside(name) for name in chosen)
+        return RunResult(self.run_id, "failed" if any(s.status == "failed" for s in steps) else "done", steps)
+
+    def _built_inside(self, name: str) -> StepResult:
+        raise RequestError(
+            f"run('{name}') was called while {name} is still to be built in the same run",
+            where=name,
+            next=f"say that the calling asset depends on it: depends_on: [{name}] in its YAML file",
+        )
+
+    # Workers
+
+    def _step(self, name: str) -> _Ready | StepResult:
+        """One asset through its stages, with retries for what may pass. Never raises."""
+        asset = self.bench.project.assets[name]
+        started = time.monotonic()
+        token, attempt = 0, 0
+        aside: dict[str, str] = {}
+        marker = _current.set(self)
+        try:
+            token = self._wait_for_lease(name)
+            while True:
+                attempt += 1
+                try:
+                    outcome = self._attempt(name, token, attempt, aside, started)
+                    if isinstance(outcome, StepResult):
+                        self.bench.journal.drop_lease(name, token)
+                    return outcome
+                except UnreadableFiles as unreadable:
+                    aside |= unreadable.reasons
+                except TransientError as error:
+                    if attempt > asset.retries.max:
+                        raise
+                    time.sleep(_pause(asset.retries.delay_s, asset.retries.backoff, attempt))
+                    self._tell(name, "build", f"trying again: {error.what}")
+        except RatError as error:
+            self._drop_lease(name, token)
+            return _failed(name, error, attempt, started, self._version(name), aside)
+        except BaseException as error:  # a bug of ours: it reaches the person as four lines, the traceback as cause
+            self._drop_lease(name, token)
+            failed = StepFailed(
+                f"{name}: {type(error).__name__}: {error}", where=_place(error), next="report this; it is a defect"
+            )
+            return _failed(name, failed, attempt, started, self._version(name), aside)
+        finally:
+            _current.reset(marker)
+
+    def _drop_lease(self, name: str, token: int) -> None:
+        if token:
+            self.bench.journal.drop_lease(name, token)
+
+    def _wait_for_lease(self, name: str) -> int:
+        deadline = time.monotonic() + LEASE_WAIT_S
+        pause = 0.01
+        while True:
+            token = self.bench.journal.take_lease(name, self.run_id)
+            if token is not None:
+                return token
+            if time.monotonic() > deadline:
+                raise StepFailed(
+                    f"{name} is being built by {self.bench.journal.lease_holder(name)}",
+                    where=name,
+                    next="wait for it (rat runs), then run the same command again",
+                )
+            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  jitter, not a secret
+            pause = min(0.5, pause * 1.5)
+
+    def _attempt(
+        self, name: str, token: int, attempt: int, aside: dict[str, str], started: float
+    ) -> _Ready | StepResult:
+        asset = self.bench.project.assets[name]
+        with self.bench.lake.pinned(f"building {name}") as session, self.gauge.step(name):
+            state = self._state_seen_by(session, name)
+            if name in self.already or _published_by(state, name, self.run_id):
+                return StepResult(name, "skipped", "published before the run was stopped", version=state.heads[name].version)
+            tokens = version_tokens(self.bench.project, [name], session)
+            forced = self.request.force and self._superseded.get(name, 0) == 0
+            step = decide(self.bench.project, name, state, self.request, {}, forced, tokens)
+            if step.action != "build":
+                return replace(_skipped(step), reason=step.reason)
+            self.bench.journal.record_step(self.run_id, name, attempt, "running")
+            work = Work(
+                bench=self.bench, asset=asset, planned=step, request=self.request, run_id=self.run_id,
+                started_at=self.started_at, session=session, state=state, token=token, attempt=attempt,
+                version_token=tokens.get(name, ""), aside=aside,
+            )  # fmt: skip
+            try:
+                for stage in STAGES:
+                    self._tell(name, stage.__name__)
+                    stage(work)
+                    if stage is stages.render and (nothing := self._nothing_to_read(work)):
+                        return nothing
+            except BaseException:
+                stages.drop(work)
+                raise
+            self._note_set_aside(work)
+            seconds = time.monotonic() - started
+            return _Ready(work, stages.publication(work, seconds, self.gauge.peak(name)), attempt, started)
+
+    def _state_seen_by(self, session: object, name: str) -> State:
+        from ..lake import Session
+
+        assert isinstance(session, Session)
+        known = self._states.get(session.snapshot)
+        if known is not None and not self.bench.project.assets[name].sources:
+            return known
+        return read_state(session, self.bench.project, [name], aside=self._newest.aside_rows)
+
+    def _nothing_to_read(self, work: Work) -> StepResult | None:
+        """An incremental step all of whose new files had to be set aside has nothing to do."""
+        if not work.asset.sources or work.landing.files or not work.aside:
+            return None
+        self._note_set_aside(work)
+        if work.incremental:
+            version = work.head.version if work.head else None
+            return StepResult(work.asset.name, "skipped", "no new file can be read", version=version, set_aside=_aside(work))
+        file, reason = next(iter(work.aside.items()))
+        raise StepFailed(
+            f"{work.asset.name}: none of its landing files can be read",
+            where=f"{file}: {reason}",
+            next=f"mend the file, then: rat run {work.asset.name}",
+        )
+
+    def _note_set_aside(self, work: Work) -> None:
+        for file, reason in work.aside.items():
+            status = (work.root / file).stat()
+            self.bench.journal.set_aside(
+                work.asset.name, file, status.st_size, status.st_mtime_ns, reason, self.run_id
+            )
+
+
+def _published_by(state: State, name: str, run_id: str) -> bool:
+    head = state.heads.get(name)
+    return head is not None and head.run_id == run_id
+
+
+def _pause(delay_s: float, backoff: str, attempt: int) -> float:
+    """Seconds to wait: full jitter, so that several runs do not come back at once."""
+    longest = delay_s * (2 ** (attempt - 1) if backoff == "exponential" else 1)
+    return random.uniform(0, min(longest, 300.0))  # noqa: S311  jitter, not a secret
+
+
+def _built(one: _Ready, entry: Entry) -> StepResult:
+    work = one.work
+    return StepResult(
+        asset=entry.asset,
+        status="built",
+        reason=work.planned.reason,
+        mode=entry.mode,
+        version=entry.version,
+        rows_in=entry.rows_in,
+        rows_written=entry.rows_written,
+        rows_total=entry.rows_total,
+        rows_quarantined=entry.rows_quarantined,
+        rows_rejected=entry.rows_rejected,
+        bytes_written=entry.bytes_written,
+        seconds=time.monotonic() - one.started,
+        peak_memory_bytes=entry.peak_memory_bytes,
+        attempts=one.attempts,
+        inputs=entry.inputs,
+        files=tuple(work.landing.files),
+        set_aside=_aside(work),
+        checks=tuple(verdict.result for verdict in work.verdicts),
+        warnings=tuple(work.warnings),
+    )
+
+
+def _aside(work: Work) -> tuple[dict[str, str], ...]:
+    return tuple({"file": file, "reason": reason} for file, reason in work.aside.items())
+
+
+def _failed(
+    name: str,
+    error: RatError,
+    attempts: int,
+    started: float,
+    version: int | None,
+    aside: dict[str, str] | None = None,
+) -> StepResult:
+    return StepResult(
+        asset=name,
+        status="failed",
+        reason=error.what,
+        version=version,
+        seconds=time.monotonic() - started,
+        attempts=max(1, attempts),
+        set_aside=tuple({"file": file, "reason": reason} for file, reason in (aside or {}).items()),
+        error=error.as_record(),
+    )
+
+
+def _place(error: BaseException) -> str:
+    from traceback import extract_tb
+
+    frames = extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+
+
+__all__ = ["Callable", "Request", "discard", "new_run_id", "plan", "run"]

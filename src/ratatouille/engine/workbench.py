@@ -1,0 +1,52 @@
+"""A workbench: one workspace opened, with its project, its lake and its journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from .. import project as files
+from ..lake import Journal, Lake, Storage, open_journal, open_lake
+from ..project.records import Project, Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Workbench:
+    project: Project
+    lake: Lake
+    journal: Journal
+
+    @property
+    def root(self) -> Path:
+        return Path(self.project.workspace.root)
+
+
+def storage_of(workspace: Workspace) -> Storage:
+    """Where a workspace's lake lives, as absolute paths."""
+    root = Path(workspace.root)
+    return Storage(
+        catalog=root / workspace.catalog.removeprefix("sqlite:"),
+        data=root / workspace.data,
+        spill=root / workspace.resources.spill,
+        memory_bytes=workspace.resources.memory_bytes,
+        threads=workspace.resources.threads,
+    )
+
+
+def journal_path(workspace: Workspace) -> Path:
+    return storage_of(workspace).catalog.parent / "journal.sqlite"
+
+
+@contextmanager
+def open_workbench(
+    start: Path, *, write: bool = False, at: int | datetime | None = None, project: Project | None = None
+) -> Iterator[Workbench]:
+    """Open the workspace at or above `start`. `write` creates the lake if there is none."""
+    project = project or files.load(files.find_root(start))
+    storage = storage_of(project.workspace)
+    with open_lake(storage, write=write, create=write, at=at) as lake:
+        with open_journal(journal_path(project.workspace)) as journal:
+            yield Workbench(project, lake, journal)

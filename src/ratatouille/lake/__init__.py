@@ -1,0 +1,42 @@
+"""Tables: connect, stage, publish, ledger, journal, versions.
+
+This is the only package that knows what the lake is made of. The rest of the house asks for a few verbs:
+`open_lake`, `stage`, `seal`, `publish`, `roll_back`, and reads through a `Session`.
+"""
+
+from .connect import Lake, Session, Storage, default_memory_bytes, load_extension, open_lake
+from .faults import QueryFailed
+from .journal import Journal, heartbeat, open_journal
+from .ledger import Entry, Hold, LandingFile
+from .publish import Outcome, Publication, Superseded, publish
+from .stage import Staged, attempt_folder, discard, seal, stage, stage_batches
+from .versions import roll_back, standing, table_columns
+
+__all__ = [
+    "Entry",
+    "Hold",
+    "Journal",
+    "Lake",
+    "LandingFile",
+    "Outcome",
+    "Publication",
+    "QueryFailed",
+    "Session",
+    "Staged",
+    "Storage",
+    "Superseded",
+    "attempt_folder",
+    "default_memory_bytes",
+    "discard",
+    "heartbeat",
+    "load_extension",
+    "open_journal",
+    "open_lake",
+    "publish",
+    "roll_back",
+    "seal",
+    "stage",
+    "stage_batches",
+    "standing",
+    "table_columns",
+]

@@ -1,0 +1,306 @@
+"""Opening the lake: the only place that connects, and it always closes.
+
+lake      the catalog (SQLite in WAL mode) and the parquet files that it names
+session   one cursor on an open lake, used by one thread at a time
+pinned    a session inside a read transaction: every query in it sees one version
+
+Readers attach read-only. A writer holds `<catalog>.lock` from before BEGIN to after COMMIT, because
+two SQLite writers lose commits to "database is locked" and DuckLake does not retry that.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from ..errors import LakeError, RatError, RequestError
+from . import relocate
+from .faults import explain
+from .lock import exclusive
+from .quoting import LAKE, text
+
+NETWORK_FILESYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs")
+# Of the machine's memory (or the container's): room for Python, frames and the page cache.
+MEMORY_SHARE = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Where a lake lives and what it may use. Paths are absolute; 0 takes the value from the machine."""
+
+    catalog: Path
+    data: Path
+    spill: Path
+    memory_bytes: int = 0
+    threads: int = 0
+
+
+class Session:
+    """One cursor. Every exception that leaves it is a RatError."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, doing: str) -> None:
+        self.cursor = cursor
+        self.doing = doing
+
+    def execute(self, sql: str, parameters: object = None) -> duckdb.DuckDBPyConnection:
+        try:
+            return self.cursor.execute(sql, parameters)
+        except duckdb.Error as error:
+            raise explain(error, self.doing) from error
+
+    def rows(self, sql: str, parameters: object = None) -> list[tuple[Any, ...]]:
+        result = self.execute(sql, parameters)
+        try:
+            return result.fetchall()
+        except duckdb.Error as error:
+            raise explain(error, self.doing) from error
+
+    def row(self, sql: str, parameters: object = None) -> tuple[Any, ...] | None:
+        found = self.rows(sql, parameters)
+        return found[0] if found else None
+
+    def value(self, sql: str, parameters: object = None) -> Any:
+        found = self.row(sql, parameters)
+        return found[0] if found else None
+
+    def describe(self, select: str) -> tuple[tuple[str, str], ...]:
+        """(name, type) of every column that `select` returns; the query is bound, not run."""
+        return tuple((row[0], row[1]) for row in self.rows(f"describe (\n{select}\n)"))
+
+    @property
+    def snapshot(self) -> int:
+        """The version that this session sees."""
+        return int(self.value(f"select id from {LAKE}.current_snapshot()"))
+
+    def rollback(self) -> None:
+        try:
+            self.cursor.execute("rollback")
+        except duckdb.Error:
+            pass  # no transaction was open, or it is gone with its connection
+
+
+class Lake:
+    """An open lake. Use `open_lake`."""
+
+    def __init__(self, storage: Storage, connection: duckdb.DuckDBPyConnection, spill: Path, *, writable: bool) -> None:
+        self.storage = storage
+        self.writable = writable
+        self._connection = connection
+        self._spill = spill
+        # duckdb.cursor() on one connection is not safe from several threads at once.
+        self._guard = threading.Lock()
+        self._open: list[duckdb.DuckDBPyConnection] = []
+
+    @contextmanager
+    def session(self, doing: str = "reading the lake") -> Iterator[Session]:
+        with self._guard:
+            cursor = self._connection.cursor()
+            self._open.append(cursor)
+        session = Session(cursor, doing)
+        try:
+            yield session
+        finally:
+            session.rollback()
+            with self._guard:
+                self._open.remove(cursor)
+            cursor.close()
+
+    @contextmanager
+    def pinned(self, doing: str = "reading the lake") -> Iterator[Session]:
+        """A session in which all queries see the version that is current now."""
+        with self.session(doing) as session:
+            session.execute("begin transaction")
+            yield session
+
+    def interrupt(self) -> None:
+        """Stop the queries that are running."""
+        with self._guard:
+            for cursor in self._open:
+                cursor.interrupt()
+
+    def close(self) -> None:
+        self._connection.close()
+        shutil.rmtree(self._spill, ignore_errors=True)
+
+
+@contextmanager
+def open_lake(
+    storage: Storage, *, write: bool = False, create: bool = False, at: int | datetime | None = None
+) -> Iterator[Lake]:
+    """Open the lake at `storage`; `at` shows it as it was at a version or a time (UTC).
+
+    `create` makes the lake first if it is not there. Raises RequestError if there is none, LakeError if it
+    cannot be opened.
+    """
+    exists = storage.catalog.exists()
+    if not exists and not create:
+        raise RequestError(
+            "there is no lake here yet",
+            where=str(storage.catalog),
+            state="Nothing has been built.",
+            next="rat run",
+        )
+    spill = _spill_folder(storage)
+    try:
+        if create:
+            _make_folders(storage)
+        relocate.follow(storage.catalog, storage.data)
+        connection = _connect(storage, spill)
+    except (duckdb.Error, OSError) as error:
+        raise explain(error, "opening the lake") from error
+    lake = Lake(storage, connection, spill, writable=write or create)
+    try:
+        _attach(connection, storage, write=write or create, create=create and not exists, at=at)
+        if create:
+            _create_ledger(lake)
+        yield lake
+    finally:
+        lake.close()
+
+
+def _make_folders(storage: Storage) -> None:
+    _refuse_network_filesystem(storage.catalog)
+    storage.catalog.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    storage.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _connect(storage: Storage, spill: Path) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(
+        config={
+            "memory_limit": f"{storage.memory_bytes or default_memory_bytes()}B",
+            "threads": storage.threads or len(os.sched_getaffinity(0)),
+            "temp_directory": str(spill),
+            "preserve_insertion_order": False,  # halves the memory of large writes
+            "autoinstall_known_extensions": False,  # extensions come from the wheels, never from the network
+            "autoload_known_extensions": False,
+        }
+    )
+    connection.execute("set global TimeZone = 'UTC'")
+    for name in ("ducklake", "sqlite_scanner"):
+        connection.execute(f"load {text(str(extension_file(name)))}")
+    return connection
+
+
+def _create_ledger(lake: Lake) -> None:
+    from . import ledger
+
+    with lake.session("opening the lake") as session:
+        if ledger.exists(session):
+            return
+    with exclusive(lake.storage.catalog, "creating the lake"), lake.session("creating the lake") as session:
+        ledger.create(session)
+
+
+def _attach(
+    connection: duckdb.DuckDBPyConnection,
+    storage: Storage,
+    *,
+    write: bool,
+    create: bool,
+    at: int | datetime | None,
+) -> None:
+    options = [f"data_path {text(str(storage.data))}", "meta_busy_timeout 10000"]
+    options += [f"create_if_not_exists {str(create).lower()}"]
+    # A version is files with checksums, so tables are never inlined into the catalog; the ledger is.
+    options += ["meta_journal_mode 'WAL'", "data_inlining_row_limit 0"] if write else ["read_only"]
+    if isinstance(at, datetime):
+        options += [f"snapshot_time {text(at.isoformat(sep=' '))}"]
+    elif at is not None:
+        options += [f"snapshot_version {int(at)}"]
+    try:
+        connection.execute(f"attach {text(f'ducklake:sqlite:{storage.catalog}')} as {LAKE} ({', '.join(options)})")
+    except duckdb.Error as error:
+        if at is not None and "snapshot" in str(error).lower():
+            raise RequestError(f"the lake has no version {at}", where=str(storage.catalog), next="rat history") from error
+        raise _cannot_open(error, storage) from error
+
+
+def _cannot_open(error: duckdb.Error, storage: Storage) -> RatError:
+    known = explain(error, "opening the lake")
+    if not isinstance(known, LakeError):
+        return LakeError(
+            f"the catalog cannot be opened: {known.what.removeprefix('opening the lake: ')}",
+            where=str(storage.catalog),
+            state="The file was not touched.",
+            next="restore the catalog from a backup, or move it away and run: rat run",
+        )
+    return known
+
+
+def load_extension(session: Session, name: str) -> None:
+    """Load an extension from its wheel, e.g. `excel`; says which package to install if it is missing."""
+    session.execute(f"load {text(str(extension_file(name)))}")
+
+
+def extension_file(name: str) -> Path:
+    """The extension's binary inside its wheel.
+
+    DuckDB finds the entry point by the file's name, so the sqlite one must come from the
+    `-sqlite-scanner` wheel: the `-sqlite` wheel holds the same bytes under a name that does not load.
+    """
+    module = f"duckdb_extension_{name}"
+    found = find_spec(module)
+    if found is None or found.origin is None:
+        raise RequestError(
+            f"the DuckDB extension {name} is not installed",
+            where=f"Python package {module}",
+            next=f"pip install 'duckdb-extension-{name.replace('_', '-')}=={duckdb.__version__}'",
+        )
+    return Path(found.origin).parent / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension"
+
+
+def default_memory_bytes() -> int:
+    """MEMORY_SHARE of what this process may use: the machine's memory or its cgroup's, in bytes."""
+    limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limit = min(limit, int(Path(path).read_text()))
+        except (OSError, ValueError):
+            continue  # no cgroup, or "max"
+    return int(limit * MEMORY_SHARE)
+
+
+def _spill_folder(storage: Storage) -> Path:
+    """A folder for this process alone: DuckDB's spill files of two processes would collide in one."""
+    if storage.spill.is_dir():
+        for old in storage.spill.iterdir():
+            if old.name.isdigit() and not Path(f"/proc/{old.name}").exists():
+                shutil.rmtree(old, ignore_errors=True)  # left by a killed process
+    return storage.spill / str(os.getpid())
+
+
+def _refuse_network_filesystem(path: Path) -> None:
+    kind = _filesystem_of(path)
+    if kind in NETWORK_FILESYSTEMS:
+        raise RequestError(
+            f"the lake's catalog cannot live on a network filesystem ({kind}): its locks are not reliable there",
+            where=str(path),
+            state="Nothing was created.",
+            next="set `lake: {catalog: ...}` in workspace.yaml to a local folder",
+        )
+
+
+def _filesystem_of(path: Path) -> str:
+    try:
+        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return ""
+    inside = [(point, kind) for point, kind in mounts if path.is_relative_to(point)]
+    return max(inside, key=lambda mount: len(mount[0]))[1] if inside else ""
+
+
+def make_private(paths: Sequence[Path]) -> None:
+    """Published files are read-only: a plain `COPY ... TO` must not overwrite them."""
+    for path in paths:
+        os.chmod(path, stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)

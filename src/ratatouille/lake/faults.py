@@ -1,0 +1,83 @@
+"""DuckDB's exceptions as errors a person can act on."""
+
+from __future__ import annotations
+
+import re
+
+import duckdb
+
+from ..errors import LakeError, RatError, StepFailed, TransientError
+
+_TRANSIENT = re.compile(
+    r"database is locked|Could not set lock|Transaction conflict|Connection refused|Timeout was reached"
+    r"|could not connect|server closed the connection|HTTP (?:GET|PUT|HEAD|POST).*(?:50[0234]|429)",
+    re.IGNORECASE,
+)
+_FULL = re.compile(r"No space left on device|database or disk is full|disk quota", re.IGNORECASE)
+_READ_ONLY = re.compile(
+    r"Permission denied|Read-only file system|attempt to write a readonly database|read-only mode|unable to open database file",
+    re.IGNORECASE,
+)
+_MISSING_FILE = re.compile(r"(?:Cannot open file|No files found that match the pattern) \"?([^\"\n:]+)", re.IGNORECASE)
+_POSITION = re.compile(r"^LINE (\d+): ?(.*)\n( *)\^", re.MULTILINE)
+_FAILED_TO_ALLOCATE = re.compile(r"failed to allocate|could not allocate|failed to (?:pin|offload)", re.IGNORECASE)
+
+
+class QueryFailed(StepFailed):
+    """SQL that DuckDB refused. `line` counts from 1 in the SQL that was run, 0 if unknown."""
+
+    line = 0
+    column = 0
+    message = ""
+
+
+def explain(error: Exception, doing: str, *, next: str = "") -> RatError:
+    """The error that a person should see for a DuckDB (or OS) exception raised while `doing` something."""
+    if isinstance(error, RatError):
+        return error
+    text = first_line(error)
+    if isinstance(error, duckdb.OutOfMemoryException) or _FAILED_TO_ALLOCATE.search(text):
+        return LakeError(
+            f"{doing}: the memory limit was reached: {text}",
+            where="resources: in workspace.yaml",
+            next=next or "raise `memory:` or lower `threads:` under `resources:`, then run the same command again",
+        )
+    if _FULL.search(str(error)):
+        return LakeError(
+            f"{doing}: the disk is full",
+            where=text,
+            next=next or "free some space, then run the same command again; finished assets are not rebuilt",
+        )
+    if _READ_ONLY.search(str(error)):
+        return LakeError(
+            f"{doing}: the folder cannot be written to",
+            where=text,
+            next=next or "make the workspace writable for this user, then run the same command again",
+        )
+    if _TRANSIENT.search(str(error)):
+        return TransientError(
+            f"{doing}: {text}", where="the lake", next=next or "run the same command again"
+        )
+    if isinstance(error, duckdb.Error):
+        return _query_failed(error, text, doing, next)
+    return LakeError(f"{doing}: {text}", where=type(error).__name__, next=next)
+
+
+def _query_failed(error: duckdb.Error, text: str, doing: str, next: str) -> RatError:
+    full = str(error)
+    failed = QueryFailed(f"{doing}: {text}", next=next)
+    position = _POSITION.search(full)
+    if position:
+        failed.line = int(position.group(1))
+        shown, caret = position.group(2), max(0, len(position.group(3)) - len(f"LINE {position.group(1)}: "))
+        failed.column = caret + 1
+        failed.where = f"line {failed.line} of the SQL that was run:\n    {shown}\n    {' ' * caret}^"
+    failed.message = text
+    return failed
+
+
+def first_line(error: Exception) -> str:
+    """The message without DuckDB's position lines, on one line, with its hint."""
+    text = _POSITION.split(str(error), maxsplit=1)[0] if _POSITION.search(str(error)) else str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(lines)[:600]

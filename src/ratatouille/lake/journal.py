@@ -1,0 +1,288 @@
+"""The journal: what is going on. Runs, attempts, leases, heartbeats, failures.
+
+lease     the right to publish one asset, with a token that grows each time it changes hands
+dead      a run whose process is gone (pid and boot id), or whose heartbeat stopped on another machine
+
+It lies beside the lake (`.rat/journal.sqlite`) and may be deleted: nothing that was published is only here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import LakeError
+
+HEARTBEAT_S = 5.0
+DEAD_AFTER_S = 30.0  # without a heartbeat, on a machine whose processes we cannot see
+RESUME_WITHIN_S = 86_400.0
+
+_TABLES = """
+create table if not exists runs (
+    run_id text primary key, status text, request text, pid integer, started_ticks text, boot_id text, host text,
+    started_at real, heartbeat_at real, ended_at real, error text, resumed_at real);
+create table if not exists steps (
+    run_id text, asset text, attempt integer, status text, record text, started_at real, ended_at real,
+    primary key (run_id, asset, attempt));
+create table if not exists leases (
+    asset text primary key, token integer, run_id text, pid integer, started_ticks text, boot_id text, host text,
+    heartbeat_at real, held integer);
+create table if not exists set_aside (
+    asset text, file text, bytes integer, modified_ns integer, reason text, run_id text, at real, primary key (asset, file));
+create index if not exists steps_by_asset on steps (asset, started_at);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A process, so that another one can tell whether it still lives."""
+
+    pid: int
+    started_ticks: str  # tells a reused pid apart
+    boot_id: str
+    host: str
+
+    def is_alive(self, heartbeat_at: float, now: float) -> bool:
+        me = this_process()
+        if (self.host, self.boot_id) == (me.host, me.boot_id):
+            return _started_ticks(self.pid) == self.started_ticks
+        if self.host == me.host:
+            return False  # the machine was restarted since
+        return now - heartbeat_at < DEAD_AFTER_S
+
+
+def this_process() -> Owner:
+    pid = os.getpid()
+    try:
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        boot_id = ""
+    return Owner(pid, _started_ticks(pid), boot_id, socket.gethostname())
+
+
+def _started_ticks(pid: int) -> str:
+    """The kernel's start time of a process, '' if there is none: field 22 of /proc/<pid>/stat."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+class Journal:
+    """One open journal; safe from several threads and processes. Use `open_journal`."""
+
+    def __init__(self, path: Path, *, create: bool = True) -> None:
+        self._guard = threading.Lock()
+        if create:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        self._connection.execute("pragma journal_mode = wal")
+        self._connection.execute("pragma synchronous = normal")
+        self._connection.executescript(_TABLES)
+        self._me = this_process()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _do(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._guard:
+            return self._connection.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _immediate(self) -> Iterator[sqlite3.Connection]:
+        with self._guard:
+            self._connection.execute("begin immediate")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("rollback")
+                raise
+            self._connection.execute("commit")
+
+    # Runs
+
+    def start_run(self, run_id: str, request: Mapping[str, Any]) -> None:
+        now, me = time.time(), self._me
+        self._do(
+            "insert into runs (run_id, status, request, pid, started_ticks, boot_id, host, started_at, heartbeat_at)"
+            " values (?, 'running', ?, ?, ?, ?, ?, ?, ?) on conflict (run_id) do update set status = 'running',"
+            " pid = excluded.pid, started_ticks = excluded.started_ticks, boot_id = excluded.boot_id,"
+            " host = excluded.host, heartbeat_at = excluded.heartbeat_at, ended_at = null, error = null,"
+            " resumed_at = excluded.started_at",
+            (run_id, json.dumps(request, sort_keys=True), me.pid, me.started_ticks, me.boot_id, me.host, now, now),
+        )
+
+    def end_run(self, run_id: str, status: str, error: Mapping[str, str] | None = None) -> None:
+        self._do(
+            "update runs set status = ?, ended_at = ?, error = ? where run_id = ?",
+            (status, time.time(), json.dumps(error) if error else None, run_id),
+        )
+
+    def beat(self, run_id: str) -> None:
+        now = time.time()
+        self._do("update runs set heartbeat_at = ? where run_id = ?", (now, run_id))
+        self._do("update leases set heartbeat_at = ? where run_id = ? and held = 1", (now, run_id))
+
+    def reap(self) -> list[str]:
+        """Mark runs whose process is gone as died; returns them."""
+        now, dead = time.time(), []
+        found = self._do(
+            "select run_id, pid, started_ticks, boot_id, host, heartbeat_at from runs where status = 'running'"
+        )
+        for run_id, pid, ticks, boot_id, host, heartbeat_at in found:
+            if not Owner(pid, ticks, boot_id, host).is_alive(heartbeat_at, now):
+                self._do("update runs set status = 'died', ended_at = ? where run_id = ?", (heartbeat_at, run_id))
+                self._do("update steps set status = 'died' where run_id = ? and status = 'running'", (run_id,))
+                self._do("update leases set held = 0 where run_id = ?", (run_id,))
+                dead.append(run_id)
+        return dead
+
+    def run_to_resume(self, request: Mapping[str, Any]) -> str | None:
+        """The newest run, if it died while answering the same request not long ago."""
+        found = self._do("select run_id, status, request, heartbeat_at from runs order by started_at desc limit 1")
+        if not found:
+            return None
+        run_id, status, asked, heartbeat_at = found[0]
+        same = asked == json.dumps(request, sort_keys=True)
+        return run_id if status == "died" and same and time.time() - heartbeat_at < RESUME_WITHIN_S else None
+
+    def runs(self, limit: int = 50) -> list[dict[str, Any]]:
+        """Newest first, with the number of steps by status."""
+        names = ("run_id", "status", "request", "pid", "host", "started_at", "heartbeat_at", "ended_at", "error")
+        found = self._do(f"select {', '.join(names)} from runs order by started_at desc limit ?", (limit,))  # noqa: S608
+        rows = [dict(zip(names, row, strict=True)) for row in found]
+        for row in rows:
+            counts = self._do("select status, count(*) from steps where run_id = ? group by status", (row["run_id"],))
+            row["steps"] = dict(counts)
+            row["request"] = json.loads(row["request"])
+            row["error"] = json.loads(row["error"]) if row["error"] else None
+        return rows
+
+    # Steps
+
+    def record_step(
+        self, run_id: str, asset: str, attempt: int, status: str, record: Mapping[str, Any] | None = None
+    ) -> None:
+        now = time.time()
+        ended = None if status == "running" else now
+        self._do(
+            "insert into steps (run_id, asset, attempt, status, record, started_at, ended_at)"
+            " values (?, ?, ?, ?, ?, ?, ?) on conflict (run_id, asset, attempt) do update set"
+            " status = excluded.status, record = excluded.record, ended_at = excluded.ended_at",
+            (run_id, asset, attempt, status, json.dumps(record, default=str) if record else None, now, ended),
+        )
+
+    def steps(self, run_id: str) -> list[dict[str, Any]]:
+        return self._steps("run_id = ? order by started_at", (run_id,))
+
+    def last_steps(self, asset: str, limit: int = 20) -> list[dict[str, Any]]:
+        """The newest attempts at an asset, newest first."""
+        return self._steps("asset = ? order by started_at desc limit ?", (asset, limit))
+
+    def _steps(self, where: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+        names = ("run_id", "asset", "attempt", "status", "record", "started_at", "ended_at")
+        found = self._do(f"select {', '.join(names)} from steps where {where}", values)  # noqa: S608
+        rows = [dict(zip(names, row, strict=True)) for row in found]
+        for row in rows:
+            row["record"] = json.loads(row["record"]) if row["record"] else {}
+        return rows
+
+    # Leases
+
+    def take_lease(self, asset: str, run_id: str) -> int | None:
+        """A token for `asset`, or None while a living process holds its lease."""
+        now, me = time.time(), self._me
+        with self._immediate() as connection:
+            found = connection.execute(
+                "select token, run_id, pid, started_ticks, boot_id, host, heartbeat_at, held from leases where asset = ?",
+                (asset,),
+            ).fetchone()
+            if found and found[7] and Owner(*found[2:6]).is_alive(found[6], now):
+                return None
+            token = (found[0] if found else 0) + 1
+            connection.execute(
+                "insert or replace into leases values (?, ?, ?, ?, ?, ?, ?, ?, 1)",
+                (asset, token, run_id, me.pid, me.started_ticks, me.boot_id, me.host, now),
+            )
+        return token
+
+    def holds_leases(self, tokens: Mapping[str, int]) -> list[str]:
+        """The assets of `tokens` whose lease was lost to somebody else."""
+        lost = []
+        for asset, token in tokens.items():
+            found = self._do("select 1 from leases where asset = ? and token = ? and held = 1", (asset, token))
+            if not found:
+                lost.append(asset)
+        return lost
+
+    def drop_lease(self, asset: str, token: int) -> None:
+        self._do("update leases set held = 0 where asset = ? and token = ?", (asset, token))
+
+    def lease_holder(self, asset: str) -> str:
+        found = self._do("select run_id, pid, host from leases where asset = ? and held = 1", (asset,))
+        return f"run {found[0][0]} (process {found[0][1]} on {found[0][2]})" if found else ""
+
+    # Landing files that could not be read
+
+    def set_aside(self, asset: str, file: str, size: int, modified_ns: int, reason: str, run_id: str) -> None:
+        self._do(
+            "insert or replace into set_aside values (?, ?, ?, ?, ?, ?, ?)",
+            (asset, file, size, modified_ns, reason, run_id, time.time()),
+        )
+
+    def accepted(self, asset: str, files: Sequence[str]) -> None:
+        for file in files:
+            self._do("delete from set_aside where asset = ? and file = ?", (asset, file))
+
+    def files_set_aside(self, asset: str | None = None) -> list[dict[str, Any]]:
+        names = ("asset", "file", "bytes", "modified_ns", "reason", "run_id", "at")
+        where, values = ("where asset = ?", (asset,)) if asset else ("", ())
+        found = self._do(f"select {', '.join(names)} from set_aside {where} order by asset, file", values)  # noqa: S608
+        return [dict(zip(names, row, strict=True)) for row in found]
+
+
+@contextmanager
+def open_journal(path: Path, *, create: bool = True) -> Iterator[Journal]:
+    """Open the journal at `path`."""
+    try:
+        journal = Journal(path, create=create)
+    except (sqlite3.Error, OSError) as error:
+        raise LakeError(
+            f"the journal cannot be opened: {error}",
+            where=str(path),
+            next="make the folder writable for this user, or move a damaged journal away; it holds no data",
+        ) from error
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+@contextmanager
+def heartbeat(journal: Journal, run_id: str) -> Iterator[None]:
+    """Beat every HEARTBEAT_S seconds while the block runs."""
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(HEARTBEAT_S):
+            try:
+                journal.beat(run_id)
+            except sqlite3.Error:
+                continue  # a full disk must not kill the run from here; the publish will report it
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,230 @@
+"""The ledger: what was published, written in the transaction that published it.
+
+entry     one published version of one asset
+head      an asset's newest entry: its current version
+landing   the landing files that the rows of an asset's current version came from
+hold      an asset that was rolled back and must not be rebuilt until its code changes or it is released
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any
+
+from .connect import Session
+from .quoting import LAKE, idents, text
+
+SCHEMA = "rat"
+LEDGER = f"{LAKE}.{SCHEMA}.ledger"
+LANDING = f"{LAKE}.{SCHEMA}.landing"
+HOLDS = f"{LAKE}.{SCHEMA}.holds"
+QUARANTINE = f"{LAKE}.{SCHEMA}.quarantine"
+QUARANTINE_COLUMNS = (
+    ("asset", "VARCHAR"),
+    ("run_id", "VARCHAR"),
+    ("origin", "VARCHAR"),  # gate | reject
+    ("checks", "VARCHAR"),
+    ("reason", "VARCHAR"),
+    ("file", "VARCHAR"),
+    ("line", "BIGINT"),
+    ("row", "VARCHAR"),  # JSON, or the raw line of a file that could not be read
+    ("quarantined_at", "TIMESTAMP"),
+)
+# Rows of the ledger's tables stay in the catalog up to this many per insert: no tiny parquet files,
+# and one fsync covers the data and what is said about it.
+_INLINED_ROWS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One published version. Times in UTC, sizes in bytes, durations in seconds."""
+
+    asset: str
+    run_id: str
+    version: int = 0  # the lake's snapshot; known after the commit
+    action: str = "build"  # build | rollback
+    materialize: str = "table"
+    mode: str = "full"  # full | incremental
+    fingerprint: str = ""
+    code_hash: str = ""
+    text_hash: str = ""
+    token: str = ""  # what the asset's `version:` said
+    base_version: int = 0  # the version that this one was built on; 0: none
+    restored_version: int = 0  # of a rollback
+    unchanged_since: int = 0  # the version whose rows this one repeats; 0: it changed rows
+    inputs: Mapping[str, int] = field(default_factory=dict)
+    columns: tuple[tuple[str, str], ...] = ()
+    checks: tuple[Mapping[str, Any], ...] = ()
+    manifest: tuple[Mapping[str, Any], ...] = ()  # {path, rows, bytes, sha256}; path relative to the data folder
+    rows_in: int = 0
+    rows_written: int = 0
+    rows_deleted: int = 0
+    rows_total: int = 0
+    rows_quarantined: int = 0
+    rows_rejected: int = 0
+    bytes_written: int = 0
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    published_at: datetime | None = None
+    published_by: str = ""
+
+    @property
+    def data_version(self) -> int:
+        """The version in which the rows last changed: what assets below compare with."""
+        return self.unchanged_since or self.version
+
+
+@dataclass(frozen=True, slots=True)
+class LandingFile:
+    """A landing file whose rows are in an asset's current version. `file` is relative to the workspace."""
+
+    asset: str
+    file: str
+    bytes: int
+    modified_ns: int
+    sha256: str
+    rows_in: int
+    rows_rejected: int
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    asset: str
+    version: int
+    code_hash: str
+    run_id: str
+    held_at: datetime
+
+
+_JSON_FIELDS = ("inputs", "columns", "checks", "manifest")
+_TYPES = {"str": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "datetime": "TIMESTAMP", "datetime | None": "TIMESTAMP"}
+_ENTRY_COLUMNS = tuple(f.name for f in fields(Entry) if f.name != "version")
+_LANDING_COLUMNS = tuple(f.name for f in fields(LandingFile))
+_HOLD_COLUMNS = tuple(f.name for f in fields(Hold))
+
+
+def create(session: Session) -> None:
+    """The ledger's tables. Each step may have been done by a process that died after it."""
+    session.execute(f"create schema if not exists {LAKE}.{SCHEMA}")
+    session.execute(f"call {LAKE}.set_option('data_inlining_row_limit', {_INLINED_ROWS}, schema => '{SCHEMA}')")
+    session.execute("begin transaction")
+    for table, record in ((LEDGER, Entry), (LANDING, LandingFile), (HOLDS, Hold)):
+        columns = ", ".join(
+            f'"{f.name}" {_TYPES.get(str(f.type), "VARCHAR")}'
+            for f in fields(record)
+            if (record, f.name) != (Entry, "version")
+        )
+        session.execute(f"create table if not exists {table} ({columns})")
+    columns = ", ".join(f'"{name}" {kind}' for name, kind in QUARANTINE_COLUMNS)
+    session.execute(f"create table if not exists {QUARANTINE} ({columns})")
+    session.execute("commit")
+
+
+def exists(session: Session) -> bool:
+    return bool(
+        session.value(
+            "select count(*) from duckdb_tables() where database_name = ? and schema_name = ? and table_name = 'ledger'",
+            [LAKE, SCHEMA],
+        )
+    )
+
+
+def heads(session: Session, assets: Sequence[str] | None = None) -> dict[str, Entry]:
+    """The newest entry of each asset (of `assets`, if given), by name."""
+    some = "" if assets is None else f" where asset in ({_in(assets)})"
+    newest = f"select asset, max(snapshot_id) from {LEDGER}{some} group by asset"
+    return {e.asset: e for e in _entries(session, f"(asset, snapshot_id) in ({newest})")}
+
+
+def entries(session: Session, asset: str | None = None, limit: int = 1000) -> list[Entry]:
+    """Published versions, newest first."""
+    where = f"asset = {text(asset)}" if asset else "true"
+    return _entries(session, where, f" order by snapshot_id desc limit {int(limit)}")
+
+
+def published_in(session: Session, run_id: str) -> dict[str, Entry]:
+    """What a run has published so far, by asset."""
+    return {e.asset: e for e in _entries(session, f"run_id = {text(run_id)}")}
+
+
+def _entries(session: Session, where: str, rest: str = "") -> list[Entry]:
+    rows = session.rows(f"select {idents(_ENTRY_COLUMNS)}, snapshot_id from {LEDGER} where {where}{rest}")
+    return [_entry(row) for row in rows]
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    values = dict(zip(_ENTRY_COLUMNS, row, strict=False))
+    for name in _JSON_FIELDS:
+        loaded = json.loads(values[name])
+        values[name] = loaded if name == "inputs" else tuple(tuple(x) if isinstance(x, list) else x for x in loaded)
+    return Entry(**values, version=row[-1])
+
+
+def write_entries(session: Session, new: Iterable[Entry]) -> None:
+    _insert(session, LEDGER, _ENTRY_COLUMNS, [_values(entry) for entry in new])
+
+
+def _values(entry: Entry) -> list[Any]:
+    values = {name: getattr(entry, name) for name in _ENTRY_COLUMNS}
+    for name in _JSON_FIELDS:
+        values[name] = json.dumps(values[name], default=str)
+    return [values[name] for name in _ENTRY_COLUMNS]
+
+
+def landing_files(session: Session, asset: str, *, version: int | None = None) -> list[LandingFile]:
+    at = f" at (version => {int(version)})" if version is not None else ""
+    rows = session.rows(f"select {idents(_LANDING_COLUMNS)} from {LANDING}{at} where asset = ? order by file", [asset])
+    return [LandingFile(*row) for row in rows]
+
+
+def landing_by_asset(session: Session, assets: Sequence[str]) -> dict[str, list[LandingFile]]:
+    """What each of `assets` remembers of landing files."""
+    if not assets:
+        return {}
+    found: dict[str, list[LandingFile]] = {}
+    for row in session.rows(f"select {idents(_LANDING_COLUMNS)} from {LANDING} where asset in ({_in(assets)})"):
+        found.setdefault(row[0], []).append(LandingFile(*row))
+    return found
+
+
+def remember_files(session: Session, asset: str, files: Sequence[LandingFile], *, forget: Sequence[str] | None) -> None:
+    """Replace what `asset` remembers of landing files: of the files in `forget`, or of all if it is None."""
+    if forget is None:
+        session.execute(f"delete from {LANDING} where asset = ?", [asset])
+    elif forget:
+        session.execute(f"delete from {LANDING} where asset = ? and file in ({_in(forget)})", [asset])
+    _insert(session, LANDING, _LANDING_COLUMNS, [[getattr(f, n) for n in _LANDING_COLUMNS] for f in files])
+
+
+def holds(session: Session) -> dict[str, Hold]:
+    return {row[0]: Hold(*row) for row in session.rows(f"select {idents(_HOLD_COLUMNS)} from {HOLDS}")}
+
+
+def hold(session: Session, new: Hold) -> None:
+    release(session, new.asset)
+    _insert(session, HOLDS, _HOLD_COLUMNS, [[getattr(new, name) for name in _HOLD_COLUMNS]])
+
+
+def release(session: Session, asset: str) -> None:
+    session.execute(f"delete from {HOLDS} where asset = ?", [asset])
+
+
+def _insert(session: Session, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    if not rows:
+        return
+    # One statement for many rows: each statement on the catalog costs about a millisecond.
+    for start in range(0, len(rows), 500):
+        part = rows[start : start + 500]
+        places = ", ".join(f"({', '.join('?' * len(columns))})" for _ in part)
+        session.execute(
+            f"insert into {table} ({idents(columns)}) values {places}",  # noqa: S608
+            [value for row in part for value in row],
+        )
+
+
+def _in(values: Iterable[str]) -> str:
+    return ", ".join(text(value) for value in values) or "null"

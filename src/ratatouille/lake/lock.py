@@ -1,0 +1,49 @@
+"""One writer at a time: an flock beside the catalog, which the kernel frees when its holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import LakeError
+
+# A publish takes tens of milliseconds; a minute of waiting means that somebody is stuck.
+WAIT_S = 60.0
+
+
+@contextmanager
+def exclusive(catalog: Path, doing: str, *, wait_s: float | None = None) -> Iterator[None]:
+    """Hold the lake's write lock; waits up to `wait_s` seconds (WAIT_S, or RATATOUILLE_LOCK_WAIT)."""
+    deadline = time.monotonic() + (wait_s if wait_s is not None else float(os.environ.get("RATATOUILLE_LOCK_WAIT", WAIT_S)))
+    descriptor = os.open(f"{catalog}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while not _taken(descriptor):
+            if time.monotonic() > deadline:
+                raise LakeError(
+                    f"{doing}: another process holds the lake's write lock",
+                    where=_holder(descriptor) or f"{catalog}.lock",
+                    next="wait for it to finish (`rat runs` shows what is running), then run the same command again",
+                )
+            time.sleep(random.uniform(0.002, 0.02))  # noqa: S311  jitter, not a secret
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()}, {doing}".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(descriptor: int) -> str:
+    return os.pread(descriptor, 200, 0).decode(errors="replace")

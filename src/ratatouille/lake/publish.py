@@ -1,0 +1,324 @@
+"""Publish: the one commit that makes candidates visible, together with what the ledger says of them.
+
+lock -> BEGIN -> is each asset still ours and as we found it? -> register files or delete and register
+-> ledger, landing memory, quarantine -> fsync what the transaction itself wrote -> COMMIT -> proof that
+the snapshot moved -> unlock. Any exception rolls back. Several candidates may share the commit; if one
+of them cannot be published, the rest are redone one by one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..errors import LakeError, RatError, TransientError
+from . import ledger
+from .connect import Lake, Session, Storage
+from .journal import Journal
+from .lock import exclusive
+from .quoting import LAKE, ident, idents, table, text
+from .stage import Staged, fsync_folders, glob_safe
+from .types import Columns
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One gated candidate and how it joins the table.
+
+    how: replace (all rows), append, merge (rows with the same unique_key are replaced), view.
+    """
+
+    entry: ledger.Entry
+    how: str
+    token: int  # of the asset's lease
+    columns: Columns = ()
+    staged: Staged | None = None
+    view_sql: str = ""
+    unique_key: tuple[str, ...] = ()
+    add: Columns = ()  # columns that the table gains
+    drop: tuple[str, ...] = ()  # columns that it loses, accepted by the person who asked
+    replaced_files: tuple[str, ...] = ()  # landing files whose earlier rows go
+    landing: tuple[ledger.LandingFile, ...] | None = None  # None: this asset reads no landing files
+    quarantine: Staged | None = None
+    clear_quarantine: bool = False
+    comment: str = ""
+    column_comments: Mapping[str, str] = field(default_factory=dict)
+    was: str = ""  # table | view | "" (nothing): what stands under the name
+    hold: ledger.Hold | None = None  # with a rollback
+
+    @property
+    def asset(self) -> str:
+        return self.entry.asset
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one publication: its entry with the version, or the error."""
+
+    asset: str
+    entry: ledger.Entry | None = None
+    error: RatError | None = None
+
+
+class Superseded(TransientError):
+    """Somebody else published this asset since the candidate was built."""
+
+
+def publish(lake: Lake, journal: Journal, run_id: str, publications: Sequence[Publication]) -> list[Outcome]:
+    """Publish all in one commit; if that fails for a reason of one of them, one by one."""
+    try:
+        return _with_retries(lambda: _commit(lake, journal, run_id, publications))
+    except RatError as error:
+        if len(publications) == 1:
+            return [Outcome(publications[0].asset, error=error)]
+    return [outcome for one in publications for outcome in publish(lake, journal, run_id, [one])]
+
+
+def _with_retries(work: Callable[[], list[Outcome]]) -> list[Outcome]:
+    try:
+        return work()
+    except Superseded:
+        raise
+    except TransientError:
+        import stamina
+
+        once_more = stamina.retry_context(
+            on=lambda error: isinstance(error, TransientError) and not isinstance(error, Superseded),
+            attempts=8,
+            wait_initial=0.05,
+            wait_max=2.0,
+            timeout=60.0,
+        )
+        for attempt in once_more:
+            with attempt:
+                return work()
+        raise  # not reached: the last attempt raises
+
+
+def _commit(lake: Lake, journal: Journal, run_id: str, publications: Sequence[Publication]) -> list[Outcome]:
+    storage = lake.storage
+    names = [p.asset for p in publications]
+    with exclusive(storage.catalog, f"publishing {', '.join(names[:3])}"), lake.session("publishing") as session:
+        started = time.time()
+        before = session.value(f"select id from {LAKE}.last_committed_snapshot()")
+        session.execute("begin transaction")
+        heads, already = _check_still_ours(session, journal, run_id, publications)
+        todo = [p for p in publications if p.asset not in already]
+        if not todo:
+            return [Outcome(asset, entry=entry) for asset, entry in already.items()]
+        now = datetime.now(UTC).replace(tzinfo=None)
+        entries = [_apply(session, p, heads.get(p.asset), now, storage.data) for p in todo]
+        ledger.write_entries(session, entries)
+        _say_who(session, run_id, [p.asset for p in todo])
+        _make_durable(storage, todo, started)
+        version = _commit_and_prove(lake, session, run_id, todo[0].asset, before)
+    done = {e.asset: replace(e, version=version) for e in entries} | already
+    return [Outcome(name, entry=done[name]) for name in names]
+
+
+def _check_still_ours(
+    session: Session, journal: Journal, run_id: str, publications: Sequence[Publication]
+) -> tuple[dict[str, ledger.Entry], dict[str, ledger.Entry]]:
+    """The heads of these assets, and those that this run has published already."""
+    names = [p.asset for p in publications]
+    heads = ledger.heads(session, names)
+    already = {
+        name: head for name, head in heads.items() if head.run_id == run_id and head.action == "build"
+    }
+    lost = journal.holds_leases({p.asset: p.token for p in publications})
+    for p in publications:
+        if p.asset in already:
+            continue
+        head = heads.get(p.asset)
+        if p.asset in lost or (head.version if head else 0) != p.entry.base_version:
+            raise Superseded(
+                f"{p.asset} was published by somebody else while this run built it",
+                where=f"{p.asset}, version {head.version if head else 0}",
+                state="Readers see that version; this run's candidate was dropped.",
+                next=f"rat run {p.asset}",
+            )
+    return heads, already
+
+
+def _apply(
+    session: Session, p: Publication, head: ledger.Entry | None, now: datetime, data: Path
+) -> ledger.Entry:
+    """The changes of one publication; returns its ledger entry, complete but for the version."""
+    deleted = 0
+    if p.how == "view":
+        _put_view(session, p)
+    else:
+        deleted = _put_rows(session, p, head)
+    _put_comments(session, p, head)
+    if p.landing is not None:
+        forget = None if p.how == "replace" else p.replaced_files
+        ledger.remember_files(session, p.asset, p.landing, forget=forget)
+    if p.clear_quarantine:
+        _clear_quarantine(session, p)
+    if p.quarantine is not None:
+        _register(session, ledger.SCHEMA, "quarantine", p.quarantine)
+    if p.hold is not None:
+        ledger.hold(session, p.hold)
+    elif head is not None and head.action == "rollback":
+        ledger.release(session, p.asset)
+    written = p.staged.rows if p.staged else 0
+    total = written if p.how == "replace" or head is None else head.rows_total - deleted + written
+    return replace(
+        p.entry,
+        rows_written=written,
+        rows_deleted=deleted,
+        unchanged_since=_unchanged_since(p, head, written, deleted),
+        rows_total=0 if p.how == "view" else total,
+        bytes_written=p.staged.bytes if p.staged else 0,
+        columns=p.columns,
+        manifest=_manifest(p, data),
+        published_at=now,
+    )
+
+
+def _unchanged_since(p: Publication, head: ledger.Entry | None, written: int, deleted: int) -> int:
+    """The version whose rows this one repeats; 0 if it has rows of its own. Assets below stay fresh then."""
+    same = head is not None and p.how in ("append", "merge") and not (written or deleted or p.add or p.drop)
+    return head.data_version if same and head is not None else 0
+
+
+def _manifest(p: Publication, data: Path) -> tuple[dict[str, Any], ...]:
+    files = p.staged.files if p.staged else ()
+    return tuple(
+        {"path": os.path.relpath(f.path, data), "rows": f.rows, "bytes": f.bytes, "sha256": f.sha256} for f in files
+    )
+
+
+def _put_view(session: Session, p: Publication) -> None:
+    if p.was == "table":
+        session.execute(f"drop table {table(p.asset)}")
+    _make_schema(session, p)
+    session.execute(f"create or replace view {table(p.asset)} as {p.view_sql}")
+
+
+def _put_rows(session: Session, p: Publication, head: ledger.Entry | None) -> int:
+    """Change the table; returns how many rows went."""
+    name, deleted = table(p.asset), 0
+    if p.was != "table":
+        if p.was == "view":
+            session.execute(f"drop view {name}")
+        _make_schema(session, p)
+        session.execute(f"create table {name} ({', '.join(f'{ident(n)} {kind}' for n, kind in p.columns)})")
+    else:
+        if p.how == "replace":
+            # Not CREATE OR REPLACE: that would start a new table without comments, history and change feed.
+            session.execute(f"truncate {name}")
+            deleted = head.rows_total if head else 0
+        else:
+            deleted = _delete_replaced(session, p, name)
+        for column in p.drop:
+            session.execute(f"alter table {name} drop column {ident(column)}")
+        for column, kind in p.add:
+            session.execute(f"alter table {name} add column {ident(column)} {kind}")
+    if p.staged is not None:
+        layer, _, short = p.asset.partition(".")
+        _register(session, layer, short, p.staged)
+    return deleted
+
+
+def _make_schema(session: Session, p: Publication) -> None:
+    session.execute(f"create schema if not exists {LAKE}.{ident(p.asset.partition('.')[0])}")
+
+
+def _delete_replaced(session: Session, p: Publication, name: str) -> int:
+    deleted = 0
+    if p.replaced_files:
+        files = ", ".join(text(file) for file in p.replaced_files)
+        deleted += session.value(f"delete from {name} where \"_file\" in ({files})") or 0
+    if p.how == "merge" and p.staged is not None and p.staged.files:
+        keys = f"select {idents(p.unique_key)} from ({p.staged.relation})"
+        deleted += session.value(f"delete from {name} where ({idents(p.unique_key)}) in ({keys})") or 0
+    return deleted
+
+
+def _register(session: Session, schema: str, name: str, staged: Staged) -> None:
+    for file in staged.files:
+        session.execute(
+            f"call ducklake_add_data_files({text(LAKE)}, {text(name)}, {text(glob_safe(file.path))},"
+            f" schema => {text(schema)}, allow_missing => true)"
+        )
+
+
+def _put_comments(session: Session, p: Publication, head: ledger.Entry | None) -> None:
+    if head is not None and head.text_hash == p.entry.text_hash and p.was == ("view" if p.how == "view" else "table"):
+        return
+    kind = "view" if p.how == "view" else "table"
+    if p.comment or head is not None:
+        session.execute(f"comment on {kind} {table(p.asset)} is {text(p.comment) if p.comment else 'null'}")
+    if kind == "view":
+        return
+    have = {name.lower() for name, _ in p.columns}
+    for column, comment in p.column_comments.items():
+        if column.lower() in have and (comment or head is not None):
+            said = text(comment) if comment else "null"
+            session.execute(f"comment on column {table(p.asset)}.{ident(column)} is {said}")
+
+
+def _clear_quarantine(session: Session, p: Publication) -> None:
+    some = ""
+    if p.how != "replace":
+        if not p.replaced_files:
+            return
+        some = f" and file in ({', '.join(text(file) for file in p.replaced_files)})"
+    session.execute(f"delete from {ledger.QUARANTINE} where asset = {text(p.asset)}{some}")
+
+
+def _say_who(session: Session, run_id: str, assets: Sequence[str]) -> None:
+    message = f"publish {', '.join(assets[:5])}" + (f" and {len(assets) - 5} more" if len(assets) > 5 else "")
+    about = json.dumps({"run_id": run_id, "assets": list(assets)})
+    session.execute(f"call {LAKE}.set_commit_message('rat', {text(message)}, extra_info => {text(about)})")
+
+
+def _make_durable(storage: Storage, publications: Sequence[Publication], started: float) -> None:
+    """fsync the files that the transaction itself wrote: DuckLake's delete files. It never fsyncs them."""
+    folders = {storage.data / p.asset.partition(".")[0] / p.asset.partition(".")[2] for p in publications}
+    folders.add(storage.data / ledger.SCHEMA / "quarantine")
+    for folder in folders:
+        if not folder.is_dir():
+            continue
+        with os.scandir(folder) as found:
+            fresh = [f.path for f in found if f.name.startswith("ducklake-") and f.stat().st_mtime >= started - 2]
+        for path in fresh:
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        if fresh:
+            fsync_folders(folder, storage.data)
+
+
+def _commit_and_prove(lake: Lake, session: Session, run_id: str, asset: str, before: int | None) -> int:
+    """COMMIT, and the version that it made. COMMIT of an aborted transaction says OK and does nothing."""
+    try:
+        session.execute("commit")
+        after = session.value(f"select id from {LAKE}.last_committed_snapshot()")
+    except RatError:
+        found = _version_of(lake, run_id, asset)
+        if found is None:
+            raise
+        return found  # the connection was lost after the commit: the ledger knows
+    if after is None or after == before:
+        raise LakeError("the commit changed nothing", where=f"run {run_id}", next="run the same command again")
+    return int(after)
+
+
+def _version_of(lake: Lake, run_id: str, asset: str) -> int | None:
+    """The version in which this run published `asset`, as another session sees it; None: it did not."""
+    try:
+        with lake.session("looking for the outcome of a commit") as session:
+            entry = ledger.published_in(session, run_id).get(asset)
+    except RatError:
+        return None
+    return entry.version if entry else None

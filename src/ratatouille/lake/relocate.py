@@ -1,0 +1,78 @@
+"""A workspace that was moved or copied takes its catalog along.
+
+The catalog holds absolute paths. Opened from another folder it would read, and on clean-up delete,
+the files of the folder that it came from. So the paths are rewritten once, before attaching.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from ..errors import LakeError
+from .lock import exclusive
+
+_PATH_TABLES = ("ducklake_data_file", "ducklake_delete_file", "ducklake_files_scheduled_for_deletion")
+
+
+def follow(catalog: Path, data: Path) -> None:
+    """Point the catalog at `data` if it names another folder, and only if the files are really in `data`."""
+    if not catalog.exists():
+        return
+    here = f"{data}/"
+    try:
+        with sqlite3.connect(f"file:{catalog}?mode=ro", uri=True) as reader:
+            named = _named_folder(reader)
+        reader.close()
+        if named is None or named == here:
+            return
+        _check_files(catalog, named, data)
+        with exclusive(catalog, "moving the catalog"):
+            writer = sqlite3.connect(catalog, isolation_level=None, timeout=10)
+            try:
+                _repoint(writer, here)
+            finally:
+                writer.close()
+    except sqlite3.DatabaseError as error:
+        raise LakeError(
+            f"the catalog cannot be read: {error}",
+            where=str(catalog),
+            state="The file was not touched.",
+            next="restore the catalog from a backup, or move it away and run: rat run",
+        ) from error
+
+
+def _named_folder(connection: sqlite3.Connection) -> str | None:
+    found = connection.execute("select value from ducklake_metadata where key = 'data_path'").fetchone()
+    return found[0] if found else None
+
+
+def _check_files(catalog: Path, named: str, data: Path) -> None:
+    with sqlite3.connect(f"file:{catalog}?mode=ro", uri=True) as reader:
+        sample = reader.execute(
+            "select path from ducklake_data_file where path_is_relative = 0 and end_snapshot is null limit 20"
+        ).fetchall()
+    reader.close()
+    missing = [
+        path for (path,) in sample if path.startswith(named) and not (data / path.removeprefix(named)).exists()
+    ]
+    if missing:
+        raise LakeError(
+            "the catalog names data files that are not in this workspace",
+            where=f"{missing[0]} is not under {data}",
+            state="The catalog was not touched.",
+            next=f"move the files to {data}, or set `lake: {{data: ...}}` back to {named}",
+        )
+
+
+def _repoint(connection: sqlite3.Connection, here: str) -> None:
+    connection.execute("begin immediate")
+    named = _named_folder(connection)
+    if named is not None and named != here:
+        for table in _PATH_TABLES:
+            connection.execute(
+                f"update {table} set path = ? || substr(path, ?) where path_is_relative = 0 and substr(path, 1, ?) = ?",  # noqa: S608
+                (here, len(named) + 1, len(named), named),
+            )
+        connection.execute("update ducklake_metadata set value = ? where key = 'data_path'", (here,))
+    connection.execute("commit")

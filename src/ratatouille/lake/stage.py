@@ -1,0 +1,197 @@
+"""Staging: a candidate's rows as parquet files in their final place, seen by nobody yet.
+
+The files lie in the table's own folder, one sub-folder per attempt, so publishing registers them
+without a copy (and on object storage without a rename). Until then no catalog names them; an attempt
+that dies leaves only files, which `discard` or upkeep removes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import LakeError
+from .connect import Session, Storage, make_private
+from .quoting import ident, text
+from .types import Columns, storable_select
+
+_CHUNK = 1 << 22  # 4 MiB
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFile:
+    path: str  # absolute
+    rows: int
+    bytes: int
+    sha256: str = ""  # known once sealed
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnFacts:
+    """What the parquet footers say of a column over all staged files. Extremes as text; None if unknown."""
+
+    nulls: int
+    minimum: str | None
+    maximum: str | None
+    has_nan: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Rows on disk that no reader sees."""
+
+    folder: Path
+    columns: Columns
+    files: tuple[StagedFile, ...]
+    facts: Mapping[str, ColumnFacts] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files)
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+    @property
+    def relation(self) -> str:
+        """A SELECT over the staged rows."""
+        if self.files:
+            return f"select * from read_parquet([{', '.join(text(glob_safe(file.path)) for file in self.files)}])"
+        nothing = ", ".join(f"cast(null as {kind}) as {ident(name)}" for name, kind in self.columns)
+        return f"select {nothing} where false"
+
+
+def attempt_folder(storage: Storage, asset: str, run_id: str, attempt: str) -> Path:
+    """Where an attempt at `asset` stages its files: inside the table's folder, never used twice."""
+    layer, _, table = asset.partition(".")
+    return storage.data / layer / table / f"{run_id}-{attempt}"
+
+
+def stage(session: Session, select: str, asset: str, folder: Path) -> Staged:
+    """Run `select` and write its rows below `folder`; nothing is fsynced or visible."""
+    stored, columns = storable_select(select, session.describe(select), asset)
+    folder.mkdir(parents=True, exist_ok=False, mode=0o700)
+    try:
+        written = session.rows(
+            f"copy (\n{stored}\n) to {text(str(folder))}"
+            " (format parquet, per_thread_output true, overwrite_or_ignore true, return_stats true)"
+        )
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return _staged(folder, columns, written)
+
+
+def stage_batches(session: Session, selects: Iterator[str], asset: str, folder: Path) -> Staged:
+    """Write one file per SELECT as they come; every batch gets the columns and types of the first."""
+    folder.mkdir(parents=True, exist_ok=False, mode=0o700)
+    columns: Columns | None = None
+    written: list[tuple[Any, ...]] = []
+    try:
+        for number, select in enumerate(selects):
+            if columns is None:
+                stored, columns = storable_select(select, session.describe(select), asset)
+            else:
+                wanted = ", ".join(f"cast({ident(name)} as {kind}) as {ident(name)}" for name, kind in columns)
+                stored = f"select {wanted} from (\n{select}\n)"
+            path = text(str(folder / f"batch_{number:06}.parquet"))
+            written += session.rows(f"copy (\n{stored}\n) to {path} (format parquet, return_stats true)")
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    if columns is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise LakeError(
+            f"{asset}: build() gave no batch, so its columns are unknown",
+            where=asset,
+            next="yield at least one frame; an empty frame with the right columns will do",
+        )
+    return _staged(folder, columns, written)
+
+
+def _staged(folder: Path, columns: Columns, written: Sequence[tuple[Any, ...]]) -> Staged:
+    kept = [row for row in written if row[1] > 0]
+    for row in written:
+        if row[1] == 0:
+            os.unlink(row[0])
+    files = tuple(StagedFile(path=row[0], rows=row[1], bytes=row[2]) for row in kept)
+    return Staged(folder, columns, files, _facts([row[4] for row in kept], columns))
+
+
+def _facts(statistics: Sequence[Mapping[str, Mapping[str, str]]], columns: Columns) -> dict[str, ColumnFacts]:
+    """Footer statistics of flat columns; a column that any file says nothing about is left out."""
+    facts = {}
+    for name, _ in columns:
+        each = [file.get(ident(name)) for file in statistics]
+        if not each or any(one is None or "null_count" not in one for one in each):
+            continue
+        known = [one for one in each if one is not None]
+        facts[name] = ColumnFacts(
+            nulls=sum(int(one["null_count"]) for one in known),
+            minimum=_extreme(known, "min", min),
+            maximum=_extreme(known, "max", max),
+            has_nan=any(one.get("has_nan") == "true" for one in known),
+        )
+    return facts
+
+
+def _extreme(known: Sequence[Mapping[str, str]], which: str, pick: Any) -> str | None:
+    """The extreme over all files, for whole numbers only: others do not compare as they print."""
+    values = [one[which] for one in known if which in one]
+    if not values or len(values) < sum(1 for one in known if int(one["null_count"]) < int(one["num_values"])):
+        return None
+    try:
+        return str(pick(int(value) for value in values))
+    except ValueError:
+        return values[0] if len(values) == 1 else None
+
+
+def seal(staged: Staged, root: Path) -> Staged:
+    """Make the staged files durable and read-only, and take their checksums. `root` is the data folder."""
+    if not staged.files:
+        discard(staged)
+        return staged
+    files = []
+    for file in staged.files:
+        with open(file.path, "rb") as handle:
+            digest = checksum(handle)
+            os.fsync(handle.fileno())
+        files.append(replace(file, sha256=digest))
+    make_private([Path(file.path) for file in files])
+    fsync_folders(staged.folder, root)
+    return replace(staged, files=tuple(files))
+
+
+def checksum(handle: Any) -> str:
+    digest = hashlib.sha256()
+    while chunk := handle.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def fsync_folders(folder: Path, root: Path) -> None:
+    """fsync `folder` and every folder above it up to `root`: a file is only there when its names are."""
+    while True:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if folder == root or folder.parent == folder:
+            return
+        folder = folder.parent
+
+
+def discard(staged: Staged) -> None:
+    shutil.rmtree(staged.folder, ignore_errors=True)
+
+
+def glob_safe(path: str) -> str:
+    """A path for DuckDB functions that read `[`, `*` and `?` as patterns."""
+    return "".join(f"[{char}]" if char in "[*?" else char for char in path)

@@ -1,0 +1,118 @@
+"""Looking back: the rows of an earlier version, and making one of them current again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from ..errors import RequestError
+from . import ledger
+from .connect import Lake, Session
+from .journal import Journal
+from .publish import Outcome, Publication, publish
+from .quoting import table
+from .stage import Staged, attempt_folder, discard, seal, stage
+
+
+def table_columns(session: Session, asset: str) -> tuple[tuple[str, str], ...]:
+    return session.describe(f"select * from {table(asset)}")
+
+
+def standing(session: Session) -> dict[str, str]:
+    """What stands in the lake: `silver.sales` -> table | view."""
+    rows = session.rows(
+        "select schema_name || '.' || table_name, 'table' from duckdb_tables() where database_name = 'lake'"
+        " union all select schema_name || '.' || view_name, 'view' from duckdb_views()"
+        " where database_name = 'lake' and not internal"
+    )
+    return dict(rows)
+
+
+def roll_back(lake: Lake, journal: Journal, run_id: str, asset: str, to: int, token: int) -> ledger.Entry:
+    """Publish the rows of version `to` again as a new version, with that version's memory of landing files.
+
+    The asset is put on hold: it is not rebuilt until its code or config changes or it is released.
+    """
+    with lake.pinned(f"rolling back {asset}") as session:
+        known = ledger.entries(session, asset)
+        target = _version_asked_for(asset, known, to)
+        head = known[0]
+        columns = table_columns(session, asset)
+        folder = attempt_folder(lake.storage, asset, run_id, str(token))
+        staged = stage(session, f"select * from {table(asset)} at (version => {to})", asset, folder)
+        memory = ledger.landing_files(session, asset, version=to)
+    try:
+        staged = seal(staged, lake.storage.data)
+        outcome = publish(lake, journal, run_id, [_republish(target, head, staged, columns, memory, run_id, token)])[0]
+    except BaseException:
+        discard(staged)
+        raise
+    return _entry_or_raise(outcome)
+
+
+def _version_asked_for(asset: str, known: Sequence[ledger.Entry], to: int) -> ledger.Entry:
+    if not known:
+        raise RequestError(f"{asset} was never published", where=asset, next=f"rat run {asset}")
+    if known[0].materialize == "view":
+        raise RequestError(
+            f"{asset} is a view and holds no rows", where=asset, next="roll back the tables below it, or change its file"
+        )
+    for entry in known:
+        if entry.version == to:
+            return entry
+    some = ", ".join(str(entry.version) for entry in known[:5])
+    raise RequestError(
+        f"{asset} has no version {to}", where=f"its newest versions are {some}", next=f"rat history {asset}"
+    )
+
+
+def _republish(
+    target: ledger.Entry,
+    head: ledger.Entry,
+    staged: Staged,
+    columns: tuple[tuple[str, str], ...],
+    memory: list[ledger.LandingFile],
+    run_id: str,
+    token: int,
+) -> Publication:
+    have, want = dict(columns), dict(staged.columns)
+    entry = replace(
+        target,
+        run_id=run_id,
+        version=0,
+        action="rollback",
+        mode="full",
+        base_version=head.version,
+        restored_version=target.version,
+        unchanged_since=0,
+        rows_in=0,
+        rows_quarantined=0,
+        rows_rejected=0,
+        seconds=0.0,
+    )
+    return Publication(
+        entry=entry,
+        how="replace",
+        token=token,
+        columns=staged.columns,
+        staged=staged,
+        add=tuple((n, k) for n, k in staged.columns if have.get(n) != k),
+        drop=tuple(n for n, k in columns if want.get(n) != k),
+        landing=tuple(memory),
+        was="table",
+        hold=ledger.Hold(
+            asset=target.asset,
+            version=target.version,
+            code_hash=head.code_hash,
+            run_id=run_id,
+            held_at=datetime.now(UTC).replace(tzinfo=None),
+        ),
+    )
+
+
+def _entry_or_raise(outcome: Outcome) -> ledger.Entry:
+    if outcome.error is not None:
+        raise outcome.error
+    assert outcome.entry is not None
+    return outcome.entry

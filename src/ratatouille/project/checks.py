@@ -1,0 +1,258 @@
+"""The gates that a sidecar may ask for: their kinds, their arguments, and how they are written.
+
+Under a column:  `not_null`, `{range: {min: 0}}`, `{accepted_values: [a, b]}`
+Under `checks:`  `completeness: {columns: [a, b], at_least: 0.95}`, `no_future: {sql: "select ..."}`
+
+Here is only their shape; the engine writes their SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ratatouille.errors import near_miss
+from ratatouille.project.records import Check
+
+SEVERITIES = ("error", "warn")
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """`type` is one of values, number, count, share, flag, text, column, asset, sql."""
+
+    name: str
+    type: str
+    doc: str
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    doc: str
+    arguments: tuple[Argument, ...] = ()
+    on_column: bool = True
+    on_table: bool = True
+    short: str = ""  # the argument that a bare value means: `{accepted_values: [a, b]}`
+    one_of: tuple[str, ...] = ()  # at least one of these arguments is needed
+
+
+KINDS: Mapping[str, Kind] = {
+    "not_null": Kind("No value is null."),
+    "unique": Kind("No two rows have the same value, or the same combination of `columns`. Nulls do not count."),
+    "positive": Kind("Every value is above zero."),
+    "accepted_values": Kind(
+        "Every value is one of `values`.", (Argument("values", "values", "The values that may occur."),), short="values"
+    ),
+    "range": Kind(
+        "Every value lies between `min` and `max`.",
+        (
+            Argument("min", "number", "The smallest value; a date as text works too.", required=False),
+            Argument("max", "number", "The largest value.", required=False),
+            Argument("inclusive", "flag", "Whether min and max themselves may occur (default true).", required=False),
+        ),
+        one_of=("min", "max"),
+    ),
+    "regex": Kind(
+        "Every value matches the pattern somewhere (RE2; use ^ and $ for the whole text).",
+        (Argument("pattern", "text", "The regular expression."),),
+        short="pattern",
+    ),
+    "relationships": Kind(
+        "Every value occurs in a column of another asset.",
+        (
+            Argument("to", "asset", "The other asset, like silver.stores; it is built first."),
+            Argument("column", "column", "Its column."),
+        ),
+    ),
+    "row_count": Kind(
+        "The number of rows lies between `min` and `max`.",
+        (
+            Argument("min", "count", "The fewest rows.", required=False),
+            Argument("max", "count", "The most rows.", required=False),
+        ),
+        on_column=False,
+        one_of=("min", "max"),
+    ),
+    "completeness": Kind(
+        "Of the values in `columns`, at least this share is not null.",
+        (Argument("at_least", "share", "A number from 0 to 1 (default 1).", required=False),),
+        on_column=False,
+    ),
+    "sql": Kind(
+        "A query that returns the bad rows; {{ this }} is the candidate.",
+        (Argument("sql", "sql", "One select."),),
+        on_column=False,
+        short="sql",
+    ),
+}
+# Table-level kinds that look at columns must name them.
+_NEEDS_COLUMNS = set(KINDS) - {"row_count", "sql"}
+
+
+class Mistake(ValueError):
+    """What is wrong with a check, and where below it."""
+
+    def __init__(self, message: str, *path: str | int, hint: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+        self.hint = hint
+
+
+def column_check(column: str, written: Any) -> Check:
+    """A check from a column's list: `not_null` or `{range: {min: 0, severity: warn}}`. Raises Mistake."""
+    kind, value = _kind_and_value(written)
+    if kind not in KINDS:
+        raise Mistake(f"'{kind}' is not a check", kind, hint=_known(kind, on_column=True))
+    if not KINDS[kind].on_column:
+        raise Mistake(f"'{kind}' looks at the whole table", kind, hint="write it under `checks:` of the asset")
+    settings = dict(value) if isinstance(value, Mapping) else _short(kind, value)
+    severity = _severity(settings, kind)
+    return Check(f"{column}_{kind}", kind, (column,), _arguments(kind, settings, kind), severity)
+
+
+def table_check(name: str, written: Any) -> Check:
+    """A check from the asset's `checks:`. Raises Mistake."""
+    if not isinstance(written, Mapping):
+        written = _short(name, written) if name in KINDS else {"sql": written}
+    settings = dict(written)
+    kind = settings.pop("check", None) or ("sql" if "sql" in settings else name)
+    if kind not in KINDS or not KINDS[kind].on_table:
+        message = f"'{name}' does not say what it checks" if kind == name else f"'{kind}' is not a check"
+        raise Mistake(message, *(["check"] if kind != name else []), hint=_known(kind, on_column=False))
+    severity = _severity(settings)
+    columns = settings.pop("columns", settings.pop("column", []) if kind != "relationships" else [])
+    columns = (columns,) if isinstance(columns, str) else columns
+    if not isinstance(columns, (list, tuple)) or not all(isinstance(c, str) for c in columns):
+        raise Mistake("columns must be a list of names", "columns")
+    if kind in _NEEDS_COLUMNS and not columns:
+        raise Mistake(f"'{name}' needs columns: [...]")
+    return Check(name, str(kind), tuple(columns), _arguments(str(kind), settings), severity)
+
+
+def _kind_and_value(written: Any) -> tuple[str, Any]:
+    if isinstance(written, str):
+        return written, None
+    if isinstance(written, Mapping) and len(written) == 1:
+        return next(iter(written.items()))
+    raise Mistake("write a check as its name, or as {name: arguments}")
+
+
+def _short(kind: str, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not KINDS[kind].short:
+        raise Mistake(f"'{kind}' takes {_spelled(kind)}", kind)
+    return {KINDS[kind].short: value}
+
+
+def _severity(settings: dict[str, Any], *path: str) -> str:
+    severity = settings.pop("severity", "error")
+    if severity not in SEVERITIES:
+        hint = near_miss(str(severity), SEVERITIES).strip()
+        raise Mistake("severity is error or warn", *path, "severity", hint=hint)
+    return str(severity)
+
+
+def _arguments(kind: str, settings: dict[str, Any], *path: str) -> dict[str, Any]:
+    known = {argument.name: argument for argument in KINDS[kind].arguments}
+    for name, value in settings.items():
+        if name not in known:
+            hint = near_miss(name, [*known, "severity"]).strip() or f"it takes {_spelled(kind)}"
+            raise Mistake(f"'{kind}' does not take '{name}'", *path, name, hint=hint)
+        wrong = _wrong_value(known[name].type, value)
+        if wrong:
+            raise Mistake(f"{name} must be {wrong}", *path, name)
+    missing = [argument.name for argument in known.values() if argument.required and argument.name not in settings]
+    if missing:
+        raise Mistake(f"'{kind}' needs {' and '.join(missing)}", *path)
+    if KINDS[kind].one_of and not set(KINDS[kind].one_of) & set(settings):
+        raise Mistake(f"'{kind}' needs {' or '.join(KINDS[kind].one_of)}", *path)
+    return settings
+
+
+def _wrong_value(type: str, value: Any) -> str:
+    """What the value must be, or an empty text when it is that."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if type == "values":
+        fine = isinstance(value, list) and bool(value) and all(isinstance(v, (str, int, float, bool)) for v in value)
+        return "" if fine else "a list of values"
+    if type == "number":
+        return "" if number or isinstance(value, str) else "a number, or a date as text"
+    if type == "count":
+        return "" if isinstance(value, int) and number and value >= 0 else "a whole number, 0 or more"
+    if type == "share":
+        return "" if number and 0 <= value <= 1 else "a number from 0 to 1"
+    if type == "flag":
+        return "" if isinstance(value, bool) else "true or false"
+    return "" if isinstance(value, str) and value.strip() else "text"
+
+
+def _spelled(kind: str) -> str:
+    names = [argument.name for argument in KINDS[kind].arguments]
+    return ", ".join([*names, "severity"])
+
+
+def _known(kind: str, *, on_column: bool) -> str:
+    names = [name for name, known in KINDS.items() if (known.on_column if on_column else known.on_table)]
+    return near_miss(kind, names).strip() or f"the checks are {', '.join(names)}"
+
+
+# --- the same, for editors ------------------------------------------------------------------------------------------
+
+_JSON_TYPES: Mapping[str, Any] = {
+    "values": {"type": "array", "minItems": 1},
+    "number": {"type": ["number", "string"]},
+    "count": {"type": "integer", "minimum": 0},
+    "share": {"type": "number", "minimum": 0, "maximum": 1},
+    "flag": {"type": "boolean"},
+}
+_SEVERITY_SCHEMA = {"enum": list(SEVERITIES), "description": "error keeps the candidate out; warn lets it pass."}
+_COLUMNS_SCHEMA = {"type": "array", "items": {"type": "string"}, "description": "The columns that it looks at."}
+
+
+def column_checks_schema() -> dict[str, Any]:
+    """JSON Schema of a column's list of checks."""
+    forms: list[dict[str, Any]] = [{"enum": [n for n, k in KINDS.items() if k.on_column and not _needed(k)]}]
+    for name, kind in KINDS.items():
+        if kind.on_column:
+            forms.append(_closed({name: _kind_schema(name, {})}, [name], kind.doc))
+    return {"type": "array", "items": {"anyOf": forms}}
+
+
+def table_checks_schema() -> dict[str, Any]:
+    """JSON Schema of the asset's `checks:`."""
+    every = {argument.name: _argument_schema(argument) for kind in KINDS.values() for argument in kind.arguments}
+    every |= {"check": {"enum": list(KINDS)}, "columns": _COLUMNS_SCHEMA, "severity": _SEVERITY_SCHEMA}
+    named = {
+        name: _kind_schema(name, {"columns": _COLUMNS_SCHEMA, "check": {"const": name}})
+        for name, kind in KINDS.items()
+        if kind.on_table
+    }
+    return {"type": "object", "properties": named, "additionalProperties": _closed(every, [], "A check with a name.")}
+
+
+def _kind_schema(name: str, more: Mapping[str, Any]) -> dict[str, Any]:
+    kind = KINDS[name]
+    properties = {argument.name: _argument_schema(argument) for argument in kind.arguments}
+    closed = _closed({**properties, **more, "severity": _SEVERITY_SCHEMA}, _needed(kind), kind.doc)
+    return {"anyOf": [closed, properties[kind.short]], "description": kind.doc} if kind.short else closed
+
+
+def _argument_schema(argument: Argument) -> dict[str, Any]:
+    return {**_JSON_TYPES.get(argument.type, {"type": "string"}), "description": argument.doc}
+
+
+def _needed(kind: Kind) -> list[str]:
+    return [argument.name for argument in kind.arguments if argument.required]
+
+
+def _closed(properties: Mapping[str, Any], required: Iterable[str], doc: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(required),
+        "additionalProperties": False,
+        "description": doc,
+    }

@@ -1,0 +1,311 @@
+"""A draft: what one asset's own files say, before the other assets are known.
+
+Nothing here looks at another asset, so a draft is as good as the bytes it was made from: the project cache keeps
+it by their hash.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ratatouille.project.find import Found
+from ratatouille.project.records import Asset, Problem, Source
+from ratatouille.project.sources import find_source
+from ratatouille.project.text_file import Mention, Place, TextFile, decode
+
+if TYPE_CHECKING:
+    from ratatouille.project.sidecar import Sidecar
+    from ratatouille.project.sql import Query
+    from ratatouille.project.templates import RenderedText, Values
+
+_REF = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\.[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(slots=True)
+class Draft:
+    """`asset.depends_on` holds what was asked for, not what exists."""
+
+    asset: Asset
+    mentions: tuple[Mention, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    # The parsed queries, for the lineage; not cached.
+    readings: list[Reading] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One rendering of a template (incremental or not), parsed, with its way back to the file."""
+
+    query: Query
+    rendered: RenderedText
+    file: TextFile
+
+    def place(self, start: int, length: int) -> Place:
+        """The place in the template of a span of the rendered SQL."""
+        return span_in_template(self.file, self.rendered, start, length)
+
+
+def draft_asset(found: Found, files: Mapping[str, bytes], values: Values, modules_hash: str) -> Draft:
+    """Reads one asset: its sidecar, then its code. `files` maps paths to bytes."""
+    from ratatouille.project.sidecar import Sidecar, read_sidecar
+
+    sidecar = Sidecar()
+    if found.sidecar:
+        text = decode(found.sidecar, files[found.sidecar])
+        if isinstance(text, Problem):
+            sidecar.problems.append(text)
+        else:
+            sidecar = read_sidecar(text, found.kind)
+    asset = Asset(found.name, found.layer, found.table, found.kind, found.path, found.sidecar, found.pipeline)
+    asset = replace(asset, file_hash=hashlib.sha256(files[found.path]).hexdigest(), **sidecar.fields)
+    asset = replace(asset, group=asset.group or found.pipeline)
+    maker = _Maker(asset, sidecar, replace(values, sources={**values.sources, **sidecar.sources}))
+    maker.read_code(files[found.path], modules_hash)
+    maker.read_gates()
+    return maker.draft()
+
+
+class _Maker:
+    """Collects what the files of one asset say."""
+
+    def __init__(self, asset: Asset, sidecar: Sidecar, values: Values) -> None:
+        self.asset = asset
+        self.sidecar = sidecar
+        self.values = values
+        self.depends_on = list(sidecar.depends_on)
+        self.sources: dict[str, Source] = {}
+        self.mentions = list(sidecar.mentions)
+        self.problems = list(sidecar.problems)
+        self.readings: list[Reading] = []
+        self.canonical: list[str] = []
+        self.volatile: set[str] = set()
+        self.incremental = False
+        self.outputs: tuple[str, ...] = ()
+
+    def read_code(self, raw: bytes, modules_hash: str) -> None:
+        if self.asset.kind == "seed":
+            self.canonical = [hashlib.sha256(raw).hexdigest()]
+            self.outputs = _csv_header(raw) if self.asset.path.lower().endswith(".csv") else ()
+            return
+        file = decode(self.asset.path, raw)
+        if isinstance(file, Problem):
+            self.problems.append(file)
+        elif self.asset.kind == "python":
+            self._read_python(file)
+            self.canonical.append(modules_hash)
+        else:
+            self._read_sql(file)
+
+    def _read_sql(self, file: TextFile) -> None:
+        recorder = Recorder()
+        self._read_rendering(file, recorder)
+        if recorder.asked_incremental:
+            recorder.incremental = True
+            self._read_rendering(file, recorder)
+        self.depends_on += recorder.refs
+        self.sources = recorder.sources
+        self.incremental = recorder.asked_incremental
+        for name in dict.fromkeys(recorder.refs):
+            self.mentions.append(Mention("ref", name, _call_place(file, "ref", name)))
+        materialize = self.asset.materialize
+        if materialize == "view" and self.sources:
+            name = next(iter(self.sources))
+            place = _call_place(file, "source", name)
+            self.problems.append(place.problem("a view cannot read landing files", hint="use materialize: append"))
+        if self.incremental and materialize in ("table", "view"):
+            place = file.find(re.compile(r"\b(is_incremental|watermark)\b"))
+            hint = "use materialize: append or merge, or remove it"
+            message = f"a {materialize} is always built whole, so this never applies"
+            self.problems.append(place.problem(message, hint=hint, severity="warn"))
+
+    def _read_rendering(self, file: TextFile, recorder: Recorder) -> None:
+        from ratatouille.project import sql, templates
+
+        try:
+            rendered = templates.render_text(file, recorder, self.values)
+        except templates.Refused as refused:
+            self._add(refused.problem)
+            return
+        try:
+            query = sql.parse_query(rendered.text)
+        except sql.SqlMistake as mistake:
+            place = span_in_template(file, rendered, mistake.start, mistake.length)
+            self._add(place.problem(str(mistake), hint=mistake.hint))
+            return
+        reading = Reading(query, rendered, file)
+        words = sql.canonical(query)
+        if words not in self.canonical:
+            self.canonical.append(words)
+            self.readings.append(reading)
+        self.volatile.update(sql.volatile_calls(query))
+        for mistake in sql.reads_files(query):
+            place = reading.place(mistake.start, mistake.length)
+            self._add(place.problem(str(mistake), hint=mistake.hint))
+
+    def _read_python(self, file: TextFile) -> None:
+        from ratatouille.project import python_code
+
+        code = python_code.read_python(file)
+        if isinstance(code, Problem):
+            self.problems.append(code)
+            return
+        self.canonical = [code.canonical]
+        self.mentions += code.mentions
+        self.depends_on += [mention.name for mention in code.mentions]
+        self.volatile.update(code.volatile)
+        self.incremental = code.incremental
+        for text, place in code.sources:
+            try:
+                source = find_source(text, self.values.sources)
+                self.sources[source.name] = source
+            except ValueError as error:
+                self._add(place.problem(str(error)))
+        if code.hidden and not self.sidecar.declares_inputs:
+            hint = "write the name as text, or declare `depends_on: [...]` in the sidecar"
+            self._add(code.hidden[0].problem("what is read here is known only when the code runs", hint=hint))
+        for kind, name in code.values:
+            known = self.values.variables if kind == "var" else self.values.environment
+            self.canonical.append(json.dumps([kind, name, known.get(name)], default=str))
+        if self.asset.materialize == "view":
+            self._add(self._sidecar_place("materialize").problem("a Python asset cannot be a view"))
+
+    def read_gates(self) -> None:
+        """Custom gates are templates too; what they read is built first."""
+        from ratatouille.project import sql, templates
+
+        for name, text, place in self.sidecar.gate_queries:
+            recorder = Recorder()
+            try:
+                rendered = templates.render_text(TextFile(place.path, text), recorder, self.values)
+                query = sql.parse_query(rendered.text)
+            except templates.Refused as refused:
+                self._add(place.problem(f"the check '{name}': {refused.problem.message}", hint=refused.problem.hint))
+                continue
+            except sql.SqlMistake as mistake:
+                self._add(place.problem(f"the check '{name}': {mistake}", hint=mistake.hint))
+                continue
+            for mistake in sql.reads_files(query):
+                self._add(place.problem(f"the check '{name}': {mistake}", hint=mistake.hint))
+            self.mentions += [Mention("ref", ref, place) for ref in recorder.refs]
+            self.depends_on += recorder.refs
+            if recorder.sources:
+                self._add(place.problem(f"the check '{name}' cannot read landing files"))
+
+    def draft(self) -> Draft:
+        asset = self.asset
+        related = [mention.name.rpartition(".")[0] for mention in self.mentions if mention.kind == "relationship"]
+        depends_on = tuple(dict.fromkeys(n for n in (*self.depends_on, *related) if n != asset.name))
+        asset = replace(
+            asset,
+            depends_on=depends_on,
+            sources=tuple(self.sources.values()),
+            volatile=tuple(sorted(self.volatile)),
+            incremental=self.incremental,
+            outputs=self.outputs,
+        )
+        asset = replace(asset, code_hash=_code_hash(asset, self.canonical), text_hash=_text_hash(asset))
+        problems = tuple(replace(problem, asset=asset.name) for problem in self.problems)
+        return Draft(asset, tuple(self.mentions), problems, self.readings)
+
+    def _add(self, problem: Problem) -> None:
+        if problem not in self.problems:  # both renderings may say the same
+            self.problems.append(problem)
+
+    def _sidecar_place(self, key: str) -> Place:
+        return self.sidecar.places.get(key, Place(self.asset.sidecar or self.asset.path))
+
+
+class Recorder:
+    """Bindings of an analysis: they remember what was asked for and answer with names that cannot be tables."""
+
+    def __init__(self) -> None:
+        self.refs: list[str] = []
+        self.sources: dict[str, Source] = {}
+        self.asked_incremental = False
+        self.incremental = False
+
+    def ref(self, name: str) -> str:
+        self.refs.append(name)
+        if not _REF.fullmatch(name):
+            return '"ref:"."?"."?"'
+        layer, _, table = name.partition(".")
+        return f'"ref:"."{layer}"."{table}"'
+
+    def source(self, source: Source) -> str:
+        self.sources[source.name] = source
+        name = source.name.replace('"', '""')
+        return f'"source:"."{name}"'
+
+    def this(self) -> str:
+        return '"this:"."this"'
+
+    def is_incremental(self) -> bool:
+        self.asked_incremental = True
+        return self.incremental
+
+    def watermark(self, column: str) -> str:
+        self.asked_incremental = True
+        text = column.replace("'", "''")
+        return f"\"watermark:\"('{text}')"
+
+
+def span_in_template(file: TextFile, rendered: RenderedText, start: int, length: int) -> Place:
+    """Rendering keeps the lines but not the columns: the span's text is looked for in the template's line."""
+    line = rendered.line_at(start)
+    word = rendered.text[start : start + length].split("\n")[0]
+    text = file.lines[line - 1] if 0 < line <= len(file.lines) else ""
+    exact = start - (rendered.text.rfind("\n", 0, start) + 1)
+    column = exact if text[exact : exact + len(word)] == word else text.find(word)
+    if column < 0:
+        bare = text.strip()
+        return file.at(line, text.find(bare) + 1, max(1, len(bare)))
+    return file.at(line, column + 1, max(1, len(word)))
+
+
+def _call_place(file: TextFile, function: str, name: str) -> Place:
+    return file.find(re.compile(rf"\b{function}\(\s*['\"](?P<name>{re.escape(name)})['\"]"))
+
+
+def _csv_header(raw: bytes) -> tuple[str, ...]:
+    """The columns of a CSV with commas; nothing when its first line is not plainly a header."""
+    line = raw[:65_536].split(b"\n")[0].decode("utf-8-sig", "replace").strip()
+    names = next(csv.reader(io.StringIO(line)), [])
+    plain = all(re.fullmatch(r"[A-Za-z_][\w ]*", name) for name in names)
+    return tuple(names) if plain and len({n.lower() for n in names}) == len(names) else ()
+
+
+def _code_hash(asset: Asset, canonical: list[str]) -> str:
+    return _digest(
+        {
+            "code": canonical,
+            "kind": asset.kind,
+            "format": asset.path.rpartition(".")[2].lower() if asset.kind == "seed" else "",
+            "materialize": asset.materialize,
+            "unique_key": asset.unique_key,
+            "deduplicate": asset.deduplicate,
+            "columns": [(column.name, column.type) for column in asset.columns],
+            "checks": [(c.kind, c.columns, dict(c.arguments), c.severity, c.name) for c in asset.checks],
+            "on_fail": [asset.on_fail, asset.max_quarantine],
+            "depends_on": sorted(asset.depends_on),
+            "sources": [_source_facts(source) for source in asset.sources],
+        }
+    )
+
+
+def _text_hash(asset: Asset) -> str:
+    return _digest([asset.description, [(column.name, column.description) for column in asset.columns]])
+
+
+def _source_facts(source: Source) -> list[Any]:
+    return [getattr(source, name) for name in Source.__slots__ if name != "name"]
+
+
+def _digest(facts: object) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,171 @@
+"""The nouns: what the files in `pipelines/` say, as frozen records.
+
+workspace   a folder with `workspace.yaml` and `pipelines/`
+asset       what one file builds: a table or a view called `<layer>.<name>`
+check       a question about an asset's rows; a query that returns the bad ones
+source      landing files that an asset reads, each remembered exactly once
+problem     something wrong in a file, with its place
+
+Plain values only: a record is written to the project cache as JSON and read back equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+MATERIALIZATIONS = ("table", "view", "append", "merge")
+ASSET_KINDS = ("sql", "python", "seed")
+SEED_FORMATS = ("csv", "json", "parquet", "xlsx")
+# Columns that `source()` adds to every row, so that a row knows where it came from.
+ORIGIN_COLUMNS = ("_file", "_loaded_at", "_run_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong in a file. `line` and `column` count from 1; 0 means the whole file."""
+
+    message: str
+    path: str
+    line: int = 0
+    column: int = 0
+    length: int = 1
+    text: str = ""  # that line of the file
+    hint: str = ""  # the near miss, or what to do
+    severity: str = "error"  # error | warn
+    asset: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    name: str
+    type: str = ""  # DuckDB spelling; empty: whatever the query gives
+    description: str = ""
+    sensitive: bool = False  # masked in samples, quarantine pages and metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One gate of an asset.
+
+    `kind` is one of project.checks.KINDS; `arguments` holds what that kind needs, JSON-safe.
+    """
+
+    name: str  # unique within the asset: `sale_id_not_null`, `completeness`, `no_future_sales`
+    kind: str
+    columns: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    severity: str = "error"  # error | warn
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Landing files read by an asset. `glob` is relative to the workspace root."""
+
+    glob: str
+    format: str  # csv | json | parquet
+    columns: tuple[tuple[str, str], ...] = ()  # (name, type); empty: CSV columns are text
+    delimiter: str = ","
+    quote: str = '"'
+    encoding: str = "utf-8"
+    header: bool = True
+    nulls: tuple[str, ...] = ("",)
+    date_format: str = ""
+    timestamp_format: str = ""
+    name: str = ""  # as the code says it: the glob, or the name it has under `sources:`
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    max: int = 3
+    delay_s: float = 1.0
+    backoff: str = "exponential"  # exponential | constant
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One file asset. `path` is relative to the workspace root, with forward slashes."""
+
+    name: str  # silver.sales
+    layer: str
+    table: str
+    kind: str  # sql | python | seed
+    path: str
+    sidecar: str = ""  # its YAML file, if any
+    pipeline: str = ""
+    group: str = ""
+    description: str = ""
+    materialize: str = "table"
+    unique_key: tuple[str, ...] = ()
+    deduplicate: str = ""  # order by expression; of the rows with one unique_key the first is kept
+    columns: tuple[Column, ...] = ()
+    checks: tuple[Check, ...] = ()
+    on_fail: str = "block"  # block | quarantine
+    max_quarantine: float = 0.05  # share of the candidate's rows
+    on_change: str = "rebuild"  # rebuild | forward
+    owners: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    retries: Retries = Retries()
+    freshness: Mapping[str, float] = field(default_factory=dict)  # warn_after_s, error_after_s
+    triggers: tuple[Mapping[str, Any], ...] = ()
+    refresh_every_s: float = 0.0  # volatile assets are fresh for this long
+    version: Mapping[str, Any] = field(default_factory=dict)  # {sql|python|files: ...}
+    # What the code says.
+    depends_on: tuple[str, ...] = ()  # lake assets it reads, `this` not included
+    sources: tuple[Source, ...] = ()
+    volatile: tuple[str, ...] = ()  # functions whose result changes without a change of input
+    incremental: bool = False  # asks is_incremental() or watermark()
+    lineage: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)  # column -> (asset, column)
+    code_hash: str = ""  # canonical code and everything in the sidecar that changes the rows or the gates
+    text_hash: str = ""  # descriptions: a change rewrites comments, not data
+    file_hash: str = ""  # sha256 of the file's bytes: what is rendered is what was analysed
+    outputs: tuple[str, ...] = ()  # the columns its query gives; empty when they cannot be known from the files
+
+    def column(self, name: str) -> Column | None:
+        return next((c for c in self.columns if c.name.lower() == name.lower()), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """The resource profile. Memory in bytes; 0 means: take it from the machine."""
+
+    memory_bytes: int = 0
+    threads: int = 0
+    spill: str = ".rat/spill"
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """`root` is absolute; the other paths are as written, relative to it."""
+
+    root: str
+    name: str
+    layers: tuple[str, ...] = ("bronze", "silver", "gold")
+    catalog: str = ".rat/catalog.sqlite"
+    data: str = ".rat/data"
+    resources: Resources = Resources()
+    env: tuple[str, ...] = ()  # names that templates may read
+    vars: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, Source] = field(default_factory=dict)  # named sources that every asset may read
+    verify_every_s: float = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A workspace and its assets in dependency order (upstream first, then by name)."""
+
+    workspace: Workspace
+    assets: Mapping[str, Asset]
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        return tuple(p for p in self.problems if p.severity == "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A template made into SQL: exactly one select, without a semicolon or a comment at its end."""
+
+    sql: str

@@ -1,0 +1,81 @@
+"""Rendering for a run: the template of an asset becomes the one select that builds it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ratatouille.errors import RequestError
+from ratatouille.project.graph import find_asset
+from ratatouille.project.records import Asset, Check, Problem, Project, Rendered
+from ratatouille.project.text_file import TextFile, decode
+from ratatouille.project.workspace_file import as_error
+
+if TYPE_CHECKING:
+    from ratatouille.project.templates import Bindings
+
+
+def render(
+    project: Project, asset_name: str, bindings: Bindings, *, environment: Mapping[str, str] = os.environ
+) -> Rendered:
+    """The SQL of a SQL asset. RequestError when the file changed since it was loaded, or is not one select."""
+    asset = find_asset(project, asset_name)
+    if asset.kind != "sql":
+        raise RequestError(f"{asset.name} is not a SQL asset: {asset.path}.", next=f"See: rat show {asset.name}")
+    file = _unchanged(project, asset)
+    return _rendered(file, project, asset, bindings, environment)
+
+
+def render_check_sql(
+    project: Project,
+    asset_name: str,
+    check: Check,
+    bindings: Bindings,
+    *,
+    environment: Mapping[str, str] = os.environ,
+) -> Rendered:
+    """The SQL of a custom gate: a select that returns the bad rows."""
+    asset = find_asset(project, asset_name)
+    file = TextFile(f"{asset.sidecar} (check {check.name})", str(check.arguments["sql"]))
+    return _rendered(file, project, asset, bindings, environment)
+
+
+def _rendered(
+    file: TextFile, project: Project, asset: Asset, bindings: Bindings, environment: Mapping[str, str]
+) -> Rendered:
+    from ratatouille.project import sql, templates
+    from ratatouille.project.draft import span_in_template
+
+    workspace = project.workspace
+    values = templates.Values(
+        workspace.vars,
+        workspace.env,
+        {name: environment[name] for name in workspace.env if name in environment},
+        {**workspace.sources, **{source.name: source for source in asset.sources}},
+    )
+    try:
+        rendered = templates.render_text(file, bindings, values)
+    except templates.Refused as refused:
+        raise as_error(refused.problem) from None
+    try:
+        return Rendered(sql.parse_query(rendered.text).text)
+    except sql.SqlMistake as mistake:
+        place = span_in_template(file, rendered, mistake.start, mistake.length)
+        raise as_error(place.problem(str(mistake), hint=mistake.hint)) from None
+
+
+def _unchanged(project: Project, asset: Asset) -> TextFile:
+    """The plan was made for these bytes; other ones would be published under the wrong fingerprint."""
+    try:
+        raw = (Path(project.workspace.root) / asset.path).read_bytes()
+    except OSError as error:
+        raise RequestError(f"{asset.path} cannot be read: {error.strerror}.", next="Run again: rat run") from error
+    if hashlib.sha256(raw).hexdigest() != asset.file_hash:
+        raise RequestError(f"{asset.path} changed while the run was going on.", next="Run again: rat run")
+    file = decode(asset.path, raw)
+    if isinstance(file, Problem):
+        raise as_error(file)
+    return file

@@ -1,0 +1,175 @@
+"""A sidecar: the YAML file beside an asset, as the fields of its record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from ratatouille.errors import near_miss
+from ratatouille.project import checks
+from ratatouille.project.records import Check, Column, Problem, Retries, Source
+from ratatouille.project.sources import make_source
+from ratatouille.project.text_file import Mention, Place, TextFile
+from ratatouille.project.yaml_models import AssetModel, validated
+from ratatouille.project.yaml_text import Document, Path, read_yaml
+
+_LATER = ("depends_on", "sources", "columns", "checks", "freshness", "triggers", "retries", "version", "refresh_every")
+
+
+@dataclass(slots=True)
+class Sidecar:
+    """`fields` are those of Asset. Mentions are names that only other files can confirm."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, Source] = field(default_factory=dict)
+    depends_on: tuple[str, ...] = ()
+    declares_inputs: bool = False
+    gate_queries: list[tuple[str, str, Place]] = field(default_factory=list)  # check name, SQL, place
+    mentions: list[Mention] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    places: Mapping[str, Place] = field(default_factory=dict)  # of the top keys' values
+
+
+def read_sidecar(file: TextFile, kind: str) -> Sidecar:
+    """The settings of an asset of `kind`, with every mistake among `problems`."""
+    sidecar = Sidecar()
+    document = read_yaml(file)
+    if isinstance(document, Problem):
+        sidecar.problems.append(document)
+        return sidecar
+    model = validated(AssetModel, document)
+    if isinstance(model, list):
+        sidecar.problems += model
+        return sidecar
+    sidecar.places = {str(path[0]): place for path, place in document.values.items() if len(path) == 1}
+    fields = {key: value for key, value in model.model_dump().items() if key not in _LATER}
+    fields |= {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
+    fields["columns"] = tuple(_columns(model, document, sidecar))
+    fields["checks"] = tuple(_checks(model, document, sidecar))
+    fields["retries"] = Retries(model.retries.max, model.retries.delay, model.retries.backoff)
+    fields["triggers"] = tuple(trigger.model_dump(exclude_none=True) for trigger in model.triggers)
+    fields["version"] = model.version.model_dump(exclude_none=True) if model.version else {}
+    fields["freshness"] = _freshness(model)
+    fields["refresh_every_s"] = model.refresh_every
+    sidecar.fields = fields
+    _read_inputs(model, document, sidecar)
+    _apply_rules(model, document, sidecar, kind)
+    return sidecar
+
+
+def _freshness(model: AssetModel) -> dict[str, float]:
+    given = model.freshness.model_dump(exclude_none=True) if model.freshness else {}
+    return {f"{key}_s": value for key, value in given.items()}
+
+
+def _columns(model: AssetModel, document: Document, sidecar: Sidecar) -> list[Column]:
+    columns = []
+    for name, column in model.columns.items():
+        if column.type and not is_type(column.type):
+            path: Path = ("columns", name, "type")
+            place = document.place(path if path in document.values else ("columns", name))
+            sidecar.problems.append(place.problem(f"'{column.type}' is not a type that DuckDB knows"))
+        columns.append(Column(name, column.type, column.description, column.sensitive))
+        sidecar.mentions.append(Mention("column", name, document.place(("columns", name), key=True)))
+    return columns
+
+
+@lru_cache(maxsize=1024)
+def is_type(text: str) -> bool:
+    """Whether DuckDB would know the type, as far as the parser can tell."""
+    from sqlglot import exp
+    from sqlglot.errors import SqlglotError
+
+    try:
+        built = exp.DataType.build(text, dialect="duckdb")
+    except (SqlglotError, ValueError, RecursionError):
+        return False
+    return built.this not in (exp.DataType.Type.USERDEFINED, exp.DataType.Type.UNKNOWN)
+
+
+def _checks(model: AssetModel, document: Document, sidecar: Sidecar) -> list[Check]:
+    found: dict[str, Check] = {}
+
+    def add(check: Check, path: Path) -> None:
+        if check.name in found:
+            place = document.place(path, key=True)
+            sidecar.problems.append(place.problem(f"the check '{check.name}' is there twice"))
+        found[check.name] = check
+        if check.kind == "relationships":
+            target = f"{check.arguments['to']}.{check.arguments['column']}"
+            sidecar.mentions.append(Mention("relationship", target, _inside(document, path, "to")))
+        if check.kind == "sql":
+            sidecar.gate_queries.append((check.name, check.arguments["sql"], _inside(document, path, "sql")))
+
+    for column, settings in model.columns.items():
+        for index, written in enumerate(settings.checks):
+            path: Path = ("columns", column, "checks", index)
+            try:
+                add(checks.column_check(column, written), path)
+            except checks.Mistake as mistake:
+                sidecar.problems.append(_mistake(document, path, mistake))
+    for name, written in model.checks.items():
+        try:
+            check = checks.table_check(name, written)
+        except checks.Mistake as mistake:
+            sidecar.problems.append(_mistake(document, ("checks", name), mistake))
+            continue
+        add(check, ("checks", name))
+        place = _inside(document, ("checks", name), "columns")
+        sidecar.mentions += [Mention("column", column, place) for column in check.columns]
+    return list(found.values())
+
+
+def _inside(document: Document, path: Path, name: str) -> Place:
+    """The place of the argument `name` of the check at `path`, or of the check."""
+    deep = next((p for p in document.values if p[: len(path)] == path and p[-1:] == (name,)), path)
+    return document.place(deep)
+
+
+def _mistake(document: Document, path: Path, mistake: checks.Mistake) -> Problem:
+    return document.place((*path, *mistake.path), key=True).problem(str(mistake), hint=mistake.hint)
+
+
+def _read_inputs(model: AssetModel, document: Document, sidecar: Sidecar) -> None:
+    sidecar.declares_inputs = "depends_on" in document.data if isinstance(document.data, dict) else False
+    sidecar.depends_on = tuple(model.depends_on)
+    for index, name in enumerate(model.depends_on):
+        sidecar.mentions.append(Mention("ref", name, document.place(("depends_on", index))))
+    for name, options in model.sources.items():
+        try:
+            sidecar.sources[name] = make_source(name, options.model_dump())
+        except ValueError as error:
+            place = document.place(("sources", name, "files"), key=True)
+            sidecar.problems.append(place.problem(str(error)))
+        for column, type in (options.columns or {}).items():
+            if not is_type(type):
+                place = document.place(("sources", name, "columns", column))
+                sidecar.problems.append(place.problem(f"'{type}' is not a type that DuckDB knows"))
+
+
+def _apply_rules(model: AssetModel, document: Document, sidecar: Sidecar, kind: str) -> None:
+    """What two keys say together."""
+
+    def wrong(key: str, message: str, hint: str = "") -> None:
+        sidecar.problems.append(document.place((key,)).problem(message, hint=hint))
+
+    if model.materialize == "merge" and not model.unique_key:
+        wrong("materialize", "merge needs a unique_key", "say which columns identify a row: unique_key: id")
+    if model.deduplicate and not model.unique_key:
+        wrong("deduplicate", "deduplicate needs a unique_key", "say which columns identify a row: unique_key: id")
+    if kind == "seed" and model.materialize != "table":
+        wrong("materialize", "seed data is always a table", "remove materialize")
+    if model.materialize == "view" and model.on_fail == "quarantine":
+        wrong("on_fail", "a view stores no rows, so none can be kept out", "use on_fail: block")
+    if model.version and len(model.version.model_dump(exclude_none=True)) != 1:
+        wrong("version", "version is exactly one of sql, python, files")
+    declared = [name.lower() for name in model.columns]
+    for name in {n for n in model.columns if declared.count(n.lower()) > 1}:
+        place = document.place(("columns", name), key=True)
+        sidecar.problems.append(place.problem(f"the column '{name}' is there twice: case does not tell names apart"))
+    for name in model.unique_key:
+        sidecar.mentions.append(Mention("column", name, document.place(("unique_key",))))
+    for owner in (o for o in model.owners if not o.strip()):
+        wrong("owners", f"'{owner}' is not an owner" + near_miss(owner, ()))

@@ -1,0 +1,71 @@
+"""Landing files: from what `source('...')` and `sources:` say to a Source record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from ratatouille.errors import near_miss
+from ratatouille.project.records import Source
+
+_FORMATS = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".parquet": "parquet",
+}
+_PACKED = (".gz", ".zst")
+
+
+def is_files(text: str) -> bool:
+    """Whether `text` says files (`landing/x/*.csv`) and not the name of a declared source (`sales`)."""
+    return any(character in text for character in "/.*?[\\")
+
+
+def find_source(text: str, declared: Mapping[str, Source]) -> Source:
+    """The source that `source(text)` means. ValueError with a sentence when there is none."""
+    if text in declared:
+        return declared[text]
+    if is_files(text):
+        return make_source(text, {})
+    hint = near_miss(text, declared) or " Declare it under `sources:`, or give the files: landing/x/*.csv"
+    raise ValueError(f"there is no source called '{text}'.{hint}")
+
+
+def make_source(name: str, options: Mapping[str, Any]) -> Source:
+    """A source from its key and its options. ValueError with a sentence when the glob cannot be used."""
+    glob = options.get("files") or name
+    if not is_files(glob):
+        raise ValueError(f"the source '{name}' needs files: landing/x/*.csv")
+    _refuse_outside(glob)
+    format = options.get("format") or _format_of(glob)
+    if not format:
+        raise ValueError(f"'{glob}' does not end in a known format; say format: csv, json or parquet under `sources:`")
+    tab = ".tsv" in PurePosixPath(glob).suffixes
+    source = Source(glob, format, delimiter="\t" if tab else ",", name=name)
+    given = {key: value for key, value in options.items() if value is not None and key not in ("files", "format")}
+    if "columns" in given:
+        given["columns"] = tuple(given["columns"].items())
+    if "nulls" in given:
+        given["nulls"] = tuple(given["nulls"])
+    return replace(source, **given)
+
+
+def _refuse_outside(glob: str) -> None:
+    inside = "landing files are named relative to the workspace, like landing/sales/*.csv"
+    if "://" in glob or glob.startswith(("/", "~")) or "\\" in glob or glob[1:2] == ":":
+        raise ValueError(f"'{glob}' is not a path inside the workspace: {inside}")
+    if ".." in PurePosixPath(glob).parts:
+        raise ValueError(f"'{glob}' leaves the workspace: {inside}")
+
+
+def _format_of(glob: str) -> str:
+    suffixes = [suffix.lower() for suffix in PurePosixPath(glob).suffixes]
+    while suffixes and suffixes[-1] in _PACKED:
+        suffixes.pop()
+    return _FORMATS.get(suffixes[-1], "") if suffixes else ""

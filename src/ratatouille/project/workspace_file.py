@@ -1,0 +1,153 @@
+"""`workspace.yaml`: read once, expanded at every load.
+
+`${NAME}` and `${NAME:-default}` are replaced from the environment in lake, resources, vars and the files of
+sources, nowhere else. The cache keeps the text before expansion, so no value of a variable is ever stored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ratatouille.errors import RequestError, underline
+from ratatouille.project import units
+from ratatouille.project.find import NAME, WORKSPACE_FILE
+from ratatouille.project.records import Problem, Resources, Workspace
+from ratatouille.project.sources import make_source
+from ratatouille.project.text_file import decode
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_RESERVED_LAYERS = ("rat", "main", "information_schema", "pg_catalog", "system", "temp")
+_ALLOWED = "lake, resources, vars and the files of sources"
+
+Settings = dict[str, Any]  # the validated file before expansion: plain values, JSON-safe
+
+
+def read_workspace_file(path: Path, raw: bytes) -> Settings:
+    """The validated settings, unexpanded. RequestError at the first mistake."""
+    from ratatouille.project.yaml_models import WorkspaceModel, validated
+    from ratatouille.project.yaml_text import read_yaml
+
+    file = decode(path.name, raw)
+    document = file if isinstance(file, Problem) else read_yaml(file)
+    if isinstance(document, Problem):
+        raise as_error(document)
+    model = validated(WorkspaceModel, document)
+    if isinstance(model, list):
+        raise as_error(model[0])
+    settings = model.model_dump(mode="json")
+    for where, text in _texts(settings, ()):
+        if "${" in text and not _may_expand(where):
+            raise as_error(
+                document.place(where).problem(f"${{...}} is not replaced here, only in {_ALLOWED}")
+            )
+        for match in _VARIABLE.finditer(text) if where[0] == "vars" else ():
+            if match.group(1) not in settings["env"]:
+                hint = f"add {match.group(1)} to `env:`"
+                raise as_error(
+                    document.place(where).problem(f"vars may only use variables that `env:` lists", hint=hint)
+                )
+    for index, layer in enumerate(settings["layers"]):
+        if not NAME.fullmatch(layer) or layer.lower() in _RESERVED_LAYERS or layer.startswith("_"):
+            raise as_error(document.place(("layers", index)).problem(f"'{layer}' cannot be the name of a layer"))
+    if len({layer.lower() for layer in settings["layers"]}) < len(settings["layers"]) or not settings["layers"]:
+        raise as_error(document.place(("layers",)).problem("layers must be different names, at least one"))
+    return settings
+
+
+def expand(root: Path, settings: Settings, environment: Mapping[str, str]) -> Workspace:
+    """The workspace with every `${NAME}` replaced. RequestError naming the variable that is missing."""
+    lake = _expanded(settings["lake"], environment, "lake")
+    resources = _expanded(settings["resources"], environment, "resources")
+    sources = {}
+    for name, options in settings["sources"].items():
+        options = {**options, "files": _expanded(options["files"], environment, f"sources.{name}")}
+        try:
+            sources[name] = make_source(name, options)
+        except ValueError as error:
+            raise RequestError(f"{WORKSPACE_FILE}: {error}", where=f"{WORKSPACE_FILE}: sources.{name}") from error
+    return Workspace(
+        root=str(root),
+        name=settings["name"] or root.name,
+        layers=tuple(settings["layers"]),
+        catalog=lake["catalog"],
+        data=lake["data"],
+        resources=Resources(
+            _number(units.size_bytes, resources["memory"], "resources.memory"),
+            _number(_threads, resources["threads"], "resources.threads"),
+            resources["spill"],
+        ),
+        env=tuple(settings["env"]),
+        vars=_expanded(settings["vars"], environment, "vars"),
+        sources=sources,
+        verify_every_s=settings["verify_every"],
+    )
+
+
+def variables(settings: Settings) -> tuple[str, ...]:
+    """The names of the environment variables that may change what the files mean."""
+    used = {name for _, text in _texts(settings, ()) for name, _ in _VARIABLE.findall(text)}
+    return tuple(sorted(used | set(settings["env"])))
+
+
+def as_error(problem: Problem) -> RequestError:
+    """A problem as the error that a person sees."""
+    where = problem.path
+    if problem.line:
+        where = underline(problem.path, problem.line, problem.column, problem.length, problem.text)
+    hint = problem.hint[:1].upper() + problem.hint[1:]
+    return RequestError(problem.message[:1].upper() + problem.message[1:], where=where, next=hint)
+
+
+def _may_expand(where: tuple[str | int, ...]) -> bool:
+    return where[0] in ("lake", "resources", "vars") or (where[0] == "sources" and where[-1] == "files")
+
+
+def _texts(value: Any, where: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    if isinstance(value, str):
+        yield where, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _texts(item, (*where, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _texts(item, (*where, index))
+
+
+def _expanded(value: Any, environment: Mapping[str, str], where: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _expanded(item, environment, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expanded(item, environment, where) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def replaced(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        found = environment.get(name) or default
+        if found is None:
+            raise RequestError(
+                f"The environment variable {name} is not set.",
+                where=f"{WORKSPACE_FILE}: {where}",
+                next=f"Set it (export {name}=...), or give a default there: ${{{name}:-value}}",
+            )
+        return found
+
+    return _VARIABLE.sub(replaced, value)
+
+
+def _threads(value: Any) -> int:
+    if isinstance(value, str) and value.strip().isdigit():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError("write a whole number")
+    return value
+
+
+def _number(read: Any, value: Any, where: str) -> int:
+    try:
+        return int(read(value))
+    except ValueError as error:
+        raise RequestError(f"{where} in {WORKSPACE_FILE}: {error}.", where=f"{WORKSPACE_FILE}: {where}") from error

@@ -1,0 +1,290 @@
+"""What `workspace.yaml` and a sidecar may say: closed models, also the source of the editors' JSON Schema.
+
+Only imported when a YAML file changed: the project cache holds their result.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+
+from ratatouille.errors import near_miss
+from ratatouille.project import units
+from ratatouille.project.checks import column_checks_schema, table_checks_schema
+from ratatouille.project.records import Problem
+from ratatouille.project.yaml_text import Document, Path
+
+_CRON = re.compile(r"@(hourly|daily|weekly|monthly|yearly|annually|midnight)|(\S+\s+){4}\S+")
+
+
+def _a_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _a_column(value: Any) -> Any:
+    return {} if value is None else {"type": value} if isinstance(value, str) else value
+
+
+def _a_schedule(value: Any) -> Any:
+    if isinstance(value, str) and not _CRON.fullmatch(value.strip()):
+        raise ValueError("write a cron line with five fields like '0 2 * * *', or @daily")
+    return value
+
+
+def _one_character(value: Any) -> Any:
+    if isinstance(value, str) and len(value) != 1:
+        raise ValueError("must be one character")
+    return value
+
+
+_TEXTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_DURATION = {"anyOf": [{"type": "string", "pattern": r"^\s*(\d+(\.\d+)?\s*(ms|s|m|h|d|w)\s*)+$"}, {"type": "number"}]}
+_SIZE = {"anyOf": [{"type": "string"}, {"type": "integer"}]}
+Texts = Annotated[list[str], BeforeValidator(_a_list), WithJsonSchema(_TEXTS)]
+Duration = Annotated[float, BeforeValidator(units.seconds), WithJsonSchema(_DURATION)]
+Character = Annotated[str, BeforeValidator(_one_character)]
+# May hold ${NAME}: their value is known, and checked, when the variables are.
+Expandable = Annotated[Any, WithJsonSchema(_SIZE)]
+
+
+class Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class SourceModel(Closed):
+    format: Literal["csv", "json", "parquet"] | None = None
+    """Taken from the file's ending when left out."""
+    columns: dict[str, str] | None = None
+    """Names and types, in the order of the file. Without them every CSV column is text."""
+    delimiter: Character | None = None
+    """What separates the values of a CSV line (default: a comma; a tab for .tsv)."""
+    quote: Character | None = None
+    """What surrounds a CSV value that holds the delimiter (default: a double quote)."""
+    encoding: Literal["utf-8", "latin-1", "utf-16"] | None = None
+    """How the text is encoded (default utf-8)."""
+    header: bool | None = None
+    """Whether the first CSV line holds the names (default true)."""
+    nulls: Texts | None = None
+    """Texts that mean null in CSV (default: the empty text)."""
+    date_format: str | None = None
+    """How dates are written, like %m-%d-%Y."""
+    timestamp_format: str | None = None
+    """How timestamps are written."""
+
+
+class NamedSourceModel(SourceModel):
+    files: str | None = None
+    """The landing files, like landing/sales/*.csv, when the key above is a name and not the files themselves."""
+
+
+class LakeModel(Closed):
+    catalog: str = ".rat/catalog.sqlite"
+    """Where the catalog is: a file, or postgres://..."""
+    data: str = ".rat/data"
+    """Where the data files are: a folder, or s3://..."""
+
+
+class ResourcesModel(Closed):
+    memory: Expandable = 0
+    """The most memory that a run may use, like 4GB. Left out: most of the machine."""
+    threads: Expandable = 0
+    """The most threads. Left out: every core."""
+    spill: str = ".rat/spill"
+    """The folder for what does not fit into memory."""
+
+
+class WorkspaceModel(Closed):
+    name: str | None = None
+    """The workspace's name (default: its folder's)."""
+    layers: Texts = ["bronze", "silver", "gold"]
+    """The folders whose files are assets, lowest first."""
+    lake: LakeModel = LakeModel()
+    """Where tables are stored."""
+    resources: ResourcesModel = ResourcesModel()
+    """What a run may take from the machine."""
+    env: Texts = []
+    """The environment variables that templates may read. Secrets do not belong here."""
+    vars: dict[str, Any] = {}
+    """Values for {{ var('name') }}."""
+    sources: dict[str, NamedSourceModel] = {}
+    """Landing files by name, for {{ source('name') }}."""
+    verify_every: Duration = 86_400.0
+    """How often a table's files are compared with their checksums before they are read (default 1d)."""
+
+
+class ColumnModel(Closed):
+    type: str = ""
+    """The DuckDB type that the column must have, like varchar or decimal(12,2)."""
+    description: str = ""
+    """What the column means; stored as the column's comment."""
+    sensitive: bool = False
+    """Whether values are masked in samples, quarantine pages and metadata."""
+    checks: Annotated[list[Any], BeforeValidator(_a_list), WithJsonSchema(column_checks_schema())] = []
+    """The gates of this column."""
+
+
+class FreshnessModel(Closed):
+    warn_after: Duration | None = None
+    """The age of the current version that is worth a warning."""
+    error_after: Duration | None = None
+    """The age that is an error."""
+
+
+class TriggerModel(Closed):
+    schedule: Annotated[str, BeforeValidator(_a_schedule)] | None = None
+    """A cron line, like 0 2 * * *, or @daily."""
+    files: str | None = None
+    """Landing files whose arrival starts the asset."""
+    timezone: str | None = None
+    """The schedule's time zone (default UTC)."""
+    status: Literal["running", "stopped"] | None = None
+    """Whether it is on when it is first loaded."""
+
+
+class RetriesModel(Closed):
+    max: Annotated[int, Field(ge=0, le=100)] = 3
+    """How often a step is tried again after a transient failure."""
+    delay: Duration = 1.0
+    """How long it waits before the first retry."""
+    backoff: Literal["exponential", "constant"] = "exponential"
+    """How the waiting grows."""
+
+
+class VersionModel(Closed):
+    sql: str | None = None
+    """A query whose result changes when the data outside changes."""
+    python: str | None = None
+    """A function of the file whose result changes when the data outside changes."""
+    files: str | None = None
+    """Files that the asset reads by itself."""
+
+
+class AssetModel(Closed):
+    description: str = ""
+    """What the table holds, and what one row is; stored as the table's comment."""
+    materialize: Literal["table", "view", "append", "merge"] = "table"
+    """How a new version is stored."""
+    unique_key: Texts = []
+    """The column or columns that identify a row; merge needs them."""
+    deduplicate: str = ""
+    """An order, like updated_at desc: of the rows with one unique_key the first is kept."""
+    columns: dict[str, Annotated[ColumnModel, BeforeValidator(_a_column)]] = {}
+    """The columns by name."""
+    checks: Annotated[dict[str, Any], WithJsonSchema(table_checks_schema())] = {}
+    """The gates of the whole table, by name."""
+    on_fail: Literal["block", "quarantine"] = "block"
+    """What a failed gate does: keep the candidate out, or keep the bad rows out."""
+    max_quarantine: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """The largest share of rows that may be kept out."""
+    on_change: Literal["rebuild", "forward"] = "rebuild"
+    """What an edited incremental asset does: rebuild from the start, or go on from here."""
+    freshness: FreshnessModel | None = None
+    """How old the current version may be."""
+    triggers: list[TriggerModel] = []
+    """What starts the asset."""
+    retries: RetriesModel = RetriesModel()
+    """What happens after a transient failure."""
+    owners: Texts = []
+    """Who to ask: people or teams."""
+    tags: Texts = []
+    """Words to select by: tag:daily."""
+    group: str = ""
+    """The group (default: the pipeline)."""
+    version: VersionModel | None = None
+    """How an asset that reads something outside the lake says whether that changed."""
+    refresh_every: Duration = 0.0
+    """How long an asset that reads something outside the lake counts as fresh."""
+    depends_on: Texts = []
+    """Assets that it reads in a way that its code does not show."""
+    sources: dict[str, NamedSourceModel] = {}
+    """How its landing files are read, by their glob or by a name."""
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """JSON Schemas for editors: `workspace` for workspace.yaml, `asset` for sidecars."""
+    start = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return {
+        "workspace": {**start, **WorkspaceModel.model_json_schema()},
+        "asset": {**start, **AssetModel.model_json_schema()},
+    }
+
+
+M = TypeVar("M", bound=Closed)
+
+
+def validated(model: type[M], document: Document) -> M | list[Problem]:
+    """The document as a record, or every mistake in it at its place, in plain words."""
+    if document.data is None:
+        return model()
+    if not isinstance(document.data, dict):
+        return [document.place(()).problem("this must be a mapping: lines of `key: value`")]
+    try:
+        return model.model_validate(document.data)
+    except ValidationError as error:
+        return [_problem(model, document, dict(detail)) for detail in error.errors(include_url=False)]
+
+
+def _problem(model: type[Closed], document: Document, detail: dict[str, Any]) -> Problem:
+    path: Path = tuple(detail["loc"])
+    kind = detail["type"]
+    name = str(path[-1]) if path else "this"
+    if kind == "extra_forbidden":
+        known = _known_keys(model, path[:-1])
+        hint = near_miss(name, known).strip() or f"the keys are {', '.join(known)}"
+        return document.place(path, key=True).problem(f"unknown key '{name}'", hint=hint)
+    place = document.place(path)
+    if kind == "literal_error":
+        value = _value_at(document.data, path)
+        allowed = str(detail["ctx"]["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
+        hint = f"{name} is one of {', '.join(allowed)}.{near_miss(str(value), allowed)}"
+        return place.problem(f"'{value}' is not a value of {name}", hint=hint)
+    if kind == "value_error":
+        return place.problem(f"{name}: {detail['ctx']['error']}")
+    for prefix, sentence in _SENTENCES.items():
+        if kind.startswith(prefix):
+            return place.problem(f"{name} must be {sentence.format_map(detail.get('ctx') or {})}")
+    return place.problem(f"{name}: {detail['msg'].lower()}")
+
+
+_SENTENCES = {
+    "string": "text; put it in quotes",
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "list": "a list: [a, b]",
+    "dict": "a mapping: lines of `key: value`",
+    "model": "a mapping: lines of `key: value`",
+    "greater_than_equal": "{ge} or more",
+    "less_than_equal": "at most {le}",
+}
+
+
+def _known_keys(model: type[Closed], path: Path) -> list[str]:
+    current: Any = model
+    for step in path:
+        fields = current.model_fields if _is_model(current) else {}
+        annotation = fields[step].annotation if step in fields else current
+        current = next((part for part in _parts(annotation) if _is_model(part)), current)
+    return list(current.model_fields) if _is_model(current) else []
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for part in get_args(annotation):
+        yield from _parts(part)
+
+
+def _is_model(annotation: Any) -> bool:
+    return get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, Closed)
+
+
+def _value_at(data: Any, path: Path) -> Any:
+    for step in path:
+        if isinstance(data, Mapping) and step in data:
+            data = data[step]
+        elif isinstance(data, list) and isinstance(step, int) and step < len(data):
+            data = data[step]
+    return data
