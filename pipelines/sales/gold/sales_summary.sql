@@ -5,7 +5,7 @@ select
     stores.name as store,
     sales.product,
     count(*) as sale_count,
-    sum(sales.quantity) as piece_count,
+    cast(sum(sales.quantity) as bigint) as piece_count,
     cast(sum(sales.total) as decimal(14, 2)) as total
 from {{ ref('silver.sales') }} as sales
 join {{ ref('bronze.stores') }} as stores using (store_id)

@@ -1,9 +1,18 @@
 """HEART: plan what is stale, run it through STAGES, publish it or keep it out."""
 
-from .plan import Request
-from .records import CheckResult, Listener, Plan, PlannedStep, Progress, RunResult, StepResult, as_json
-from .run import plan, run
-from .workbench import Workbench, open_workbench, storage_of
+from ratatouille.engine.plan import Request
+from ratatouille.engine.records import (
+    CheckResult,
+    Listener,
+    Plan,
+    PlannedStep,
+    Progress,
+    RunResult,
+    StepResult,
+    as_json,
+)
+from ratatouille.engine.run import plan, run
+from ratatouille.engine.workbench import Workbench, open_workbench, storage_of
 
 __all__ = [
     "CheckResult",

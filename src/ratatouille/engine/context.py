@@ -11,10 +11,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..errors import RequestError, StepFailed
-from ..lake import Session
-from ..lake.quoting import table
-from ..project.records import Asset
+from ratatouille.errors import RequestError, StepFailed
+from ratatouille.lake import Session
+from ratatouille.lake.quoting import table
+from ratatouille.project.records import Asset
 
 _import_guard = threading.Lock()
 
@@ -142,7 +142,9 @@ def is_batches(returned: Any) -> bool:
 def select_over(session: Session, returned: Any, name: str) -> str:
     """A SELECT over what `build` returned: a DuckDB relation, or a polars, pandas or Arrow frame."""
     if type(returned).__name__ == "DuckDBPyRelation":
-        return str(returned.sql_query())
+        # A view keeps the frames that the relation reads alive; it goes with the session's transaction.
+        returned.create_view(name)
+        return f'select * from "{name}"'
     if hasattr(returned, "collect") and type(returned).__module__.startswith("polars"):
         returned = returned.collect()
     if isinstance(returned, list) and returned and all(isinstance(row, Mapping) for row in returned):

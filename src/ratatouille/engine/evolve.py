@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..errors import RequestError, StepFailed, near_miss
-from ..lake.types import Columns, storable
-from ..project.records import Asset
+from ratatouille.errors import RequestError, StepFailed, near_miss
+from ratatouille.lake.types import Columns, storable
+from ratatouille.project.records import Asset
 
 _WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from ..lake import Session, Staged
-from ..lake.quoting import ident, idents, literal, table, text
-from ..project.records import Asset, Check
-from .records import CheckResult
+from ratatouille.engine.records import CheckResult
+from ratatouille.lake import Session, Staged
+from ratatouille.lake.quoting import ident, idents, literal, table, text
+from ratatouille.project.records import Asset, Check
 
 SAMPLE_ROWS = 3
 MASK = "[hidden]"
@@ -118,9 +118,7 @@ def judge(
     return [verdicts[check.name] for check in checks]
 
 
-def _judge_rows(
-    session: Session, asset: Asset, checks: Sequence[Check], candidate: Candidate
-) -> dict[str, Verdict]:
+def _judge_rows(session: Session, asset: Asset, checks: Sequence[Check], candidate: Candidate) -> dict[str, Verdict]:
     """One scan for every flag and every key; a second look only at what failed."""
     unproven = [check for check in checks if not _proven(check, candidate.staged)]
     rows, counts = _scan(session, unproven, candidate)
@@ -151,8 +149,7 @@ def _scan(session: Session, checks: Sequence[Check], candidate: Candidate) -> tu
             inner.append(f"({flag(check)}) as x{number}")
             outer.append(f"count(*) filter (x{number})")
     source = f"select {', '.join(inner) or '1'} from ({candidate.delta})"
-    found = session.row(f"select {', '.join(outer)} from ({source})")
-    assert found is not None
+    found = session.one(f"select {', '.join(outer)} from ({source})")
     return found[0], {check.name: count for check, count in zip(checks, found[1:], strict=True)}
 
 
@@ -189,7 +186,9 @@ def _proven(check: Check, staged: Staged | None) -> bool:
     if check.kind == "positive":
         return low > 0
     least, most = _number(check.arguments.get("min")), _number(check.arguments.get("max"))
-    if (least is None) != (check.arguments.get("min") is None) or (most is None) != (check.arguments.get("max") is None):
+    if (least is None) != (check.arguments.get("min") is None) or (most is None) != (
+        check.arguments.get("max") is None
+    ):
         return False  # a limit that is not a number
     if not check.arguments.get("inclusive", True):
         return (least is None or low > least) and (most is None or high < most)
@@ -222,8 +221,7 @@ def _judge_whole(
 def _completeness(session: Session, asset: Asset, check: Check, candidate: Candidate) -> Verdict:
     """Every listed column must be filled in at least this share of rows. An empty table is not complete."""
     counts = ", ".join(f"count({ident(column)})" for column in check.columns)
-    found = session.row(f"select count(*), {counts} from ({candidate.whole})")
-    assert found is not None
+    found = session.one(f"select count(*), {counts} from ({candidate.whole})")
     rows = found[0]
     shares = {c: n / rows if rows else 0.0 for c, n in zip(check.columns, found[1:], strict=True)}
     value = min(shares.values())

@@ -26,11 +26,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import RatError, StepFailed
-from ..lake import LandingFile, Session
-from ..lake.quoting import ident, literal, text, texts
-from ..lake.stage import glob_safe
-from ..project.records import ORIGIN_COLUMNS, Source
+from ratatouille.errors import RatError, StepFailed
+from ratatouille.lake import LandingFile, Session
+from ratatouille.lake.quoting import ident, literal, text, texts
+from ratatouille.lake.stage import glob_safe
+from ratatouille.project.records import ORIGIN_COLUMNS, Source
 
 _CHUNK = 1 << 22  # 4 MiB
 _MAX_LINE = 10_000_000  # bytes of one CSV record; DuckDB's own limit is 2 MB
@@ -353,7 +353,7 @@ def collect_rejects(session: Session, root: Path, landing: Landing) -> list[dict
     for table in landing.reject_tables:
         scans = table.replace("rejects_", "scans_")
         rows = session.rows(
-            f"select file_path, line, string_agg(error_message, '; '), any_value(csv_line)"  # noqa: S608
+            f"select file_path, line, string_agg(error_message, '; '), any_value(csv_line)"
             f" from {table} join {scans} using (scan_id, file_id) group by all order by all"
         )
         for path, line, reason, raw in rows:
@@ -399,8 +399,6 @@ def unaccounted(root: Path, landing: Landing, read: Mapping[str, int]) -> dict[s
             continue
         records = careful_count(root / file, one.source)
         if one.rows_read + one.rejects != records:
-            lost[file] = (
-                f"it holds {records} records, but {one.rows_read} were read and {one.rejects} rejected"
-            )
+            lost[file] = f"it holds {records} records, but {one.rows_read} were read and {one.rejects} rejected"
         one.records = records
     return lost

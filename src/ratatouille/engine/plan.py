@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .. import project as files
-from ..lake import Entry, Hold, LandingFile, Session, ledger, standing
-from ..project.records import Asset, Project
-from .landing import Stock, matching_files, take_stock
-from .records import Plan, PlannedStep
+from ratatouille import project as files
+from ratatouille.engine.landing import Stock, matching_files, take_stock
+from ratatouille.engine.records import Plan, PlannedStep
+from ratatouille.lake import Entry, Hold, LandingFile, Session, ledger, standing
+from ratatouille.project.records import Asset, Project
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,7 @@ def _token(project: Project, asset: Asset, session: Session | None) -> str:
             digest.update(file.encode() + hashlib.sha256((root / file).read_bytes()).digest())
         return digest.hexdigest()[:32]
     if kind == "python":
-        from .context import call_version
+        from ratatouille.engine.context import call_version
 
         return str(call_version(root, asset, str(said)))
     return str(session.rows(str(said))) if session is not None else ""

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .. import project as files
-from ..errors import GateFailed
-from ..lake import attempt_folder, discard, ledger, stage
-from ..lake.quoting import ident, idents, literal, text
-from ..project.records import Check
-from .gates import Verdict, flag, judge, repeated_rows, sample_of
-
-if TYPE_CHECKING:
-    from .stages import Work
+from ratatouille import project as files
+from ratatouille.engine.build import Bindings
+from ratatouille.engine.gates import Verdict, flag, judge, repeated_rows
+from ratatouille.engine.work import Work, candidate
+from ratatouille.errors import GateFailed
+from ratatouille.lake import attempt_folder, discard, ledger, stage
+from ratatouille.lake.quoting import ident, idents, literal, text
+from ratatouille.project.records import Check
 
 # Rows of a blocked candidate that are kept for looking at, per check.
 KEPT_FAILING_ROWS = 1000
 
 
-def pass_gates(work: Work) -> None:
+def gate(work: Work) -> None:
     """Judge the candidate; quarantine; judge what is left. Raises GateFailed, with the failing rows kept."""
     checks = all_checks(work)
     work.verdicts = _judged(work, checks)
@@ -54,8 +54,6 @@ def _declared(checks: Sequence[Check], kind: str, columns: tuple[str, ...]) -> b
 
 
 def _judged(work: Work, checks: Sequence[Check]) -> list[Verdict]:
-    from .stages import candidate
-
     seen = candidate(work)
     bindings = _CheckBindings(work, seen.whole)
 
@@ -77,10 +75,7 @@ def _check(work: Work, verdict: Verdict) -> Check:
 
 def _keep_out(work: Work, checks: Sequence[Check], failing: Sequence[Verdict]) -> None:
     """Move the bad rows of the candidate to the quarantine and judge the rest again."""
-    from .stages import candidate
-
-    assert work.staged is not None
-    whole, seen = work.staged, candidate(work)
+    whole, seen = work.built, candidate(work)
     tests = {v.result.name: _test(work, v, seen) for v in failing}
     bad = " or ".join(f"coalesce({test}, false)" for test in tests.values())
     reasons = ", ".join(f"case when {test} then {text(name)} end" for name, test in tests.items())
@@ -107,8 +102,6 @@ def _kept_out(before: Verdict | None, now: Verdict) -> Verdict:
     """A check that failed and passes without the rows it kept out still says how many they were."""
     if before is None or not now.result.passed:
         return now
-    from dataclasses import replace
-
     return Verdict(replace(now.result, bad=before.result.bad, rows=before.result.rows, sample=before.result.sample))
 
 
@@ -123,17 +116,19 @@ def _test(work: Work, verdict: Verdict, seen: Any) -> str:
 
 
 def _file_column(work: Work) -> str:
-    assert work.staged is not None
-    return '"_file"' if any(name == "_file" for name, _ in work.staged.columns) else "null::varchar"
+    return '"_file"' if any(name == "_file" for name, _ in work.built.columns) else "null::varchar"
 
 
 def _stage_kept_out(work: Work, rows: str) -> None:
     """The quarantine's new rows: those a gate kept out, and those of landing files that could not be read."""
     selects = [rows] if rows else []
     if work.rejects:
-        work.session.execute("create or replace temp table rejected (file varchar, line bigint, reason varchar, raw varchar)")
+        work.session.execute(
+            "create or replace temp table rejected (file varchar, line bigint, reason varchar, raw varchar)"
+        )
         work.session.cursor.executemany(
-            "insert into rejected values (?, ?, ?, ?)", [[r["file"], r["line"], r["reason"], r["row"]] for r in work.rejects]
+            "insert into rejected values (?, ?, ?, ?)",
+            [[r["file"], r["line"], r["reason"], r["row"]] for r in work.rejects],
         )
         selects.append(
             f"select {literal(work.asset.name)}, {literal(work.run_id)}, 'reject', 'readable', reason, file, line, raw,"
@@ -143,7 +138,10 @@ def _stage_kept_out(work: Work, rows: str) -> None:
     wanted = ", ".join(f"{ident(name)}::{kind} as {ident(name)}" for name, kind in ledger.QUARANTINE_COLUMNS)
     union = " union all ".join(f"({select})" for select in selects)
     folder = attempt_folder(
-        work.bench.lake.storage, f"{ledger.SCHEMA}.quarantine", work.run_id, f"{work.asset.name}-{work.token}.{work.attempt}"
+        work.bench.lake.storage,
+        f"{ledger.SCHEMA}.quarantine",
+        work.run_id,
+        f"{work.asset.name}-{work.token}.{work.attempt}",
     )
     select = f"select {wanted} from ({union}) q({names})"
     if work.kept_out is not None:
@@ -193,9 +191,7 @@ class _CheckBindings:
     """What the template functions mean in a custom check: `this` is the table as readers would see it."""
 
     def __init__(self, work: Work, whole: str) -> None:
-        from .stages import _Bindings
-
-        self._build = _Bindings(work)
+        self._build = Bindings(work)
         self._whole = whole
         self.ref = self._build.ref
         self.source = self._build.source
@@ -204,6 +200,3 @@ class _CheckBindings:
 
     def this(self) -> str:
         return f"({self._whole})"
-
-
-__all__ = ["failing_rows_folder", "pass_gates", "sample_of"]

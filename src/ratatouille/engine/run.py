@@ -7,26 +7,32 @@ commit and hands out the assets that became ready by it. One failed asset blocks
 from __future__ import annotations
 
 import random
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from .. import project as files
-from ..errors import RatError, RequestError, StepFailed, TransientError
-from ..lake import Entry, Publication, Superseded, discard, heartbeat, ledger, publish
-from . import stages
-from .memory import MemoryGauge
-from .plan import Request, State, decide, make_plan, read_state, utc_now, version_tokens
-from .records import Listener, Plan, PlannedStep, Progress, RunResult, StepResult, as_json
-from .stages import STAGES, UnreadableFiles, Work
-from .workbench import Workbench
+from ratatouille import project as files
+from ratatouille.engine import stages
+from ratatouille.engine.build import render
+from ratatouille.engine.memory import MemoryGauge
+from ratatouille.engine.plan import Request, State, decide, make_plan, read_state, utc_now, version_tokens
+from ratatouille.engine.records import Listener, Plan, PlannedStep, Progress, RunResult, StepResult, as_json
+from ratatouille.engine.stages import STAGES
+from ratatouille.engine.work import UnreadableFiles, Work
+from ratatouille.engine.workbench import Workbench
+from ratatouille.errors import RatError, RequestError, StepFailed, TransientError
+from ratatouille.lake import Entry, Publication, Session, Superseded, heartbeat, ledger, publish
 
-WORKERS = 4
+# More steps at a time than this only share the same cores and memory.
+MAX_WORKERS = 4
 LEASE_WAIT_S = 600.0
 _SUPERSEDED_TRIES = 20
+SHARE_VERSION_S = 2.0
 # Candidates in one commit: a commit costs tens of milliseconds, one more candidate in it a few.
 COMMIT_TOGETHER = 100
 
@@ -134,6 +140,9 @@ class _Run:
         self._states = {state.version: state}
         self._newest = state
         self._superseded: dict[str, int] = {}
+        self._published: dict[str, int] = {}  # by this run: asset -> version
+        self._worker = threading.local()
+        self._kept: list[ExitStack] = []  # sessions that workers may still hold
         self._total = len(planned.to_build)
 
     # The calling thread
@@ -145,7 +154,7 @@ class _Run:
                 self._finish(_skipped(step))
         waiting = {step.asset for step in self.planned.to_build}
         running: dict[Future[_Ready | StepResult], str] = {}
-        workers = min(WORKERS, max(1, self._total))
+        workers = max(1, min(MAX_WORKERS, self._total, self.bench.lake.threads))
         pool = ThreadPoolExecutor(workers, thread_name_prefix="step")
         try:
             with self.gauge:
@@ -161,6 +170,8 @@ class _Run:
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+            for session in self._kept:
+                session.close()
         return tuple(self.results[name] for name in order)
 
     def _is_ready(self, name: str, waiting: set[str], running: dict[Future[_Ready | StepResult], str]) -> bool:
@@ -206,21 +217,21 @@ class _Run:
         for one, outcome in zip(ready, outcomes, strict=True):
             name = one.work.asset.name
             self.bench.journal.drop_lease(name, one.work.token)
-            if outcome.entry is None:
-                stages.drop(one.work)
+            if outcome.entry is not None:
+                self._finish(_built(one, outcome.entry))
+                continue
+            stages.drop(one.work)
             if isinstance(outcome.error, Superseded) and self._superseded.get(name, 0) < _SUPERSEDED_TRIES:
                 self._superseded[name] = self._superseded.get(name, 0) + 1
                 waiting.add(name)
             elif outcome.error is not None:
-                self._finish(_failed(one.work.asset.name, outcome.error, one.attempts, one.started, self._version(name)))
-            else:
-                assert outcome.entry is not None
-                self._finish(_built(one, outcome.entry))
+                self._finish(_failed(name, outcome.error, one.attempts, one.started, self._version(name)))
 
     def _advance(self, published: dict[str, Entry], ready: Sequence[_Ready]) -> None:
         """The state after our commit, so that steps below need not read the ledger again."""
         version = max(entry.version for entry in published.values())
         kinds = {n: "view" if e.materialize == "view" else "table" for n, e in published.items()}
+        self._published |= {name: entry.version for name, entry in published.items()}
         previous = self._newest
         self._newest = replace(
             previous,
@@ -323,10 +334,12 @@ class _Run:
         self, name: str, token: int, attempt: int, aside: dict[str, str], started: float
     ) -> _Ready | StepResult:
         asset = self.bench.project.assets[name]
-        with self.bench.lake.pinned(f"building {name}") as session, self.gauge.step(name):
-            state = self._state_seen_by(session, name)
+        with self._pinned(name) as (session, version), self.gauge.step(name):
+            state = self._state_seen_by(session, version, name)
             if name in self.already or _published_by(state, name, self.run_id):
-                return StepResult(name, "skipped", "published before the run was stopped", version=state.heads[name].version)
+                return StepResult(
+                    name, "skipped", "published before the run was stopped", version=state.heads[name].version
+                )
             tokens = version_tokens(self.bench.project, [name], session)
             forced = self.request.force and self._superseded.get(name, 0) == 0
             step = decide(self.bench.project, name, state, self.request, {}, forced, tokens)
@@ -342,7 +355,7 @@ class _Run:
                 for stage in STAGES:
                     self._tell(name, stage.__name__)
                     stage(work)
-                    if stage is stages.render and (nothing := self._nothing_to_read(work)):
+                    if stage is render and (nothing := self._nothing_to_read(work)):
                         return nothing
             except BaseException:
                 stages.drop(work)
@@ -351,11 +364,36 @@ class _Run:
             seconds = time.monotonic() - started
             return _Ready(work, stages.publication(work, seconds, self.gauge.peak(name)), attempt, started)
 
-    def _state_seen_by(self, session: object, name: str) -> State:
-        from ..lake import Session
+    @contextmanager
+    def _pinned(self, name: str) -> Iterator[tuple[Session, int]]:
+        """A session that sees everything `name` needs: this worker's last one, if it is new enough.
 
-        assert isinstance(session, Session)
-        known = self._states.get(session.snapshot)
+        Entering a version costs 10 ms with a thousand tables, so tiny steps share it. A step that fails, or
+        takes its time, leaves the session behind.
+        """
+        assets = self.bench.project.assets
+        needed = max((self._published.get(above, 0) for above in (name, *assets[name].depends_on)), default=0)
+        kept: tuple[ExitStack, Session, int, float] | None = getattr(self._worker, "kept", None)
+        self._worker.kept = None
+        if kept is not None and (kept[2] < needed or time.monotonic() - kept[3] > SHARE_VERSION_S):
+            kept[0].close()
+            kept = None
+        if kept is None:
+            opened = ExitStack()
+            session = opened.enter_context(self.bench.lake.pinned("building"))
+            self._kept.append(opened)
+            kept = (opened, session, session.snapshot, time.monotonic())
+        stack, session, version, _ = kept
+        session.doing = f"building {name}"
+        try:
+            yield session, version
+        except BaseException:
+            stack.close()
+            raise
+        self._worker.kept = kept
+
+    def _state_seen_by(self, session: Session, version: int, name: str) -> State:
+        known = self._states.get(version)
         if known is not None and not self.bench.project.assets[name].sources:
             return known
         return read_state(session, self.bench.project, [name], aside=self._newest.aside_rows)
@@ -367,7 +405,9 @@ class _Run:
         self._note_set_aside(work)
         if work.incremental:
             version = work.head.version if work.head else None
-            return StepResult(work.asset.name, "skipped", "no new file can be read", version=version, set_aside=_aside(work))
+            return StepResult(
+                work.asset.name, "skipped", "no new file can be read", version=version, set_aside=_aside(work)
+            )
         file, reason = next(iter(work.aside.items()))
         raise StepFailed(
             f"{work.asset.name}: none of its landing files can be read",
@@ -378,9 +418,7 @@ class _Run:
     def _note_set_aside(self, work: Work) -> None:
         for file, reason in work.aside.items():
             status = (work.root / file).stat()
-            self.bench.journal.set_aside(
-                work.asset.name, file, status.st_size, status.st_mtime_ns, reason, self.run_id
-            )
+            self.bench.journal.set_aside(work.asset.name, file, status.st_size, status.st_mtime_ns, reason, self.run_id)
 
 
 def _published_by(state: State, name: str, run_id: str) -> bool:
@@ -448,6 +486,3 @@ def _place(error: BaseException) -> str:
 
     frames = extract_tb(error.__traceback__)
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-
-
-__all__ = ["Callable", "Request", "discard", "new_run_id", "plan", "run"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import StepFailed
-from ..lake import Session, load_extension
-from ..lake.quoting import text
-from ..lake.stage import glob_safe
-from ..project.records import Asset, Source
-from .landing import careful_count, inspect
+from ratatouille.engine.landing import careful_count, inspect
+from ratatouille.errors import StepFailed
+from ratatouille.lake import Session, load_extension
+from ratatouille.lake.quoting import text
+from ratatouille.lake.stage import glob_safe
+from ratatouille.project.records import Asset, Source
 
 
 def seed_select(session: Session, root: Path, asset: Asset) -> str:
@@ -36,7 +36,9 @@ def _csv_seed(session: Session, root: Path, asset: Asset, place: str) -> str:
         inspection = inspect(root, asset.path, source)
     except ValueError as error:
         raise StepFailed(f"{asset.name}: {error}", where=asset.path, next=f"rat run {asset.name}") from error
-    declared = ", ".join(f"{text(c.name)}: {text(c.type)}" for c in asset.columns if c.type and c.name in inspection.header)
+    declared = ", ".join(
+        f"{text(c.name)}: {text(c.type)}" for c in asset.columns if c.type and c.name in inspection.header
+    )
     names = ", ".join(text(name) for name in inspection.header)
     select = (
         f"select * from read_csv({place}, header = true, delim = ',', quote = '\"', escape = '\"', comment = '',"

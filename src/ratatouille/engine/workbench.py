@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from .. import project as files
-from ..lake import Journal, Lake, Storage, open_journal, open_lake
-from ..project.records import Project, Workspace
+from ratatouille import project as files
+from ratatouille.lake import Journal, Lake, Storage, open_journal, open_lake
+from ratatouille.project.records import Project, Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ def open_workbench(
     """Open the workspace at or above `start`. `write` creates the lake if there is none."""
     project = project or files.load(files.find_root(start))
     storage = storage_of(project.workspace)
-    with open_lake(storage, write=write, create=write, at=at) as lake:
-        with open_journal(journal_path(project.workspace)) as journal:
-            yield Workbench(project, lake, journal)
+    with (
+        open_lake(storage, write=write, create=write, at=at) as lake,
+        open_journal(journal_path(project.workspace)) as journal,
+    ):
+        yield Workbench(project, lake, journal)

@@ -15,7 +15,7 @@ import shutil
 import stat
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
@@ -24,11 +24,11 @@ from typing import Any
 
 import duckdb
 
-from ..errors import LakeError, RatError, RequestError
-from . import relocate
-from .faults import explain
-from .lock import exclusive
-from .quoting import LAKE, text
+from ratatouille.errors import LakeError, RatError, RequestError
+from ratatouille.lake import relocate
+from ratatouille.lake.faults import explain
+from ratatouille.lake.lock import exclusive
+from ratatouille.lake.quoting import LAKE, text
 
 NETWORK_FILESYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs")
 # Of the machine's memory (or the container's): room for Python, frames and the page cache.
@@ -70,6 +70,10 @@ class Session:
         found = self.rows(sql, parameters)
         return found[0] if found else None
 
+    def one(self, sql: str, parameters: object = None) -> tuple[Any, ...]:
+        """The row of a query that always has one: an aggregate."""
+        return self.rows(sql, parameters)[0]
+
     def value(self, sql: str, parameters: object = None) -> Any:
         found = self.row(sql, parameters)
         return found[0] if found else None
@@ -84,10 +88,8 @@ class Session:
         return int(self.value(f"select id from {LAKE}.current_snapshot()"))
 
     def rollback(self) -> None:
-        try:
+        with suppress(duckdb.Error):  # no transaction was open, or it is gone with its connection
             self.cursor.execute("rollback")
-        except duckdb.Error:
-            pass  # no transaction was open, or it is gone with its connection
 
 
 class Lake:
@@ -101,6 +103,10 @@ class Lake:
         # duckdb.cursor() on one connection is not safe from several threads at once.
         self._guard = threading.Lock()
         self._open: list[duckdb.DuckDBPyConnection] = []
+
+    @property
+    def threads(self) -> int:
+        return self.storage.threads or default_threads()
 
     @contextmanager
     def session(self, doing: str = "reading the lake") -> Iterator[Session]:
@@ -179,7 +185,7 @@ def _connect(storage: Storage, spill: Path) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(
         config={
             "memory_limit": f"{storage.memory_bytes or default_memory_bytes()}B",
-            "threads": storage.threads or len(os.sched_getaffinity(0)),
+            "threads": storage.threads or default_threads(),
             "temp_directory": str(spill),
             "preserve_insertion_order": False,  # halves the memory of large writes
             "autoinstall_known_extensions": False,  # extensions come from the wheels, never from the network
@@ -193,7 +199,7 @@ def _connect(storage: Storage, spill: Path) -> duckdb.DuckDBPyConnection:
 
 
 def _create_ledger(lake: Lake) -> None:
-    from . import ledger
+    from ratatouille.lake import ledger
 
     with lake.session("opening the lake") as session:
         if ledger.exists(session):
@@ -222,7 +228,9 @@ def _attach(
         connection.execute(f"attach {text(f'ducklake:sqlite:{storage.catalog}')} as {LAKE} ({', '.join(options)})")
     except duckdb.Error as error:
         if at is not None and "snapshot" in str(error).lower():
-            raise RequestError(f"the lake has no version {at}", where=str(storage.catalog), next="rat history") from error
+            raise RequestError(
+                f"the lake has no version {at}", where=str(storage.catalog), next="rat history"
+            ) from error
         raise _cannot_open(error, storage) from error
 
 
@@ -258,6 +266,10 @@ def extension_file(name: str) -> Path:
             next=f"pip install 'duckdb-extension-{name.replace('_', '-')}=={duckdb.__version__}'",
         )
     return Path(found.origin).parent / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension"
+
+
+def default_threads() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def default_memory_bytes() -> int:

@@ -6,7 +6,7 @@ import re
 
 import duckdb
 
-from ..errors import LakeError, RatError, StepFailed, TransientError
+from ratatouille.errors import LakeError, RatError, StepFailed, TransientError
 
 _TRANSIENT = re.compile(
     r"database is locked|Could not set lock|Transaction conflict|Connection refused|Timeout was reached"
@@ -55,9 +55,7 @@ def explain(error: Exception, doing: str, *, next: str = "") -> RatError:
             next=next or "make the workspace writable for this user, then run the same command again",
         )
     if _TRANSIENT.search(str(error)):
-        return TransientError(
-            f"{doing}: {text}", where="the lake", next=next or "run the same command again"
-        )
+        return TransientError(f"{doing}: {text}", where="the lake", next=next or "run the same command again")
     if isinstance(error, duckdb.Error):
         return _query_failed(error, text, doing, next)
     return LakeError(f"{doing}: {text}", where=type(error).__name__, next=next)

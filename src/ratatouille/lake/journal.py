@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import LakeError
+from ratatouille.errors import LakeError
 
 HEARTBEAT_S = 5.0
 DEAD_AFTER_S = 30.0  # without a heartbeat, on a machine whose processes we cannot see
@@ -158,7 +158,7 @@ class Journal:
     def runs(self, limit: int = 50) -> list[dict[str, Any]]:
         """Newest first, with the number of steps by status."""
         names = ("run_id", "status", "request", "pid", "host", "started_at", "heartbeat_at", "ended_at", "error")
-        found = self._do(f"select {', '.join(names)} from runs order by started_at desc limit ?", (limit,))  # noqa: S608
+        found = self._do(f"select {', '.join(names)} from runs order by started_at desc limit ?", (limit,))
         rows = [dict(zip(names, row, strict=True)) for row in found]
         for row in rows:
             counts = self._do("select status, count(*) from steps where run_id = ? group by status", (row["run_id"],))
@@ -190,7 +190,7 @@ class Journal:
 
     def _steps(self, where: str, values: Sequence[Any]) -> list[dict[str, Any]]:
         names = ("run_id", "asset", "attempt", "status", "record", "started_at", "ended_at")
-        found = self._do(f"select {', '.join(names)} from steps where {where}", values)  # noqa: S608
+        found = self._do(f"select {', '.join(names)} from steps where {where}", values)
         rows = [dict(zip(names, row, strict=True)) for row in found]
         for row in rows:
             row["record"] = json.loads(row["record"]) if row["record"] else {}
@@ -246,7 +246,7 @@ class Journal:
     def files_set_aside(self, asset: str | None = None) -> list[dict[str, Any]]:
         names = ("asset", "file", "bytes", "modified_ns", "reason", "run_id", "at")
         where, values = ("where asset = ?", (asset,)) if asset else ("", ())
-        found = self._do(f"select {', '.join(names)} from set_aside {where} order by asset, file", values)  # noqa: S608
+        found = self._do(f"select {', '.join(names)} from set_aside {where} order by asset, file", values)
         return [dict(zip(names, row, strict=True)) for row in found]
 
 

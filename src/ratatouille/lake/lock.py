@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import LakeError
+from ratatouille.errors import LakeError
 
 # A publish takes tens of milliseconds; a minute of waiting means that somebody is stuck.
 WAIT_S = 60.0
@@ -19,7 +19,9 @@ WAIT_S = 60.0
 @contextmanager
 def exclusive(catalog: Path, doing: str, *, wait_s: float | None = None) -> Iterator[None]:
     """Hold the lake's write lock; waits up to `wait_s` seconds (WAIT_S, or RATATOUILLE_LOCK_WAIT)."""
-    deadline = time.monotonic() + (wait_s if wait_s is not None else float(os.environ.get("RATATOUILLE_LOCK_WAIT", WAIT_S)))
+    deadline = time.monotonic() + (
+        wait_s if wait_s is not None else float(os.environ.get("RATATOUILLE_LOCK_WAIT", WAIT_S))
+    )
     descriptor = os.open(f"{catalog}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         while not _taken(descriptor):

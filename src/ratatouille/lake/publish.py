@@ -17,14 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import LakeError, RatError, TransientError
-from . import ledger
-from .connect import Lake, Session, Storage
-from .journal import Journal
-from .lock import exclusive
-from .quoting import LAKE, ident, idents, table, text
-from .stage import Staged, fsync_folders, glob_safe
-from .types import Columns
+from ratatouille.errors import LakeError, RatError, TransientError
+from ratatouille.lake import ledger
+from ratatouille.lake.connect import Lake, Session, Storage
+from ratatouille.lake.journal import Journal
+from ratatouille.lake.lock import exclusive
+from ratatouille.lake.quoting import LAKE, ident, idents, table, text
+from ratatouille.lake.stage import Staged, fsync_folders, glob_safe
+from ratatouille.lake.types import Columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,8 @@ def _commit(lake: Lake, journal: Journal, run_id: str, publications: Sequence[Pu
         if not todo:
             return [Outcome(asset, entry=entry) for asset, entry in already.items()]
         now = datetime.now(UTC).replace(tzinfo=None)
+        for layer in sorted({p.asset.partition(".")[0] for p in todo if not p.was}):
+            session.execute(f"create schema if not exists {LAKE}.{ident(layer)}")
         entries = [_apply(session, p, heads.get(p.asset), now, storage.data) for p in todo]
         ledger.write_entries(session, entries)
         _say_who(session, run_id, [p.asset for p in todo])
@@ -128,9 +130,7 @@ def _check_still_ours(
     """The heads of these assets, and those that this run has published already."""
     names = [p.asset for p in publications]
     heads = ledger.heads(session, names)
-    already = {
-        name: head for name, head in heads.items() if head.run_id == run_id and head.action == "build"
-    }
+    already = {name: head for name, head in heads.items() if head.run_id == run_id and head.action == "build"}
     lost = journal.holds_leases({p.asset: p.token for p in publications})
     for p in publications:
         if p.asset in already:
@@ -146,9 +146,7 @@ def _check_still_ours(
     return heads, already
 
 
-def _apply(
-    session: Session, p: Publication, head: ledger.Entry | None, now: datetime, data: Path
-) -> ledger.Entry:
+def _apply(session: Session, p: Publication, head: ledger.Entry | None, now: datetime, data: Path) -> ledger.Entry:
     """The changes of one publication; returns its ledger entry, complete but for the version."""
     deleted = 0
     if p.how == "view":
@@ -198,7 +196,6 @@ def _manifest(p: Publication, data: Path) -> tuple[dict[str, Any], ...]:
 def _put_view(session: Session, p: Publication) -> None:
     if p.was == "table":
         session.execute(f"drop table {table(p.asset)}")
-    _make_schema(session, p)
     session.execute(f"create or replace view {table(p.asset)} as {p.view_sql}")
 
 
@@ -208,7 +205,6 @@ def _put_rows(session: Session, p: Publication, head: ledger.Entry | None) -> in
     if p.was != "table":
         if p.was == "view":
             session.execute(f"drop view {name}")
-        _make_schema(session, p)
         session.execute(f"create table {name} ({', '.join(f'{ident(n)} {kind}' for n, kind in p.columns)})")
     else:
         if p.how == "replace":
@@ -227,15 +223,11 @@ def _put_rows(session: Session, p: Publication, head: ledger.Entry | None) -> in
     return deleted
 
 
-def _make_schema(session: Session, p: Publication) -> None:
-    session.execute(f"create schema if not exists {LAKE}.{ident(p.asset.partition('.')[0])}")
-
-
 def _delete_replaced(session: Session, p: Publication, name: str) -> int:
     deleted = 0
     if p.replaced_files:
         files = ", ".join(text(file) for file in p.replaced_files)
-        deleted += session.value(f"delete from {name} where \"_file\" in ({files})") or 0
+        deleted += session.value(f'delete from {name} where "_file" in ({files})') or 0
     if p.how == "merge" and p.staged is not None and p.staged.files:
         keys = f"select {idents(p.unique_key)} from ({p.staged.relation})"
         deleted += session.value(f"delete from {name} where ({idents(p.unique_key)}) in ({keys})") or 0

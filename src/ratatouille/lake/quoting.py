@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 LAKE = "lake"  # the catalog alias, the same in every connection: stored views name it
+METADATA = f"__ducklake_metadata_{LAKE}"  # the catalog's own tables
 
 
 def ident(name: str) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from ..errors import LakeError
-from .lock import exclusive
+from ratatouille.errors import LakeError
+from ratatouille.lake.lock import exclusive
 
 _PATH_TABLES = ("ducklake_data_file", "ducklake_delete_file", "ducklake_files_scheduled_for_deletion")
 
@@ -53,9 +53,7 @@ def _check_files(catalog: Path, named: str, data: Path) -> None:
             "select path from ducklake_data_file where path_is_relative = 0 and end_snapshot is null limit 20"
         ).fetchall()
     reader.close()
-    missing = [
-        path for (path,) in sample if path.startswith(named) and not (data / path.removeprefix(named)).exists()
-    ]
+    missing = [path for (path,) in sample if path.startswith(named) and not (data / path.removeprefix(named)).exists()]
     if missing:
         raise LakeError(
             "the catalog names data files that are not in this workspace",
@@ -71,7 +69,7 @@ def _repoint(connection: sqlite3.Connection, here: str) -> None:
     if named is not None and named != here:
         for table in _PATH_TABLES:
             connection.execute(
-                f"update {table} set path = ? || substr(path, ?) where path_is_relative = 0 and substr(path, 1, ?) = ?",  # noqa: S608
+                f"update {table} set path = ? || substr(path, ?) where path_is_relative = 0 and substr(path, 1, ?) = ?",
                 (here, len(named) + 1, len(named), named),
             )
         connection.execute("update ducklake_metadata set value = ? where key = 'data_path'", (here,))

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import LakeError
-from .connect import Session, Storage, make_private
-from .quoting import ident, text
-from .types import Columns, storable_select
+from ratatouille.errors import LakeError
+from ratatouille.lake.connect import Session, Storage, make_private
+from ratatouille.lake.quoting import ident, text
+from ratatouille.lake.types import Columns, storable_select
 
 _CHUNK = 1 << 22  # 4 MiB
 
@@ -73,9 +73,12 @@ def attempt_folder(storage: Storage, asset: str, run_id: str, attempt: str) -> P
     return storage.data / layer / table / f"{run_id}-{attempt}"
 
 
-def stage(session: Session, select: str, asset: str, folder: Path) -> Staged:
-    """Run `select` and write its rows below `folder`; nothing is fsynced or visible."""
-    stored, columns = storable_select(select, session.describe(select), asset)
+def stage(session: Session, select: str, asset: str, folder: Path, columns: Columns | None = None) -> Staged:
+    """Run `select` and write its rows below `folder`; nothing is fsynced or visible.
+
+    `columns` are those of `select`, where the caller knows them already.
+    """
+    stored, columns = storable_select(select, columns or session.describe(select), asset)
     folder.mkdir(parents=True, exist_ok=False, mode=0o700)
     try:
         written = session.rows(

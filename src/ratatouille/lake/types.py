@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ..errors import StepFailed
-from .quoting import ident
+from ratatouille.errors import StepFailed
+from ratatouille.lake.quoting import ident
 
 Columns = tuple[tuple[str, str], ...]  # (name, DuckDB type)
 
@@ -30,7 +30,9 @@ def storable(type_name: str) -> str:
 
     def hide(match: re.Match[str]) -> str:
         hidden.append(match.group())
-        return "\x00NULL\x00" if match.group() == '"NULL"' and match.group() == type_name else f"\x00{len(hidden) - 1}\x00"
+        return (
+            "\x00NULL\x00" if match.group() == '"NULL"' and match.group() == type_name else f"\x00{len(hidden) - 1}\x00"
+        )
 
     plain = _QUOTED.sub(hide, type_name)
     if _UNSTORABLE.search(plain):

@@ -163,7 +163,7 @@ def _arguments(kind: str, settings: dict[str, Any], *path: str) -> dict[str, Any
             raise Mistake(f"'{kind}' does not take '{name}'", *path, name, hint=hint)
         wrong = _wrong_value(known[name].type, value)
         if wrong:
-            raise Mistake(f"{name} must be {wrong}", *path, name)
+            raise Mistake(f"'{name}' must be {wrong}", *path, name)
     missing = [argument.name for argument in known.values() if argument.required and argument.name not in settings]
     if missing:
         raise Mistake(f"'{kind}' needs {' and '.join(missing)}", *path)

@@ -30,11 +30,12 @@ _REF = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\.[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(slots=True)
 class Draft:
-    """`asset.depends_on` holds what was asked for, not what exists."""
+    """`asset.depends_on` holds what was asked for, not what exists. `key` names the bytes and values it comes from."""
 
     asset: Asset
     mentions: tuple[Mention, ...] = ()
     problems: tuple[Problem, ...] = ()
+    key: str = ""
     # The parsed queries, for the lineage; not cached.
     readings: list[Reading] = field(default_factory=list)
 
@@ -135,9 +136,9 @@ class _Maker:
             return
         try:
             query = sql.parse_query(rendered.text)
-        except sql.SqlMistake as mistake:
-            place = span_in_template(file, rendered, mistake.start, mistake.length)
-            self._add(place.problem(str(mistake), hint=mistake.hint))
+        except sql.SqlMistake as wrong:
+            place = span_in_template(file, rendered, wrong.start, wrong.length)
+            self._add(place.problem(str(wrong), hint=wrong.hint))
             return
         reading = Reading(query, rendered, file)
         words = sql.canonical(query)
@@ -188,8 +189,8 @@ class _Maker:
             except templates.Refused as refused:
                 self._add(place.problem(f"the check '{name}': {refused.problem.message}", hint=refused.problem.hint))
                 continue
-            except sql.SqlMistake as mistake:
-                self._add(place.problem(f"the check '{name}': {mistake}", hint=mistake.hint))
+            except sql.SqlMistake as wrong:
+                self._add(place.problem(f"the check '{name}': {wrong}", hint=wrong.hint))
                 continue
             for mistake in sql.reads_files(query):
                 self._add(place.problem(f"the check '{name}': {mistake}", hint=mistake.hint))
@@ -212,7 +213,7 @@ class _Maker:
         )
         asset = replace(asset, code_hash=_code_hash(asset, self.canonical), text_hash=_text_hash(asset))
         problems = tuple(replace(problem, asset=asset.name) for problem in self.problems)
-        return Draft(asset, tuple(self.mentions), problems, self.readings)
+        return Draft(asset, tuple(self.mentions), problems, readings=self.readings)
 
     def _add(self, problem: Problem) -> None:
         if problem not in self.problems:  # both renderings may say the same
@@ -282,7 +283,7 @@ def _csv_header(raw: bytes) -> tuple[str, ...]:
 
 
 def _code_hash(asset: Asset, canonical: list[str]) -> str:
-    return _digest(
+    return digest(
         {
             "code": canonical,
             "kind": asset.kind,
@@ -300,12 +301,12 @@ def _code_hash(asset: Asset, canonical: list[str]) -> str:
 
 
 def _text_hash(asset: Asset) -> str:
-    return _digest([asset.description, [(column.name, column.description) for column in asset.columns]])
+    return digest([asset.description, [(column.name, column.description) for column in asset.columns]])
 
 
 def _source_facts(source: Source) -> list[Any]:
     return [getattr(source, name) for name in Source.__slots__ if name != "name"]
 
 
-def _digest(facts: object) -> str:
+def digest(facts: object) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

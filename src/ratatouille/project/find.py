@@ -73,7 +73,8 @@ def scan(root: Path, workspace: str, layers: Sequence[str]) -> Scan:
     assets: list[Found] = []
     modules: list[str] = []
     sidecars: list[str] = []
-    for path in sorted(_walk(root, PIPELINES, problems)):
+    linked = (root / PIPELINES).is_symlink() and not _usable_link(root, PIPELINES, problems)
+    for path in sorted(_walk(root, PIPELINES, problems)) if not linked else ():
         parts = PurePosixPath(path)
         suffix = parts.suffix.lower()
         hidden = any(part.startswith("_") for part in parts.parts)
@@ -128,7 +129,7 @@ def _walk(root: Path, folder: str, problems: list[Problem]) -> Iterator[str]:
         path = f"{folder}/{entry.name}"
         if entry.name.startswith(".") or entry.name in _SKIPPED_FOLDERS:
             continue
-        if entry.is_symlink() and not _link_stays_inside(root, path, problems):
+        if entry.is_symlink() and not _usable_link(root, path, problems):
             continue
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(root, path, problems)
@@ -136,29 +137,31 @@ def _walk(root: Path, folder: str, problems: list[Problem]) -> Iterator[str]:
             yield path
 
 
-def _link_stays_inside(root: Path, path: str, problems: list[Problem]) -> bool:
-    target = (root / path).resolve()
-    if not target.is_relative_to(root.resolve()):
-        problems.append(Problem(f"{_printable(path)} is a link that leads out of the workspace", _printable(path)))
+def _usable_link(root: Path, path: str, problems: list[Problem]) -> bool:
+    shown = _printable(path)
+    try:
+        target = (root / path).resolve()
+        inside = target.is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # links in a circle
+        inside = False
+    if not inside:
+        problems.append(Problem(f"{shown} is a link that leads out of the workspace", shown))
+    elif target.is_dir():
+        problems.append(Problem(f"{shown} is a link to a folder, and those are not read", shown, severity="warn"))
         return False
-    return True
+    return inside
 
 
 def wrong_name(found: Found) -> Problem | None:
     """The problem with an asset's name, if there is one: it must be usable in SQL without quotes."""
     table, path = found.table, _printable(found.path)
-    if not NAME.fullmatch(table):
-        suffix = PurePosixPath(found.path).suffix
-        suggestion = re.sub(r"[^A-Za-z0-9_]+", "_", table).strip("_")[:120] or "table"
-        suggestion = f"t_{suggestion}" if suggestion[0].isdigit() else suggestion
-        return Problem(
-            f"'{_printable(table)}' cannot be the name of a table: use letters, digits and _",
-            path,
-            hint=f"rename the file to {suggestion}{suffix}",
-        )
-    if table.lower().startswith("_ducklake_"):
-        return Problem(f"'{table}' is a name that the lake keeps for itself", path, hint="rename the file")
-    return None
+    if NAME.fullmatch(table):
+        return None
+    suffix = PurePosixPath(found.path).suffix
+    suggestion = re.sub(r"[^A-Za-z0-9_]+", "_", table).strip("_")[:120] or "table"
+    suggestion = f"t_{suggestion}" if suggestion[0].isdigit() else suggestion
+    message = f"'{_printable(table)}' cannot be the name of a table: use letters, digits and _"
+    return Problem(message, path, hint=f"rename the file to {suggestion}{suffix}", asset=_printable(found.name))
 
 
 def attach_sidecars(assets: Sequence[Found], sidecars: Sequence[str]) -> tuple[dict[str, str], list[Problem]]:

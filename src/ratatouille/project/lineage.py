@@ -9,7 +9,6 @@ this walk does not understand makes a relation incomplete, never a problem.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,10 +78,12 @@ class _Walker:
             right = self.query(tree.right, ctes, outer)
             return _united(left, right, by_name=bool(tree.args.get("by_name")))
         if isinstance(tree, exp.Subquery):
-            inner = tree.this
-            relation = self.item(inner, ctes, outer)[1] if isinstance(inner, exp.Table) else self.query(inner, ctes, outer)
+            if isinstance(tree.this, exp.Table):  # (a join b): nobody needs its columns as one relation
+                self.item(tree.this, ctes, outer)
+                return Relation()
+            relation = self.query(tree.this, ctes, outer)
             return Relation() if tree.args.get("pivots") else _renamed(relation, tree)
-        for table in _shallow(tree, exp.Table):
+        for table in tree.find_all(exp.Table):  # PIVOT, VALUES: what comes out is not known
             self.item(table, ctes, outer)
         return Relation()
 
@@ -106,14 +107,13 @@ class _Walker:
         joins = list(tree.args.get("joins") or ())
         for item in items + joins + list(tree.args.get("laterals") or ()):
             node = item.this if isinstance(item, exp.Join) else item
-            for alias, relation in self.items(node, ctes, (scope, *outer)):
+            for alias, relation in list(self.items(node, ctes, (scope, *outer))):
                 scope[alias] = relation
                 if isinstance(item, exp.Join) and item.kind in ("SEMI", "ANTI"):
                     hidden.add(alias)
         chain = (scope, *outer)
-        aliases: Scope = {"": Relation()}
         offered = self.projections(tree, ctes, chain, {k: v for k, v in scope.items() if k not in hidden})
-        aliases[""] = Relation(offered.columns, complete=True)
+        aliases: Scope = {"": offered}
         for join in joins:
             self.walk(join.args.get("on"), ctes, chain, aliases)
         for key, value in tree.args.items():
@@ -137,7 +137,7 @@ class _Walker:
             aliases: Scope = {"": Relation(dict(columns), complete=True)}
             origins = self.walk(node, ctes, chain, aliases)
             name = node.alias or (node.name if isinstance(node, (exp.Column, exp.Dot)) else "")
-            if not name or node.find(exp.Columns, exp.Star, exp.Explode) and not _counts(node):
+            if not name or (node.find(exp.Columns, exp.Star, exp.Explode) and not _counts(node)):
                 complete = False
             if name:
                 columns.setdefault(name.lower(), (name, origins))
@@ -164,7 +164,9 @@ class _Walker:
 
     # --- items of FROM ----------------------------------------------------------------------------------------------
 
-    def items(self, node: Any, ctes: Mapping[str, Relation], chain: tuple[Scope, ...]) -> Iterator[tuple[str, Relation]]:
+    def items(
+        self, node: Any, ctes: Mapping[str, Relation], chain: tuple[Scope, ...]
+    ) -> Iterator[tuple[str, Relation]]:
         """(alias, relation) of an item of FROM and of what is joined inside it."""
         if isinstance(node, exp.Subquery) and isinstance(node.this, exp.Table) and not node.alias:
             yield from self.items(node.this, ctes, chain)
@@ -203,9 +205,7 @@ class _Walker:
 
     # --- expressions ------------------------------------------------------------------------------------------------
 
-    def walk(
-        self, node: Any, ctes: Mapping[str, Relation], chain: tuple[Scope, ...], aliases: Scope | None
-    ) -> Origins:
+    def walk(self, node: Any, ctes: Mapping[str, Relation], chain: tuple[Scope, ...], aliases: Scope | None) -> Origins:
         """The origins of everything in an expression. `aliases` None: what is missing is not reported."""
         if isinstance(node, (list, tuple)):
             return _NOTHING.union(*(self.walk(item, ctes, chain, aliases) for item in node))
@@ -307,7 +307,3 @@ def _counts(node: Any) -> bool:
     """`count(*)`: a star that does not stand for columns."""
     stars = list(node.find_all(exp.Star))
     return bool(stars) and all(isinstance(s.parent, exp.Count) for s in stars) and not node.find(exp.Columns)
-
-
-def _shallow(tree: Any, kind: type[exp.Expression]) -> Iterator[Any]:
-    yield from (node for node in tree.find_all(kind) if re.match(r"\w", kind.__name__))

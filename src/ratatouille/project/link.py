@@ -2,35 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from ratatouille.errors import near_miss
-from ratatouille.project.draft import Draft
+from ratatouille.project.draft import Draft, digest
 from ratatouille.project.graph import find_cycle, in_order
-from ratatouille.project.records import Asset, Problem
+from ratatouille.project.records import ORIGIN_COLUMNS, Asset, Problem
 from ratatouille.project.text_file import Mention, Place
 
+if TYPE_CHECKING:
+    from ratatouille.project.lineage import Relation
 
-def link(drafts: Mapping[str, Draft]) -> tuple[dict[str, Asset], list[Problem]]:
-    """The assets without errors in dependency order, and every problem."""
+Lineage = Mapping[str, tuple[tuple[str, str], ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What following the columns of one asset gave. `key` names the draft and the inputs' columns it comes from."""
+
+    key: str = ""
+    names: tuple[str, ...] = ()
+    complete: bool = False  # `names` are all
+    lineage: Lineage = field(default_factory=dict)
+    tables: tuple[Mention, ...] = ()  # tables that were used without ref
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    assets: dict[str, Asset]  # those without errors, in dependency order
+    problems: list[Problem]
+    columns: dict[str, Columns]
+
+
+def link(drafts: Mapping[str, Draft], known: Mapping[str, Columns], read_again: Callable[[str], Draft]) -> Linked:
+    """Links the drafts. `known` holds columns followed earlier; `read_again` gives a draft its parsed queries."""
     problems = [problem for draft in drafts.values() for problem in draft.problems]
     for draft in drafts.values():
         problems += _unknown_names(draft, drafts)
     inputs = {name: draft.asset.depends_on for name, draft in drafts.items()}
     problems += _cycles(inputs, drafts)
+    columns: dict[str, Columns] = {}
+    order = in_order(inputs)
+    for name in order:
+        columns[name] = _columns(drafts[name], columns, known.get(name), read_again)
+        problems += columns[name].problems
+        problems += [_undeclared(mention, name, drafts) for mention in columns[name].tables]
+    for name in order:
+        problems += _missing_columns(drafts[name], columns)
     broken = {problem.asset for problem in problems if problem.severity == "error"}
-    assets = {name: drafts[name].asset for name in in_order(inputs) if name not in broken}
-    return assets, problems
+    assets = {name: _finished(drafts[name].asset, columns[name]) for name in order if name not in broken}
+    return Linked(assets, list(dict.fromkeys(problems)), columns)
+
+
+def _finished(asset: Asset, columns: Columns) -> Asset:
+    outputs = columns.names if columns.complete else ()
+    return replace(asset, outputs=outputs, lineage=columns.lineage)
+
+
+# --- names ----------------------------------------------------------------------------------------------------------
 
 
 def _unknown_names(draft: Draft, drafts: Mapping[str, Draft]) -> Iterator[Problem]:
     asset = draft.asset
     for mention in draft.mentions:
         name = mention.name.rpartition(".")[0] if mention.kind == "relationship" else mention.name
-        if mention.kind not in ("ref", "relationship") or name in drafts:
-            continue
-        yield replace(_unknown(mention, name, asset, drafts), asset=asset.name)
+        reads_itself = name == asset.name and mention.kind == "ref" and mention.place.path == asset.path
+        if mention.kind in ("ref", "relationship") and (name not in drafts or reads_itself):
+            yield replace(_unknown(mention, name, asset, drafts), asset=asset.name)
 
 
 def _unknown(mention: Mention, name: str, asset: Asset, drafts: Mapping[str, Draft]) -> Problem:
@@ -40,17 +81,102 @@ def _unknown(mention: Mention, name: str, asset: Asset, drafts: Mapping[str, Dra
         same = [known for known in drafts if known.endswith(f".{name}")]
         hint = f"did you mean '{same[0]}'?" if same else "name the layer too: silver.sales"
         return mention.place.problem(f"'{name}' is not the name of an asset", hint=hint)
-    return mention.place.problem(f"there is no asset called '{name}'", hint=near_miss(name, drafts).strip())
+    others = [known for known in drafts if known != asset.name]
+    return mention.place.problem(f"there is no asset called '{name}'", hint=near_miss(name, others).strip())
+
+
+def _undeclared(mention: Mention, asset: str, drafts: Mapping[str, Draft]) -> Problem:
+    written = mention.name.lower()
+    named = [known for known in drafts if known.lower() == written or known.lower().endswith(f".{written}")]
+    if named:
+        hint = f"write {{{{ ref('{named[0]}') }}}}"
+    else:
+        hint = near_miss(mention.name, drafts).strip() or "say where it comes from: {{ ref('...') }}"
+    message = f"the table '{mention.name}' is used without ref"
+    return replace(mention.place.problem(message, hint=hint), asset=asset)
 
 
 def _cycles(inputs: Mapping[str, tuple[str, ...]], drafts: Mapping[str, Draft]) -> Iterator[Problem]:
     rest = dict(inputs)
     while cycle := find_cycle(rest):
         first, second = cycle[0], cycle[1]
-        mentions = drafts[first].mentions
-        place = next((m.place for m in mentions if m.kind == "ref" and m.name == second), None)
+        mentions = [m for m in drafts[first].mentions if m.kind in ("ref", "relationship")]
+        place = next((m.place for m in mentions if m.name == second or m.name.rpartition(".")[0] == second), None)
         place = place or Place(drafts[first].asset.path)
         message = f"these assets read each other: {' -> '.join(cycle)}"
         yield replace(place.problem(message, hint="remove one of the refs"), asset=first)
         for name in set(cycle):
             del rest[name]
+
+
+# --- columns --------------------------------------------------------------------------------------------------------
+
+
+def _columns(
+    draft: Draft, above: Mapping[str, Columns], known: Columns | None, read_again: Callable[[str], Draft]
+) -> Columns:
+    asset = draft.asset
+    declared = tuple(column.name for column in asset.columns)
+    if asset.kind != "sql":
+        return Columns(names=asset.outputs or declared, complete=bool(asset.outputs))
+    offered = [(name, above[name].names, above[name].complete) for name in asset.depends_on if name in above]
+    key = digest([draft.key, offered])
+    if known is not None and known.key == key:
+        return known
+    if not draft.readings and draft.key:
+        draft = read_again(asset.name)
+    return _follow(draft, key, above, declared)
+
+
+def _follow(draft: Draft, key: str, above: Mapping[str, Columns], declared: tuple[str, ...]) -> Columns:
+    from ratatouille.project.lineage import Relation, relation_of, trace
+
+    asset = draft.asset
+
+    def look_up(kind: str, name: str) -> Relation:
+        if kind == "ref" and name in above:
+            return relation_of(name, above[name].names, above[name].complete)
+        source = next((s for s in asset.sources if kind == "source" and s.name == name), None)
+        if source is not None and source.columns and source.format != "parquet":
+            names = [*(column for column, _ in source.columns), *ORIGIN_COLUMNS]
+            return Relation({n.lower(): (n, frozenset()) for n in names}, True, source.name)
+        return Relation(label=name if kind == "ref" else "")
+
+    names: dict[str, str] = {}
+    lineage: dict[str, set[tuple[str, str]]] = {}
+    tables: list[Mention] = []
+    problems: list[Problem] = []
+    complete = bool(draft.readings)
+    for reading in draft.readings:
+        found = trace(reading.query, look_up)
+        complete &= found.relation.complete
+        for lower, (name, origins) in found.relation.columns.items():
+            lineage.setdefault(names.setdefault(lower, name), set()).update(origins)
+        tables += [Mention("table", t.name, reading.place(t.start, t.length)) for t in found.tables]
+        for mistake in found.mistakes:
+            place = reading.place(mistake.start, mistake.length)
+            problems.append(place.problem(str(mistake), hint=mistake.hint, asset=asset.name))
+    if not complete:
+        names |= {name.lower(): name for name in declared if name.lower() not in names}
+    traced = {column: tuple(sorted(origins)) for column, origins in lineage.items() if origins}
+    once = tuple(dict.fromkeys(tables))
+    return Columns(key, tuple(names.values()), complete, traced, once, tuple(dict.fromkeys(problems)))
+
+
+def _missing_columns(draft: Draft, columns: Mapping[str, Columns]) -> Iterator[Problem]:
+    """Columns that a sidecar names and that the query evidently does not give."""
+    asset = draft.asset
+    for mention in draft.mentions:
+        if mention.kind == "relationship":
+            target, _, column = mention.name.rpartition(".")
+        elif mention.kind == "column":
+            target, column = asset.name, mention.name
+        else:
+            continue
+        found = columns.get(target)
+        if found is None or not found.complete or column.lower() in (name.lower() for name in found.names):
+            continue
+        if target == asset.name and asset.sources and column in ORIGIN_COLUMNS:
+            continue
+        hint = near_miss(column, found.names).strip() or f"its columns are {', '.join(found.names)}"
+        yield mention.place.problem(f"{target} has no column '{column}'", hint=hint, asset=asset.name)

@@ -1,45 +1,64 @@
-"""Loading: a folder becomes a Project. Problems are collected, so one look shows all of them."""
+"""Loading: a folder becomes a Project. Problems are collected, so one look shows all of them.
+
+STAGES = workspace.yaml -> scan -> read bytes -> (cache) -> drafts -> link
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ratatouille.errors import RequestError
-from ratatouille.project.find import WORKSPACE_FILE, Found, attach_sidecars, duplicates, scan, wrong_name
+from ratatouille.project import cache
+from ratatouille.project.find import WORKSPACE_FILE, Found, Scan, attach_sidecars, duplicates, scan, wrong_name
 from ratatouille.project.records import Problem, Project, Workspace
-from ratatouille.project.workspace_file import as_error, expand, read_workspace_file
+from ratatouille.project.workspace_file import Settings, as_error, expand, read_workspace_file
 
 if TYPE_CHECKING:
     from ratatouille.project.draft import Draft
+    from ratatouille.project.link import Columns
+
+
+@dataclass(slots=True)
+class _Files:
+    """The bytes of every file that matters, their hashes, and what could not be read."""
+
+    contents: dict[str, bytes] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
 
 
 def load(root: Path, *, environment: Mapping[str, str] = os.environ, use_cache: bool = True) -> Project:
-    """The project below `root`. Only a workspace.yaml that cannot be used raises RequestError."""
+    """The project below `root`. Only a workspace.yaml that cannot be used raises RequestError.
+
+    With `use_cache` unchanged files are not parsed again; the result is the same.
+    """
     root = Path(root).absolute()
-    workspace_bytes = read_file(root, WORKSPACE_FILE)
-    settings = read_workspace_file(root / WORKSPACE_FILE, workspace_bytes)
+    cached = cache.read_project(root) if use_cache else cache.CachedProject()
+    settings, workspace_key = _settings(root, cached)
     workspace = expand(root, settings, environment)
     scanned = scan(root, workspace.name, workspace.layers)
-    problems = list(scanned.problems)
-    paths = {*(f.path for f in scanned.assets), *scanned.modules, *scanned.sidecars}
-    files = {}
-    for path in sorted(paths):
-        try:
-            files[path] = read_file(root, path)
-        except RequestError as error:
-            problems.append(Problem(error.what, path))
-    found, more = _assets(scanned.assets, scanned.sidecars, files)
-    problems += more
-    drafts = _drafts(found, files, workspace, environment)
-    from ratatouille.project.link import link
+    files = _read_files(root, scanned)
+    allowed = {name: environment[name] for name in workspace.env if name in environment}
+    values_key = cache.key_of([workspace.vars, workspace.env, allowed, _plain_sources(workspace), workspace.name])
+    scan_key = [_order(problem) for problem in (*scanned.problems, *files.problems)]
+    key = cache.key_of([workspace_key, values_key, files.hashes, scan_key])
+    if use_cache and cached.key == key:
+        return Project(workspace, cached.assets, cached.problems)
 
-    assets, more = link(drafts)
-    problems += more
-    return Project(workspace, assets, tuple(sorted(problems, key=_order)))
+    analysis = _Analysis(files, workspace, allowed, values_key)
+    if use_cache:
+        analysis.known_drafts, analysis.known_columns = cache.read_analysis(root)
+    project = analysis.project(scanned)
+    if use_cache:
+        fresh = cache.CachedProject(workspace_key, settings, key, dict(project.assets), project.problems)
+        cache.write_project(root, fresh)
+        cache.write_analysis(root, analysis.drafts, analysis.columns)
+    return project
 
 
 def ensure_valid(project: Project) -> None:
@@ -52,48 +71,99 @@ def ensure_valid(project: Project) -> None:
     raise RequestError(error.what, where=error.where, next=f"{error.next}\n{step}" if error.next else step)
 
 
+def _settings(root: Path, cached: cache.CachedProject) -> tuple[Settings, str]:
+    try:
+        raw = (root / WORKSPACE_FILE).read_bytes()
+    except OSError as error:
+        step = "Make a workspace: rat init NAME"
+        raise RequestError(f"{WORKSPACE_FILE}: {error.strerror}.", where=str(root), next=step) from error
+    key = hashlib.sha256(raw).hexdigest()
+    if cached.workspace_key == key:
+        return cached.settings, key
+    return read_workspace_file(root / WORKSPACE_FILE, raw), key
+
+
+def _read_files(root: Path, scanned: Scan) -> _Files:
+    files = _Files()
+    for path in sorted({*(found.path for found in scanned.assets), *scanned.modules, *scanned.sidecars}):
+        try:
+            raw = (root / path).read_bytes()
+        except OSError as error:
+            files.problems.append(Problem(f"{path} cannot be read: {error.strerror}", path))
+            continue
+        files.contents[path] = raw
+        files.hashes[path] = hashlib.sha256(raw).hexdigest()
+    return files
+
+
+def _plain_sources(workspace: Workspace) -> list[str]:
+    return [repr(source) for source in workspace.sources.values()]
+
+
 def _order(problem: Problem) -> tuple[str, int, int, str]:
     return problem.path, problem.line, problem.column, problem.message
 
 
-def read_file(root: Path, path: str) -> bytes:
-    """The bytes of a file below the root. RequestError when it cannot be read."""
-    try:
-        return (root / path).read_bytes()
-    except OSError as error:
-        raise RequestError(f"{path} cannot be read: {error.strerror}.", where=str(root / path)) from error
+@dataclass(slots=True)
+class _Analysis:
+    """One load that has something to parse."""
+
+    files: _Files
+    workspace: Workspace
+    allowed: Mapping[str, str]  # the environment variables that templates may read
+    values_key: str
+    known_drafts: dict[str, Draft] = field(default_factory=dict)  # by path
+    known_columns: dict[str, Columns] = field(default_factory=dict)  # by name
+    drafts: dict[str, Draft] = field(default_factory=dict)
+    columns: dict[str, Columns] = field(default_factory=dict)
+
+    def project(self, scanned: Scan) -> Project:
+        from ratatouille.project.link import link
+
+        found, problems = _assets(scanned.assets, scanned.sidecars, self.files.contents)
+        by_name = {one.name: one for one in found}
+        modules = {path: raw for path, raw in self.files.contents.items() if path.endswith(".py")}
+        modules_key = cache.key_of({path: self.files.hashes[path] for path in modules})
+        for one in found:
+            key = self.key(one, modules_key)
+            known = self.known_drafts.get(one.path)
+            self.drafts[one.name] = known if known and known.key == key else self.draft(one, key, modules)
+        linked = link(self.drafts, self.known_columns, lambda name: self.draft(by_name[name], "", modules))
+        self.columns = linked.columns
+        problems = [*scanned.problems, *self.files.problems, *problems, *linked.problems]
+        return Project(self.workspace, linked.assets, tuple(sorted(problems, key=_order)))
+
+    def key(self, found: Found, modules_key: str) -> str:
+        hashes = self.files.hashes
+        code = [hashes[found.path], hashes.get(found.sidecar, ""), modules_key if found.kind == "python" else ""]
+        return cache.key_of([found.name, found.path, found.sidecar, found.pipeline, code, self.values_key])
+
+    def draft(self, found: Found, key: str, modules: Mapping[str, bytes]) -> Draft:
+        from ratatouille.project.draft import draft_asset
+        from ratatouille.project.python_code import imported_hash
+        from ratatouille.project.templates import Values
+
+        imported = imported_hash(found.path, found.pipeline, modules) if found.kind == "python" else ""
+        values = Values(self.workspace.vars, self.workspace.env, self.allowed, self.workspace.sources)
+        draft = draft_asset(found, self.files.contents, values, imported)
+        draft.key = key
+        return draft
 
 
 def _assets(
-    candidates: Sequence[Found], sidecars: Sequence[str], files: Mapping[str, bytes]
+    candidates: Sequence[Found], sidecars: Sequence[str], contents: Mapping[str, bytes]
 ) -> tuple[list[Found], list[Problem]]:
+    """The files that are assets, each with its sidecar, and what is wrong with their names."""
     from ratatouille.project.python_code import has_build
 
-    built = [f for f in candidates if f.path in files and (f.kind != "python" or has_build(files[f.path]))]
-    attached, problems = attach_sidecars(built, [path for path in sidecars if path in files])
+    built = [f for f in candidates if f.path in contents and (f.kind != "python" or has_build(contents[f.path]))]
+    attached, problems = attach_sidecars(built, [path for path in sidecars if path in contents])
     named = []
     for found in built:
         problem = wrong_name(found)
         if problem:
-            problems.append(replace(problem, asset=found.name))
+            problems.append(problem)
         else:
             named.append(replace(found, sidecar=attached.get(found.path, "")))
     kept, more = duplicates(named)
     return kept, problems + more
-
-
-def _drafts(
-    found: Sequence[Found], files: Mapping[str, bytes], workspace: Workspace, environment: Mapping[str, str]
-) -> dict[str, Draft]:
-    from ratatouille.project.draft import draft_asset
-    from ratatouille.project.python_code import imported_hash
-    from ratatouille.project.templates import Values
-
-    allowed = {name: environment[name] for name in workspace.env if name in environment}
-    values = Values(workspace.vars, workspace.env, allowed, workspace.sources)
-    modules = {path: raw for path, raw in files.items() if path.endswith(".py")}
-    drafts = {}
-    for one in found:
-        imported = imported_hash(one.path, one.pipeline, modules) if one.kind == "python" else ""
-        drafts[one.name] = draft_asset(one, files, values, imported)
-    return drafts

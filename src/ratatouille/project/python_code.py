@@ -118,9 +118,7 @@ def imported_hash(path: str, pipeline: str, modules: Mapping[str, bytes]) -> str
     return hashlib.sha256("\n".join(f"{k}\n{seen[k]}" for k in sorted(seen)).encode()).hexdigest() if seen else ""
 
 
-def _imports(
-    tree: ast.Module, path: PurePosixPath, pipeline: str, modules: Mapping[str, bytes]
-) -> Iterator[str]:
+def _imports(tree: ast.Module, path: PurePosixPath, pipeline: str, modules: Mapping[str, bytes]) -> Iterator[str]:
     folders = [path.parent, PurePosixPath("pipelines") / pipeline, PurePosixPath("pipelines"), PurePosixPath(".")]
     for node in ast.walk(tree):
         names: list[str] = []

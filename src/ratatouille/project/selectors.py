@@ -1,9 +1,9 @@
 """Selectors: which assets a person means.
 
-    silver.sales   silver/sales   silver.*   pipelines/sales/silver/sales.sql
-    +x  upstream too    x+  downstream too    +x+  both
-    pipeline:f1  layer:gold  group:  tag:  kind:  owner:
-    and  or  not  ( )       `and` binds closer than `or`; several selectors are a union
+name       silver.sales, silver/sales, silver.*, pipelines/sales/silver/sales.sql
+around     +x with everything upstream, x+ with everything downstream, +x+ with both
+method     pipeline:f1, layer:gold, group:, tag:, kind:, owner:
+together   and, or, not, parentheses; `and` binds closer than `or`; several selectors are a union
 """
 
 from __future__ import annotations

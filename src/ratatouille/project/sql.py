@@ -11,12 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sqlglot import exp
+from sqlglot import Token, TokenType, exp
 from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import ParseError, TokenError
-from sqlglot.tokens import Token, TokenType
 
-from ratatouille.errors import RequestError, underline
+from ratatouille.errors import RequestError, near_miss, underline
 
 # "Falling back to parsing as a 'Command'": we refuse those with words of our own.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
@@ -33,7 +32,7 @@ _VOLATILE_WORDS = {"current_timestamp", "current_date", "current_time", "localti
 _READS_FILES = re.compile(r"(read|scan|sniff)_(csv|csv_auto|json\w*|ndjson\w*|parquet|text|blob|xlsx)|\w+_scan|glob")
 _HIDES_TABLES = {"query", "query_table"}
 _FILE_PATH = re.compile(r"[/\\*]|\.(csv|tsv|json|jsonl|ndjson|parquet|xlsx|gz|zst|duckdb|db)$", re.IGNORECASE)
-_STRINGS = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/|[^'\"/-]+|[/-]", re.DOTALL)
+_STRINGS = re.compile(r"'(?:[^']|'')*+'|\"(?:[^\"]|\"\")*+\"|--[^\n]*|/\*.*?\*/|[^'\"/-]+|[/-]", re.DOTALL)
 
 
 class SqlMistake(Exception):
@@ -91,12 +90,12 @@ def parse_query(sql: str, *, looks: bool = False) -> Query:
     allowed = (*_QUERIES, *_LOOKS) if looks else _QUERIES
     change = next(iter(tree.find_all(*_CHANGES)), None)
     if not isinstance(tree, allowed) or change is not None:
-        word = tokens[0].text.upper()
-        if isinstance(tree, allowed) and change is not None:
-            word = type(change).__name__.upper()
+        if isinstance(tree, (exp.Condition, exp.Alias)):  # a lone expression: `selec 1`
+            raise SqlMistake("this is not a select", *_span(tokens[0]), near_miss(tokens[0].text, ["select"]).strip())
+        word = type(change).__name__.upper() if isinstance(tree, allowed) else tokens[0].text.upper()
         raise SqlMistake(f"only a select is allowed here, and this is {word}", *_span(tokens[0]))
     words = [token for token in tokens if token.token_type != TokenType.SEMICOLON]
-    return Query(sql[: words[-1].end + 1], words, tree)  # type: ignore[arg-type]
+    return Query(sql[: words[-1].end + 1], words, tree)
 
 
 def parse_select(sql: str) -> None:
@@ -152,7 +151,8 @@ def reads_files(query: Query) -> Iterator[SqlMistake]:
     """Every place where the query reads files, or tables by a text, past `source` and `ref`."""
     for span in _calls(query.tokens):
         if span.name in _HIDES_TABLES:
-            yield SqlMistake(f"{span.name}() hides which table is read", span.start, span.length, "use {{ ref('...') }}")
+            message = f"{span.name}() hides which table is read"
+            yield SqlMistake(message, span.start, span.length, "use {{ ref('...') }}")
         elif _READS_FILES.fullmatch(span.name):
             message = f"{span.name}() reads files that nobody remembers"
             yield SqlMistake(message, span.start, span.length, "use {{ source('landing/...') }} for landing files")
@@ -182,7 +182,11 @@ def _syntax_mistake(error: ParseError, tokens: Sequence[Token]) -> SqlMistake:
     detail = error.errors[0] if error.errors else {}
     line, column = detail.get("line") or 0, detail.get("col") or 0
     token = next((t for t in tokens if (t.line, t.col) == (line, column)), tokens[-1] if tokens else None)
-    description = str(detail.get("description") or "it cannot be read").split(". Line")[0].rstrip(".")
+    hint = near_miss(tokens[0].text, ["select", "with", "from"]).strip() if tokens else ""
+    if hint and tokens[0].token_type == TokenType.VAR:
+        return SqlMistake("this is not a select", *_span(tokens[0]), hint)
+    description = str(detail.get("description") or "it cannot be read").split(". Line")[0].split(" but got <")[0]
+    description = description.rstrip(".")
     plain = {"Invalid expression / Unexpected token": "this word is not expected here"}
     message = f"SQL syntax: {plain.get(description, description[:1].lower() + description[1:])}"
     return SqlMistake(message, *_span(token)) if token else SqlMistake(message)

@@ -124,7 +124,7 @@ def _without_marks(marked: str) -> RenderedText:
 class _LineMarks(Extension):
     """Puts the template's line number before every piece of plain text, so that errors find their way back."""
 
-    def filter_stream(self, stream: TokenStream) -> Iterator[Token]:  # type: ignore[override]
+    def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
         for token in stream:
             if token.type == "data":
                 yield Token(token.lineno, "data", f"\x01{token.lineno}\x01{token.value}")

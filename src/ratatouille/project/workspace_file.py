@@ -40,14 +40,12 @@ def read_workspace_file(path: Path, raw: bytes) -> Settings:
     settings = model.model_dump(mode="json")
     for where, text in _texts(settings, ()):
         if "${" in text and not _may_expand(where):
-            raise as_error(
-                document.place(where).problem(f"${{...}} is not replaced here, only in {_ALLOWED}")
-            )
+            raise as_error(document.place(where).problem(f"${{...}} is not replaced here, only in {_ALLOWED}"))
         for match in _VARIABLE.finditer(text) if where[0] == "vars" else ():
             if match.group(1) not in settings["env"]:
                 hint = f"add {match.group(1)} to `env:`"
                 raise as_error(
-                    document.place(where).problem(f"vars may only use variables that `env:` lists", hint=hint)
+                    document.place(where).problem("vars may only use variables that `env:` lists", hint=hint)
                 )
     for index, layer in enumerate(settings["layers"]):
         if not NAME.fullmatch(layer) or layer.lower() in _RESERVED_LAYERS or layer.startswith("_"):
@@ -95,10 +93,13 @@ def variables(settings: Settings) -> tuple[str, ...]:
 def as_error(problem: Problem) -> RequestError:
     """A problem as the error that a person sees."""
     where = problem.path
+    message = problem.message
+    if re.match(r"(a|an|the|this|these|there|only|one|two|build|what|vars|unknown)\b", message):
+        message = message[:1].upper() + message[1:]  # but never the name of an asset or a key
     if problem.line:
         where = underline(problem.path, problem.line, problem.column, problem.length, problem.text)
     hint = problem.hint[:1].upper() + problem.hint[1:]
-    return RequestError(problem.message[:1].upper() + problem.message[1:], where=where, next=hint)
+    return RequestError(message, where=where, next=hint)
 
 
 def _may_expand(where: tuple[str | int, ...]) -> bool:

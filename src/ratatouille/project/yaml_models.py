@@ -6,7 +6,7 @@ Only imported when a YAML file changed: the project cache holds their result.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
@@ -242,11 +242,11 @@ def _problem(model: type[Closed], document: Document, detail: dict[str, Any]) ->
         hint = f"{name} is one of {', '.join(allowed)}.{near_miss(str(value), allowed)}"
         return place.problem(f"'{value}' is not a value of {name}", hint=hint)
     if kind == "value_error":
-        return place.problem(f"{name}: {detail['ctx']['error']}")
+        return place.problem(f"'{name}': {detail['ctx']['error']}")
     for prefix, sentence in _SENTENCES.items():
         if kind.startswith(prefix):
-            return place.problem(f"{name} must be {sentence.format_map(detail.get('ctx') or {})}")
-    return place.problem(f"{name}: {detail['msg'].lower()}")
+            return place.problem(f"'{name}' must be {sentence.format_map(detail.get('ctx') or {})}")
+    return place.problem(f"'{name}': {detail['msg'].lower()}")
 
 
 _SENTENCES = {
@@ -283,8 +283,8 @@ def _is_model(annotation: Any) -> bool:
 
 def _value_at(data: Any, path: Path) -> Any:
     for step in path:
-        if isinstance(data, Mapping) and step in data:
+        try:
             data = data[step]
-        elif isinstance(data, list) and isinstance(step, int) and step < len(data):
-            data = data[step]
+        except (KeyError, IndexError, TypeError):  # a step that names a branch of the model, not of the file
+            continue
     return data

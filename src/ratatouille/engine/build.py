@@ -1,0 +1,205 @@
+"""Rendering and building: from an asset's file to staged rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ratatouille import project as files
+from ratatouille.engine import context, evolve, intake
+from ratatouille.engine.work import Work, watermark
+from ratatouille.errors import RatError, RequestError, StepFailed, underline
+from ratatouille.lake import QueryFailed, Staged, stage, stage_batches, table_columns
+from ratatouille.lake.quoting import ident, idents, table, text
+from ratatouille.lake.types import Columns
+from ratatouille.project.records import Asset, Source
+
+
+class Bindings:
+    """What the template functions mean while an asset is built. An error of theirs outlives the template's own."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.failed: Exception | None = None
+
+    @contextmanager
+    def _remembering(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.failed = error
+            raise
+
+    def ref(self, name: str) -> str:
+        with self._remembering():
+            if name not in self.work.state.standing:
+                raise RequestError(
+                    f"{self.work.asset.name} reads {name}, which was never built",
+                    where=self.work.asset.path,
+                    next=f"rat run +{self.work.asset.name}",
+                )
+        return table(name)
+
+    def source(self, source: Source) -> str:
+        with self._remembering():
+            return intake.relation(self.work, source)
+
+    def this(self) -> str:
+        return table(self.work.asset.name)
+
+    def is_incremental(self) -> bool:
+        return self.work.incremental
+
+    def watermark(self, column: str) -> str:
+        with self._remembering():
+            value, kind = watermark(self.work, column)
+        return f"{text(value)}::{kind}"
+
+
+def render(work: Work) -> None:
+    """The asset's file as one SELECT, with its landing files looked at. Python assets render in `build`."""
+    work.existing = _existing_columns(work)
+    if work.asset.sources:
+        intake.look_at_files(work)
+    if work.asset.kind == "sql":
+        bindings = Bindings(work)
+        try:
+            work.select = files.render(work.bench.project, work.asset.name, bindings).sql
+        except RequestError:
+            if bindings.failed is not None:
+                raise bindings.failed from None
+            raise
+    elif work.asset.kind == "seed":
+        from ratatouille.engine.seeds import seed_select
+
+        work.select = seed_select(work.session, work.root, work.asset)
+
+
+def build(work: Work) -> None:
+    """Run it: the candidate's rows as staged files."""
+    if work.asset.kind == "python":
+        _build_python(work)
+    elif work.asset.materialize != "view":
+        work.staged = _stage(work, work.select)
+    else:
+        _described(work, work.select)
+    if work.asset.sources:
+        intake.account_for_rows(work)
+
+
+def _build_python(work: Work) -> None:
+    said = context.Context(
+        work.asset,
+        work.session,
+        work.run_id,
+        incremental=work.incremental,
+        read_source=lambda name: intake.relation(work, _source_named(work, name)),
+        watermark=lambda column: _watermark_value(work, column),
+        variables=work.bench.project.workspace.vars,
+        environment=_environment(work),
+    )
+    returned = context.call_build(work.root, work.asset, said)
+    if context.is_batches(returned):
+        try:
+            selects = context.batches(work.session, returned)
+            work.staged = stage_batches(work.session, selects, work.asset.name, work.folder(""))
+        except RatError:
+            raise
+        except Exception as error:
+            raise context.python_error(error, work.root, work.asset, "build() failed") from error
+        _check_columns(work, work.staged.columns)
+        return
+    work.staged = _stage(work, context.select_over(work.session, returned, f"built_{work.run_id}_{work.token}"))
+
+
+def _source_named(work: Work, name: str) -> Source:
+    return next((s for s in work.asset.sources if name in (s.glob, s.name)), work.asset.sources[0])
+
+
+def _environment(work: Work) -> dict[str, str]:
+    return {name: os.environ[name] for name in work.bench.project.workspace.env if name in os.environ}
+
+
+def _stage(work: Work, select: str) -> Staged:
+    select, columns = _described(work, select)
+    if work.asset.deduplicate:
+        select = _first_of_each_key(work.asset, select)
+    try:
+        return stage(work.session, select, work.asset.name, work.folder(""), columns)
+    except QueryFailed as error:
+        raise intake.blame_files(work, error) if work.landing.files else _point_at(work, error) from error
+
+
+def _described(work: Work, select: str) -> tuple[str, Columns]:
+    """`select` in the types that the sidecar and the standing table ask for, and those; checks their change."""
+    try:
+        columns = work.session.describe(select)
+    except QueryFailed as error:
+        raise _point_at(work, error) from error
+    wanted = evolve.wanted_types(work.asset, columns, work.existing if work.incremental else {})
+    _check_columns(work, tuple(wanted.items()))
+    if wanted == dict(columns):
+        return select, columns
+    casts = ", ".join(
+        ident(n) if wanted[n] == kind else f"cast({ident(n)} as {wanted[n]}) as {ident(n)}" for n, kind in columns
+    )
+    return f"select {casts} from (\n{select}\n)", tuple(wanted.items())
+
+
+def _check_columns(work: Work, columns: tuple[tuple[str, str], ...]) -> None:
+    asset, names = work.asset, {name.lower() for name, _ in columns}
+    needed = [
+        *asset.unique_key,
+        *(c.name for c in asset.columns if c.type),
+        *(c for k in asset.checks for c in k.columns),
+    ]
+    if asset.sources and asset.materialize in ("append", "merge"):
+        needed.append("_file")
+    for name in needed:
+        if name.lower() not in names:
+            raise evolve.missing_column(asset, name, names)
+    if asset.materialize != "view":
+        work.change = evolve.column_change(asset, work.existing, columns, work.incremental, work.request.accept_schema)
+
+
+def _first_of_each_key(asset: Asset, select: str) -> str:
+    return (
+        f"select * from (\n{select}\n) qualify row_number() over"
+        f" (partition by {idents(asset.unique_key)} order by {asset.deduplicate}) = 1"
+    )
+
+
+def _point_at(work: Work, error: QueryFailed) -> RatError:
+    """The same error with the place in the asset's file, where the line of the SQL can be found there."""
+    where = work.asset.path
+    _, _, shown = error.where.partition("\n")
+    if shown and work.asset.kind == "sql":
+        words = shown.splitlines()[0].strip().removeprefix("...").removesuffix("...").strip()
+        lines = (work.root / work.asset.path).read_text(errors="replace").splitlines()
+        found = next((n for n, line in enumerate(lines) if words and words in line), None)
+        if found is None:
+            where = f"{work.asset.path}, rendered:\n{shown}"
+        else:
+            column = lines[found].index(words) + 1
+            where = underline(work.asset.path, found + 1, column, len(words), lines[found])
+    return StepFailed(
+        f"{work.asset.name}: {error.message}", where=where, next=f"mend the file, then: rat run {work.asset.name}"
+    )
+
+
+def _existing_columns(work: Work) -> dict[str, str]:
+    if work.state.standing.get(work.asset.name) != "table":
+        return {}
+    return dict(table_columns(work.session, work.asset.name))
+
+
+def _watermark_value(work: Work, column: str) -> Any:
+    """The watermark as Python has it: times with a zone come from text, DuckDB would ask for pytz."""
+    from datetime import datetime
+
+    value, kind = watermark(work, column)
+    if kind == "TIMESTAMP WITH TIME ZONE":
+        return datetime.fromisoformat(value)
+    return work.session.value(f"select {text(value)}::{kind}")

@@ -1,0 +1,120 @@
+"""Landing files of one step: which ones to read, as what SQL, and where every row went."""
+
+from __future__ import annotations
+
+from ratatouille.engine import landing
+from ratatouille.engine.plan import stock_of
+from ratatouille.engine.work import UnreadableFiles, Work
+from ratatouille.errors import RatError, RequestError
+from ratatouille.lake import LandingFile, QueryFailed
+from ratatouille.project.records import Source
+
+
+def look_at_files(work: Work) -> None:
+    project, asset = work.bench.project, work.asset
+    stock = stock_of(project, asset, work.state)
+    if not work.incremental and stock.gone and not work.request.accept_loss:
+        more = f" and {len(stock.gone) - 5} more" if len(stock.gone) > 5 else ""
+        raise RequestError(
+            f"{asset.name}: a rebuild would lose the rows of {len(stock.gone)} landing file(s) that are gone",
+            where=", ".join(stock.gone[:5]) + more,
+            next=f"put them back, or let the rows go: rat run {asset.name} -f --accept-loss",
+        )
+    for source in asset.sources:
+        wanted = stock.to_read if work.incremental else stock.all
+        for file in landing.matching_files(work.root, source.glob):
+            if file not in wanted or file in work.aside or file in work.landing.files:
+                continue
+            try:
+                work.landing.files[file] = landing.inspect(work.root, file, source)
+            except ValueError as error:
+                work.aside[file] = str(error)
+    missing = _without_declared_columns(work)
+    if missing:
+        raise UnreadableFiles(missing)
+
+
+def _without_declared_columns(work: Work) -> dict[str, str]:
+    missing = {}
+    for file in work.landing.files.values():
+        have = {name.lower() for name in file.header}
+        lacking = [name for name, _ in file.source.columns if name.lower() not in have] if file.header else []
+        if lacking:
+            missing[file.file] = f"its header has no column {', '.join(lacking)}"
+    return missing
+
+
+def relation(work: Work, source: Source) -> str:
+    mine = [file for file, one in work.landing.files.items() if one.source.glob == source.glob]
+    stamp = (work.run_id, work.started_at)
+    try:
+        return landing.relation(work.session, work.root, work.landing, source, mine, work.existing, stamp)
+    except QueryFailed as error:
+        raise blame_files(work, error) from error
+
+
+def blame_files(work: Work, error: RatError) -> Exception:
+    """Which landing files made a read fail; the error itself if none did."""
+    reasons = {}
+    with work.bench.lake.session(work.session.doing) as session:
+        for file, one in work.landing.files.items():
+            alone = landing.Landing(files={file: one})
+            try:
+                stamp = (work.run_id, work.started_at)
+                select = landing.relation(session, work.root, alone, one.source, [file], work.existing, stamp)
+                session.execute(f"select count(columns(*)) from {select}").fetchall()
+            except QueryFailed as failed:
+                reasons[file] = failed.message.replace(f"{work.root}/", "")
+    return UnreadableFiles(reasons) if reasons else error
+
+
+def account_for_rows(work: Work) -> None:
+    """rows in = rows read + rejects, file by file; a file for which that is not so is set aside."""
+    work.rejects = landing.collect_rejects(work.session, work.root, work.landing)
+    read = _rows_by_file(work)
+    lost = landing.unaccounted(work.root, work.landing, read)
+    share = work.asset.max_quarantine
+    for file, one in work.landing.files.items():
+        total = one.rows_read + one.rejects
+        if one.rejects and one.rejects > share * total:
+            reason = next(r["reason"] for r in work.rejects if r["file"] == file)
+            lost[file] = f"{one.rejects} of {total} rows cannot be read, more than {share:.0%}: {reason}"
+    landing.forget_rejects(work.session, work.landing)
+    if lost:
+        raise UnreadableFiles(lost)
+
+
+def _rows_by_file(work: Work) -> dict[str, int]:
+    """Rows of each file that reached the candidate; where the query dropped some, rows that were read."""
+    if any(name == "_file" for name, _ in work.built.columns):
+        found = dict(work.session.rows(f"select _file, count(*) from ({work.built.relation}) group by all"))
+        if all(one.records in (None, found.get(f, 0) + one.rejects) for f, one in work.landing.files.items()):
+            return found
+    found = {}
+    with work.bench.lake.session(work.session.doing) as session:
+        for source in work.asset.sources:
+            mine = [f for f, one in work.landing.files.items() if one.source.glob == source.glob]
+            aside = landing.Landing(files={f: work.landing.files[f] for f in mine})
+            stamp = (work.run_id, work.started_at)
+            select = landing.relation(session, work.root, aside, source, mine, work.existing, stamp)
+            # count(columns(*)) reads every column, so the same rows are rejected as in the build.
+            counted = f"select _file, count(*), count(columns(* exclude _file)) from {select} group by _file"
+            found |= {row[0]: row[1] for row in session.rows(counted)}
+    return found
+
+
+def memory(work: Work) -> tuple[LandingFile, ...]:
+    """What the asset will remember of the files that this step read."""
+    return tuple(
+        LandingFile(
+            asset=work.asset.name,
+            file=one.file,
+            bytes=one.bytes,
+            modified_ns=one.modified_ns,
+            sha256=one.sha256,
+            rows_in=one.rows_read + one.rejects,
+            rows_rejected=one.rejects,
+            run_id=work.run_id,
+        )
+        for one in work.landing.files.values()
+    )

@@ -1,0 +1,241 @@
+"""Landing files: each read exactly once, every row accounted for, bad files set aside."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+ASSET = "bronze.sales"
+SQL = {"pipelines/bronze/sales.sql": "select * from {{ source('landing/*.csv') }}"}
+TEXT = SQL | {"pipelines/bronze/sales.yaml": "materialize: append\nmax_quarantine: 0.5"}
+TYPED = SQL | {
+    "pipelines/bronze/sales.yaml": """
+materialize: append
+max_quarantine: 0.5
+sources: {"landing/*.csv": {columns: {id: bigint, amount: "decimal(10,2)"}}}
+"""
+}
+
+
+def test_new_files_are_read_once_and_rows_know_where_they_came_from(shop):
+    shop.write(TYPED).write({"landing/a.csv": "id,amount\n1,1.5\n2,2.5\n"})
+    first = shop.step(ASSET)
+    assert (first.rows_in, first.rows_written, first.files) == (2, 2, ("landing/a.csv",))
+    assert shop.step(ASSET).status == "skipped"
+    shop.write({"landing/b.csv": "id,amount\n3,3.5\n"})
+    second = shop.step(ASSET)
+    assert (second.mode, second.rows_written, second.rows_total) == ("incremental", 1, 3)
+    known = shop.rows(f"select _file, _run_id is not null, _loaded_at is not null, id from {ASSET} order by id")
+    assert known == [("landing/a.csv", True, True, 1), ("landing/a.csv", True, True, 2), ("landing/b.csv", True, True, 3)]
+
+
+def test_a_touched_file_is_not_read_again(shop):
+    shop.write(TYPED).write({"landing/a.csv": "id,amount\n1,1.5\n"})
+    shop.run()
+    os.utime(shop.root / "landing/a.csv", (1, 1))
+    assert shop.step(ASSET).status == "skipped"
+
+
+def test_a_rewritten_file_replaces_its_rows(shop):
+    shop.write(TYPED).write({"landing/a.csv": "id,amount\n1,1\n2,2\n", "landing/b.csv": "id,amount\n9,9\n"})
+    shop.run()
+    shop.write({"landing/a.csv": "id,amount\n1,100\n"})
+    step = shop.step(ASSET)
+    assert (step.rows_written, step.rows_total) == (1, 2)
+    assert shop.rows(f"select id, amount::int from {ASSET} order by id") == [(1, 100), (9, 9)]
+
+
+def test_rows_that_cannot_be_read_are_counted_and_kept_with_the_reason(shop):
+    shop.write(TYPED).write({"landing/a.csv": "id,amount\n1,1\nx,2\n3\n4,4,4\n5,5\n6,6\n7,7\n"})
+    step = shop.step(ASSET)
+    assert (step.rows_in, step.rows_written, step.rows_rejected) == (7, 4, 3)
+    kept = shop.rows('select file, line, "row", reason from rat.quarantine order by line')
+    assert [(f, line, row) for f, line, row, _ in kept] == [
+        ("landing/a.csv", 3, "x,2"),
+        ("landing/a.csv", 4, "3"),
+        ("landing/a.csv", 5, "4,4,4"),
+    ]
+    assert "BIGINT" in kept[0][3]
+
+
+def test_rejects_of_a_rewritten_file_are_replaced_too(shop):
+    shop.write(TYPED).write({"landing/a.csv": "id,amount\n1,1\nx,2\n"})
+    shop.run()
+    shop.write({"landing/a.csv": "id,amount\n1,1\n2,2\n"})
+    shop.run()
+    assert shop.value("select count(*) from rat.quarantine") == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('id,amount\n1,"never closed\n2,2\n', "never closed"),
+        ("", "empty"),
+        ("id,id\n1,2\n", "twice"),
+        ("id,_file\n1,2\n", "_file"),
+        ("name,amount\nx,1\n", "no column id"),
+        ("id,amount\nx,1\ny,2\nz,3\n4,4\n", "more than 50%"),
+    ],
+)
+def test_a_bad_file_is_set_aside_and_the_others_go_on(shop, content, reason):
+    shop.write(TYPED).write({"landing/good.csv": "id,amount\n1,1\n", "landing/bad.csv": content})
+    step = shop.step(ASSET)
+    assert (step.status, step.files, step.rows_total) == ("built", ("landing/good.csv",), 1)
+    assert [(a["file"], reason in a["reason"]) for a in step.set_aside] == [("landing/bad.csv", True)], step.set_aside
+    assert shop.step(ASSET).status == "skipped", "it is not tried again until it changes"
+    shop.write({"landing/bad.csv": "id,amount\n2,2\n"})
+    assert shop.step(ASSET).rows_total == 2
+
+
+def test_when_every_file_is_bad_the_step_fails_with_the_reason(shop):
+    shop.write(TYPED).write({"landing/bad.csv": "name\nx\n"})
+    error = shop.step(ASSET).error
+    assert "no column id" in error["where"]
+
+
+def test_a_half_written_gzip_or_json_is_set_aside(shop):
+    whole = gzip.compress(json.dumps([{"id": i} for i in range(1000)]).encode())
+    shop.write(
+        {
+            "pipelines/bronze/laps.sql": "select * from {{ source('landing/*.json.gz') }}",
+            "pipelines/bronze/laps.yaml": "materialize: append",
+            "landing/good.json.gz": whole,
+            "landing/half.json.gz": whole[: len(whole) // 2],
+            "landing/cut.json.gz": gzip.compress(b'[{"id": 1}, {"id"'),
+        }
+    )
+    step = shop.step("bronze.laps")
+    assert step.rows_total == 1000
+    assert sorted(a["file"] for a in step.set_aside) == ["landing/cut.json.gz", "landing/half.json.gz"]
+
+
+def test_unfinished_and_hidden_files_are_left_alone(shop):
+    row = "id,amount\n1,1\n"
+    shop.write(TYPED | {"pipelines/bronze/sales.sql": "select * from {{ source('landing/*') }}"})
+    shop.write({"pipelines/bronze/sales.yaml": "materialize: append\nsources: {'landing/*': {format: csv}}"})
+    shop.write({"landing/a.csv": row, "landing/b.csv.part": row, "landing/.c.csv": row, "landing/d.csv.tmp": row})
+    assert shop.step(ASSET).files == ("landing/a.csv",)
+
+
+def test_columns_are_read_by_name_whatever_their_order(shop):
+    shop.write(TEXT).write({"landing/a.csv": "id,amount\n1,10\n", "landing/b.csv": "amount,id,extra\n20,2,new\n"})
+    shop.run()
+    assert shop.rows(f"select id, amount, extra from {ASSET} order by id") == [("1", "10", None), ("2", "20", "new")]
+
+
+def test_a_new_column_in_a_later_file_joins_the_table(shop):
+    shop.write(TEXT).write({"landing/a.csv": "id\n1\n"})
+    shop.run()
+    shop.write({"landing/b.csv": "id,extra\n2,new\n"})
+    shop.run()
+    assert shop.rows(f"select id, extra from {ASSET} order by id") == [("1", None), ("2", "new")]
+
+
+def test_text_is_kept_to_the_letter(shop):
+    content = 'id,note\r\n1,"two\r\nlines, and a ""quote"""\r\n2,007\r\n3, spaced \r\n'
+    shop.write(TEXT).write({"landing/a.csv": "\ufeff" + content})
+    assert shop.step(ASSET).rows_in == 3
+    assert shop.rows(f"select id, note from {ASSET} order by id") == [
+        ("1", 'two\r\nlines, and a "quote"'),
+        ("2", "007"),
+        ("3", " spaced "),
+    ]
+
+
+def test_a_lone_quote_inside_a_value_is_no_reason_to_lose_a_row(shop):
+    shop.write(TEXT).write({"landing/a.csv": 'id,size\n1,5" pipe\n2,6\n'})
+    assert shop.step(ASSET).rows_total == 2
+
+
+def test_a_rebuild_refuses_to_lose_files_that_are_gone(shop):
+    shop.write(TYPED).write({"landing/a.csv": "id,amount\n1,1\n", "landing/b.csv": "id,amount\n2,2\n"})
+    shop.run()
+    shop.remove("landing/a.csv")
+    assert shop.step(ASSET).status == "skipped", "a file that is gone changes nothing by itself"
+    refused = shop.step(ASSET, force=True)
+    assert refused.status == "failed"
+    assert "landing/a.csv" in refused.error["where"]
+    assert shop.value(f"select count(*) from {ASSET}") == 2
+    assert shop.step(ASSET, force=True, accept_loss=True).rows_total == 1
+
+
+def test_a_query_that_filters_is_still_accounted_for(shop):
+    shop.write(TYPED | {"pipelines/bronze/sales.sql": "select * from {{ source('landing/*.csv') }} where id > 1"})
+    shop.write({"landing/a.csv": "id,amount\n1,1\n2,2\nbad,3\n4,4\n"})
+    step = shop.step(ASSET)
+    assert (step.rows_in, step.rows_written, step.rows_rejected) == (4, 2, 1)
+
+
+def test_landing_rows_without_their_file_are_refused(shop):
+    shop.write(TYPED | {"pipelines/bronze/sales.sql": "select id from {{ source('landing/*.csv') }}"})
+    shop.write({"landing/a.csv": "id,amount\n1,1\n"})
+    assert "drops _file" in shop.step(ASSET).error["what"]
+
+
+def test_a_link_out_of_the_workspace_is_not_read(shop, tmp_path):
+    (tmp_path / "outside.csv").write_text("id,amount\n1,1\n")
+    shop.write(TYPED).write({"landing/a.csv": "id,amount\n2,2\n"})
+    (shop.root / "landing/b.csv").symlink_to(tmp_path / "outside.csv")
+    assert shop.step(ASSET).files == ("landing/a.csv",)
+
+
+def test_json_keeps_nested_values_and_later_files_fit_the_table(shop):
+    shop.write(
+        {
+            "pipelines/bronze/laps.sql": "select * from {{ source('landing/*.json') }}",
+            "pipelines/bronze/laps.yaml": "materialize: append",
+            "landing/1.json": json.dumps([{"lap": 1, "segments": [1, None, 3], "time": 74.5}]),
+        }
+    )
+    shop.run()
+    shop.write({"landing/2.json": json.dumps([{"lap": 2, "segments": None, "time": None}])})
+    assert shop.step("bronze.laps").status == "built"
+    assert shop.rows("select lap, segments, time from bronze.laps order by 1") == [(1, [1, None, 3], 74.5), (2, None, None)]
+
+
+def test_parquet_files_are_read_by_name(shop):
+    import polars
+
+    shop.write(
+        {
+            "pipelines/bronze/points.sql": "select * from {{ source('landing/*.parquet') }}",
+            "pipelines/bronze/points.yaml": "materialize: append",
+        }
+    )
+    (shop.root / "landing").mkdir()
+    polars.DataFrame({"a": [1], "b": ["x"]}).write_parquet(shop.root / "landing/1.parquet")
+    polars.DataFrame({"b": ["y"], "a": [2]}).write_parquet(shop.root / "landing/2.parquet")
+    shop.run()
+    assert shop.rows("select a, b, _file from bronze.points order by 1") == [
+        (1, "x", "landing/1.parquet"),
+        (2, "y", "landing/2.parquet"),
+    ]
+
+
+CELL = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\x00", exclude_categories=("Cs",)), max_size=8)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.tuples(CELL, CELL), min_size=1, max_size=6))
+def test_any_text_written_by_a_csv_writer_comes_back_or_is_counted(new_shop, rows):
+    import csv
+    import io
+    from uuid import uuid4
+
+    shop = new_shop(f"shop{uuid4().hex}").write(TEXT)
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, quoting=csv.QUOTE_ALL)
+    writer.writerows([("n", "a", "b"), *((number, a, b) for number, (a, b) in enumerate(rows))])
+    shop.write({"landing/a.csv": buffer.getvalue()})
+    step = shop.step(ASSET)
+    if step.status == "failed":
+        assert step.error["where"].startswith("landing/a.csv:"), step.error
+        return
+    assert step.rows_in == len(rows) == step.rows_written + step.rows_rejected
+    read = dict((n, (a or "", b or "")) for n, a, b in shop.rows(f"select n::int, a, b from {ASSET}"))
+    assert {n: rows[n] for n in read} == read

@@ -1,0 +1,187 @@
+"""Templates: what they may ask for, where they go wrong, and that no value changes the query around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlglot import parse_one
+
+from ratatouille.errors import RequestError
+from ratatouille.project import load, render, render_check_sql
+from ratatouille.project.records import Check, Project, Source
+from ratatouille.project.templates import Refused, Values, render_text
+from ratatouille.project.text_file import TextFile
+
+Make = Callable[..., Project]
+
+
+class Tables:
+    """Bindings as a run gives them."""
+
+    def __init__(self, *, incremental: bool = False) -> None:
+        self.incremental = incremental
+
+    def ref(self, name: str) -> str:
+        layer, _, table = name.partition(".")
+        return f'"lake"."{layer}"."{table}"'
+
+    def source(self, source: Source) -> str:
+        return f"read_csv('{source.glob}', delim = '{source.delimiter}')"
+
+    def this(self) -> str:
+        return '"lake"."silver"."this"'
+
+    def is_incremental(self) -> bool:
+        return self.incremental
+
+    def watermark(self, column: str) -> str:
+        return f"(select max({column}) from {self.this()})"
+
+
+FILES = {
+    "workspace.yaml": "env: [CITY]\nvars: {limit: 5, name: \"O'Brien\", many: [a, b], on: true}\n"
+    "sources: {sales: {files: 'landing/sales/*.csv', delimiter: ';'}}",
+    "bronze/sales.sql": "select * from {{ source('sales') }} -- all\n;\n",
+    "silver/sales.sql": "select id, sold_at\nfrom {{ ref('bronze.sales') }}\n"
+    "{% if is_incremental() %} where sold_at > {{ watermark('sold_at') }} {% endif %}",
+    "silver/sales.yaml": "materialize: append\nchecks:\n  late: {sql: 'from {{ this }} where sold_at > {{ var(\"limit\") }}'}",
+}
+
+
+def test_full_and_incremental_rendering(make: Make) -> None:
+    project = make(FILES)
+    assert project.problems == ()
+    assert render(project, "bronze.sales", Tables()).sql == "select * from read_csv('landing/sales/*.csv', delim = ';')"
+    full = render(project, "silver.sales", Tables()).sql
+    assert full.split() == 'select id, sold_at from "lake"."bronze"."sales"'.split()
+    delta = render(project, "silver.sales", Tables(incremental=True)).sql
+    assert delta.endswith('where sold_at > (select max(sold_at) from "lake"."silver"."this")')
+
+
+def test_check_sql_is_rendered_against_the_candidate(make: Make) -> None:
+    project = make(FILES)
+    check = project.assets["silver.sales"].checks[0]
+    assert render_check_sql(project, "silver.sales", check, Tables()).sql == (
+        'from "lake"."silver"."this" where sold_at > 5'
+    )
+    worse = replace(check, arguments={"sql": "drop table {{ this }}"})
+    with pytest.raises(RequestError, match="this is DROP"):
+        render_check_sql(project, "silver.sales", worse, Tables())
+
+
+def test_a_file_that_changed_after_loading_is_not_rendered(write: Callable[..., Path]) -> None:
+    root = write(FILES)
+    project = load(root, environment={}, use_cache=False)
+    (root / "pipelines/sales/silver/sales.sql").write_text("select 1 as id")
+    with pytest.raises(RequestError, match="changed while the run was going on"):
+        render(project, "silver.sales", Tables())
+
+
+def test_only_sql_assets_are_rendered(make: Make) -> None:
+    project = make({"bronze/raw.csv": "id\n1\n"})
+    with pytest.raises(RequestError, match="not a SQL asset"):
+        render(project, "bronze.raw", Tables())
+    with pytest.raises(RequestError, match=r"no asset called 'bronze.rw'. Did you mean 'bronze.raw'"):
+        render(project, "bronze.rw", Tables())
+
+
+def test_bindings_may_not_smuggle_in_a_second_statement(make: Make) -> None:
+    class Broken(Tables):
+        def ref(self, name: str) -> str:
+            return "a; drop table b"
+
+    with pytest.raises(RequestError, match="second statement"):
+        render(make(FILES), "silver.sales", Broken())
+
+
+def _render(text: str, values: Values) -> str:
+    return render_text(TextFile("x.sql", text), Tables(), values).text
+
+
+VALUES = Values({"limit": 5, "name": "O'Brien", "many": ["a", "b"], "on": True, "none": None}, ("CITY",), {"CITY": "Lyon"})
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{{ var('limit') }}", "5"),
+        ("{{ var('absent', 7) }}", "7"),
+        ("{{ var('on') }} {{ var('none') }}", "true null"),
+        ("{{ var('name') | literal }}", "'O''Brien'"),
+        ("in ({{ var('many') | literal }})", "in ('a', 'b')"),
+        ("{% for one in var('many') %}{{ one }},{% endfor %}", "a,b,"),
+        ("'{{ env('CITY') }}'", "'Lyon'"),
+        ("{{ env('CITY') ~ '_x' }}", "Lyon_x"),
+        ("{{ this }}", '"lake"."silver"."this"'),
+        ("select {'a': 1} as b", "select {'a': 1} as b"),
+    ],
+)
+def test_values_as_sql(template: str, text: str) -> None:
+    assert _render(template, VALUES) == text
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("'{{ var('name') }}'", "the value of var('name') could end a text"),
+        ("{{ var('name') ~ 'x' }}", "the value of var('name') could end a text"),
+        ("{{ env('HOME') }}", "may not read the environment variable HOME"),
+        ("{{ ref.__class__.__mro__ }}", "unsafe"),
+        ("{{ ''.__class__ }}", "unsafe"),
+        ("{% include 'x' %}", "include, import and extends are not available"),
+        ("{% import '/etc/passwd' as x %}", "include, import and extends are not available"),
+        ("{{ [1] | random }}", "No filter named 'random'"),
+        ("{{ lipsum() }}", "'lipsum' is undefined"),
+        ("{{ ref() }}", "ref needs a name"),
+        ("{{ ref(1) }}", "ref needs a name"),
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("{% for i in range(1000000) %}{% endfor %}", "Range too big"),
+    ],
+)
+def test_what_a_template_may_not_do(template: str, message: str) -> None:
+    with pytest.raises(Refused) as raised:
+        _render(f"select 1,\n  {template}", VALUES)
+    assert message.lower() in raised.value.problem.message.lower()
+    assert raised.value.problem.line == 2
+
+
+@given(st.text(max_size=30))
+def test_no_value_leaves_its_quotes(value: str) -> None:
+    values = Values({"value": value}, ("VALUE",), {"VALUE": value})
+    for template in ("select '{{ var('value') }}' as a", "select '{{ env('VALUE') }}' as a"):
+        try:
+            sql = _render(template, values)
+        except Refused as refused:
+            assert value not in refused.problem.message or len(value) < 3
+            continue
+        assert parse_one(sql, dialect="duckdb").selects[0].this.this == value
+
+
+@given(st.text(alphabet=st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=30))
+def test_literal_gives_the_value_back(value: str) -> None:
+    sql = _render("select {{ var('value') | literal }} as a", Values({"value": value}))
+    assert parse_one(sql, dialect="duckdb").selects[0].this.this == value
+
+
+@given(st.text(alphabet="{}%#-' \nabc(", max_size=40))
+def test_any_template_renders_or_is_refused_with_a_place(text: str) -> None:
+    try:
+        _render(text, Values())
+    except Refused as refused:
+        assert refused.problem.path == "x.sql"
+
+
+@given(st.lists(st.sampled_from(["a", "{{ 1 }}", "{# x\ny #}", "{% if false %}\nno\n{% endif %}", "{%- if true %}\nb{% endif %}"])))
+def test_every_rendered_line_knows_its_line_in_the_template(pieces: list[str]) -> None:
+    text = "\n".join([*pieces, "end"])
+    rendered = render_text(TextFile("x.sql", text), Tables(), Values())
+    assert rendered.line_at(rendered.text.rindex("end")) == text.count("\n") + 1
+
+
+def test_check_needs_its_sql() -> None:
+    assert Check("a", "sql").arguments == {}
