@@ -63,4 +63,3 @@ def measure(command: Command, log: Path) -> Measured:
     if process.returncode != 0:
         raise CommandFailed(f"{' '.join(command.argv)}\nexit {process.returncode}\n{output[-3000:]}")
     return Measured(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output)
-

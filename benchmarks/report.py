@@ -37,7 +37,9 @@ GOALS = (
     Goal("delta against SQLMesh", "full", DELTA, ("sqlmesh", "delta"), 1 / 4, rows=10_000_000),
     Goal("memory of the delta against raw DuckLake", "full", DELTA, ("ducklake", "delta"), 1.2, "rss_bytes"),
     Goal("nothing to do, 3 tables, against dbt run", "trivial", ("rat", "3 noop"), ("dbt", "3 noop"), 1 / 10),
-    Goal("nothing to do, 1000 tables, against SQLMesh", "trivial", ("rat", "1000 noop"), ("sqlmesh", "1000 noop"), 1 / 10),
+    Goal(
+        "nothing to do, 1000 tables, against SQLMesh", "trivial", ("rat", "1000 noop"), ("sqlmesh", "1000 noop"), 1 / 10
+    ),
     Goal("building 1000 tables against dbt", "trivial", ("rat", "1000 full"), ("dbt", "1000 full"), 1 / 10),
     Goal("ingestion: raw rows/s divided by ours", "ingest", ("rat", "ingest"), ("limit", "ingest"), 1 / 0.9),
 )
@@ -107,7 +109,11 @@ def markdown(found: Found) -> str:
     middle = medians(found.samples)
     job = found.job
     size = "" if found.scenario == "trivial" else f", {job.rows:,} rows, key {job.key}"
-    lines = [f"# {found.scenario}{size}", "", f"{_today()} · {machine()} · DuckDB: {job.threads} threads, {job.memory} at most"]
+    lines = [
+        f"# {found.scenario}{size}",
+        "",
+        f"{_today()} · {machine()} · DuckDB: {job.threads} threads, {job.memory} at most",
+    ]
     lines += ["", f"Load average before each round: {', '.join(f'{load:.1f}' for load in found.loads)}."]
     lines += ["", *(f"- {name}: {version}" for name, version in found.versions.items())]
     for stage in dict.fromkeys(stage for _, stage in middle):

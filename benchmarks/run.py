@@ -46,7 +46,9 @@ def main(arguments: list[str]) -> int:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenario", default=",".join(SCENARIOS), help=f"of {', '.join(SCENARIOS)}; several with commas")
+    parser.add_argument(
+        "--scenario", default=",".join(SCENARIOS), help=f"of {', '.join(SCENARIOS)}; several with commas"
+    )
     parser.add_argument("--rows", default="1000000", help="events of the full load and the ingestion")
     parser.add_argument("--runs", type=int, default=5, help="samples of each timing (default 5)")
     parser.add_argument("--only", default="", help=f"of raw (= {', '.join(GROUPS['raw'])}), {', '.join(SYSTEMS)}")

@@ -23,7 +23,9 @@ from measure import Command, CommandFailed, measure
 from systems.system import WORKER, System, plain_env
 from workload import Job, expected_sql
 
-ANSWER_CSV = "select count(*) as n, cast(sum(unit_price) as varchar) as price, cast(sum(hash({all}) >> 32) as varchar) as d"
+ANSWER_CSV = (
+    "select count(*) as n, cast(sum(unit_price) as varchar) as price, cast(sum(hash({all}) >> 32) as varchar) as d"
+)
 
 
 @dataclass(frozen=True, slots=True)

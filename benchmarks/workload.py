@@ -84,6 +84,7 @@ def expected_sql(files: str) -> str:
     """The answer straight from the landing files, by the plainest SQL there is."""
     bronze = f"(select *, null as _loaded_at from read_parquet({files}))"
     silver = f"({TIDY.format(bronze=bronze)} qualify {LATEST})"
-    return f"with silver as materialized {silver}, gold as materialized ({GOLD.format(silver='silver')}) " + ANSWER.format(
-        bronze=bronze, silver="silver", gold="gold"
+    return (
+        f"with silver as materialized {silver}, gold as materialized ({GOLD.format(silver='silver')}) "
+        + ANSWER.format(bronze=bronze, silver="silver", gold="gold")
     )

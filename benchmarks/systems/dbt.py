@@ -104,7 +104,13 @@ class Dbt:
 
 
 def _project(job: Job, threads: int) -> dict[str, str]:
-    project = {"name": "bench", "version": "1.0", "profile": "bench", "model-paths": ["models"], "test-paths": ["tests"]}
+    project = {
+        "name": "bench",
+        "version": "1.0",
+        "profile": "bench",
+        "model-paths": ["models"],
+        "test-paths": ["tests"],
+    }
     target = {
         "type": "duckdb",
         "path": "dbt.duckdb",

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from measure import Command
+from measure import Command, CommandFailed
 from systems.raw import attach
 from systems.system import HERE, plain_env, write
 from workload import GOLD, TIDY, Job, Tables
@@ -36,8 +36,9 @@ class Rat:
     ingests: bool = True
 
     def prepare(self) -> str:
-        command = Command([*_rat(), "--help"], HERE, _env())
-        subprocess.run(command.argv, env=dict(command.env), cwd=HERE, check=True, capture_output=True)
+        tried = subprocess.run([*_rat(), "--help"], env=_env(), capture_output=True, text=True)
+        if tried.returncode != 0:
+            raise CommandFailed(f"rat --help: {tried.stderr or tried.stdout}")
         code = "import importlib.metadata as m; print(m.version('ratatouille-lakehouse'))"
         shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         return f"ratatouille {shown.stdout.strip() or 'from src/'}"

@@ -41,7 +41,9 @@ class Raw:
 
     def prepare(self) -> str:
         versions = "import duckdb; print('duckdb ' + duckdb.__version__)"
-        return subprocess.run([sys.executable, "-c", versions], check=True, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            [sys.executable, "-c", versions], check=True, capture_output=True, text=True
+        ).stdout.strip()
 
     def start(self, folder: Path, job: Job) -> None:
         build = {"parquet": _parquet, "ducklake": _ducklake, "limit": _limit}[self.name]
@@ -52,7 +54,9 @@ class Raw:
 
     def start_trivial(self, folder: Path, count: int, job: Job) -> None:
         tables = ["create table lake.bronze.base as select 1 as id"]
-        tables += [f"create table lake.silver.t{n} as select id, {n} as n from lake.bronze.base" for n in range(1, count)]
+        tables += [
+            f"create table lake.silver.t{n} as select id, {n} as n from lake.bronze.base" for n in range(1, count)
+        ]
         write(folder, {"full.sql": script([*self._open(job, "full"), "begin", *tables, "commit"])})
 
     def start_ingest(self, folder: Path, job: Job) -> None:
@@ -76,7 +80,8 @@ class Raw:
         opened = [f"set threads = {job.threads}", f"set memory_limit = '{job.memory}'"]
         if self.name == "parquet":
             return opened
-        opened.append(attach(read_only=False))
+        # Rows of a tiny table in the catalog cost more than its file does: 4.4 s against 3.3 s for 1000 tables.
+        opened.append(attach(read_only=False, options=", data_inlining_row_limit 0" if self.name == "limit" else ""))
         if stage == "full":
             if self.name == "limit":
                 # Delta encodings: half the bytes, a fifth less time to write, and half the time to read.
@@ -88,10 +93,10 @@ class Raw:
 SYSTEMS = (Raw("parquet"), Raw("ducklake"), Raw("limit"))
 
 
-def attach(*, read_only: bool, catalog: str = "catalog.sqlite") -> str:
+def attach(*, read_only: bool, catalog: str = "catalog.sqlite", options: str = "") -> str:
     """ATTACH as `lake`, from within the project folder. An existing lake knows its data path."""
-    options = "read_only, create_if_not_exists false" if read_only else "data_path 'data/', meta_journal_mode 'WAL'"
-    return f"attach 'ducklake:sqlite:{catalog}' as lake ({options})"
+    mode = "read_only, create_if_not_exists false" if read_only else "data_path 'data/', meta_journal_mode 'WAL'"
+    return f"attach 'ducklake:sqlite:{catalog}' as lake ({mode}{options})"
 
 
 def script(statements: list[str]) -> str:
@@ -122,14 +127,14 @@ def _parquet(stage: str, job: Job) -> list[str]:
     tidy = f"{TIDY.format(bronze=bronze)} qualify {LATEST}"
     if stage == "delta":
         old = "read_parquet('files/silver/full-*.parquet')"
-        tidy = f"with delta as materialized ({tidy}) select * from {old} anti join delta using (event_id) union all from delta"
-    statements = [
+        kept = f"select * from {old} anti join delta using (event_id)"
+        tidy = f"with delta as materialized ({tidy}) {kept} union all from delta"
+    return [
         f"copy ({_landed(stage)}) to 'files/bronze' {options}",
         f"copy ({tidy}) to 'files/silver' {options}",
         _gates(silver),
         f"copy ({GOLD.format(silver=silver)}) to 'files/gold/gold.parquet' (format parquet)",
     ]
-    return statements
 
 
 def _ducklake(stage: str, job: Job) -> list[str]:
@@ -159,9 +164,9 @@ def _limit(stage: str, job: Job) -> list[str]:
         f"create table {lake.bronze} as {_landed(stage)}",
         # 1. Which keys may repeat? 2. Rank only their rows. 3. Keep all rows but the losers.
         f"create temp table repeated as select {MARK} as mark from ({narrow}) group by 1 having count(*) > 1",
-        "create temp table ranked as select event_id, updated_at, "
-        "row_number() over (partition by event_id order by updated_at desc) as place "
-        f"from ({narrow}) where {MARK} in (select mark from repeated)",
+        f"""create temp table ranked as
+            select event_id, updated_at, row_number() over (partition by event_id order by updated_at desc) as place
+            from ({narrow}) where {MARK} in (select mark from repeated)""",
         # A winner and a loser with one (key, time) could not be told apart in step 3.
         stop_if("count(*) > 0", f"ranked as a join ranked as b on {SAME_ROW} and a.place = 1 and b.place > 1", "a tie"),
         f"create table {lake.silver} as from ({tidy}) as a anti join ranked as b on {SAME_ROW} and b.place > 1",
@@ -192,8 +197,9 @@ def _merge_delta() -> list[str]:
     return [
         f"insert into {lake.bronze} {_landed('delta')}",
         f"create temp table delta as {new} qualify {LATEST}",
-        f"merge into {lake.silver} as old using delta as new on old.event_id = new.event_id "
-        "when matched then update when not matched then insert",
+        f"""merge into {lake.silver} as old using delta as new on old.event_id = new.event_id
+            when matched then update
+            when not matched then insert""",
     ]
 
 

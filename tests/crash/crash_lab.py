@@ -9,22 +9,19 @@ RATATOUILLE_TRIALS=N asks for about N times the trials of the everyday suite; ev
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import crash_worker
 import pytest
 
 WORKER = Path(__file__).with_name("crash_worker.py")
@@ -66,6 +63,8 @@ class Child:
         status = self.nursery.ask(do="wait", pid=self.pid)["status"]
         if self.tracer is not None:
             self.tracer.wait(timeout=30)
+            if self.tracer.stderr is not None:
+                self.tracer.stderr.close()
         if self.result.exists() and (text := self.result.read_text(encoding="utf-8")):
             return dict(json.loads(text))
         return {"killed": os.WTERMSIG(status)} if os.WIFSIGNALED(status) else {"crash": self.log.read_text()}
@@ -102,23 +101,20 @@ class Lab:
 
     folder: Path
     nursery: Nursery
-    strace: str
-    worker: ModuleType
-    said: Counter[str] = field(default_factory=Counter)
 
     def copy(self, base: Path, name: str = "trial") -> Path:
         trial = self.folder / name
         shutil.rmtree(trial, ignore_errors=True)
         shutil.copytree(base, trial, symlinks=True)
         # A catalog that was moved is rewritten when it is opened; that is not what is measured here.
-        self.worker.settle(trial)
+        crash_worker.settle(trial)
         return trial
 
     def trace(self, child: Child, *options: str) -> Path:
         """Attach strace to a waiting child; returns where its log goes."""
         log = self.folder / "strace.log"
         log.unlink(missing_ok=True)
-        command = [self.strace, "-f", "-y", "-s", "0", "-o", str(log), "-e", "signal=none", *options, "-p", str(child.pid)]
+        command = ["strace", "-f", "-y", "-s", "0", "-o", str(log), "-e", "signal=none", *options, "-p", str(child.pid)]
         child.tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert child.tracer.stderr is not None
         said = child.tracer.stderr.readline()

@@ -14,15 +14,18 @@ import ctypes
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import kitchen
 
 from ratatouille.engine import Request, open_workbench, run
 from ratatouille.errors import RatError
@@ -44,7 +47,6 @@ from ratatouille.lake import (
 )
 
 PAIR = ("silver.x", "silver.y")
-FILE = "landing/one.csv"
 _ANY_PROCESS_MAY_TRACE = (0x59616D61, -1)  # prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY)
 
 
@@ -73,26 +75,16 @@ def publish_pair(root: str, run_id: str, how: str, label: int) -> list[int]:
         return [_version(outcome) for outcome in publish(lake, journal, run_id, _pair(lake, journal, run_id, how, label))]
 
 
-def publish_pair_and_vanish(root: str, run_id: str, how: str, label: int) -> list[int]:
-    """The same, and whatever comes of it, the process is killed before it can close anything."""
+def publish_and_drop(root: str, run_id: str, how: str, label: int, count: int = 2) -> list[int]:
+    """As the engine does it: what was staged for a publication that failed is removed; then the process is killed."""
     with opened(Path(root)) as (lake, journal):
+        pair = _pair(lake, journal, run_id, how, label)[:count]
         try:
-            publish(lake, journal, run_id, _pair(lake, journal, run_id, how, label))
+            for p, outcome in zip(pair, publish(lake, journal, run_id, pair), strict=True):
+                if outcome.error is not None and p.staged is not None:
+                    shutil.rmtree(p.staged.folder, ignore_errors=True)
         finally:
             os.kill(os.getpid(), signal.SIGKILL)
-    return []
-
-
-def publish_and_drop(root: str, run_id: str, how: str, label: int) -> list[int]:
-    """As the engine does it: what was staged for a publication that failed is removed; then the power goes."""
-    import shutil
-
-    with opened(Path(root)) as (lake, journal):
-        pair = _pair(lake, journal, run_id, how, label)
-        for p, outcome in zip(pair, publish(lake, journal, run_id, pair), strict=True):
-            if outcome.error is not None and p.staged is not None:
-                shutil.rmtree(p.staged.folder, ignore_errors=True)
-        os.kill(os.getpid(), signal.SIGKILL)
     return []
 
 
@@ -113,7 +105,7 @@ def _publication(lake: Lake, journal: Journal, name: str, run_id: str, how: str,
         if name == PAIR[0]:
             kept_out = attempt_folder(lake.storage, "rat.quarantine", run_id, f"{name}-{token}")
             kept_out = seal(stage(session, _quarantine(name, run_id, label), name, kept_out), data)
-    memory = LandingFile(name, FILE, label, label, str(label), 51, 1, run_id)
+    memory = LandingFile(name, f"landing/{label}.csv", label, label, str(label), 51, 1, run_id)
     return Publication(
         entry=Entry(asset=name, run_id=run_id, materialize="merge", base_version=head.version if head else 0),
         how=how if head else "replace",
@@ -129,7 +121,7 @@ def _publication(lake: Lake, journal: Journal, name: str, run_id: str, how: str,
 
 
 def _quarantine(name: str, run_id: str, label: int) -> str:
-    values = {"asset": name, "run_id": run_id, "origin": "gate", "checks": "c", "reason": "r", "file": FILE}
+    values = {"asset": name, "run_id": run_id, "origin": "gate", "checks": "c", "reason": "r", "file": "f"}
     texts = ", ".join(f"'{value}' as {column}" for column, value in values.items())
     return f"select {texts}, {label}::bigint as line, '{{}}' as row, now()::timestamp as quarantined_at"
 
@@ -156,15 +148,13 @@ def look(root: Path) -> dict[str, Any]:
     catalog.close()
     with open_lake(storage(root)) as lake, lake.pinned() as session:
         if not ledger.exists(session):
-            return {"pair": [], "wrong": wrong, "entries": []}
+            return {"tables": [], "wrong": wrong, "entries": []}
         heads = ledger.heads(session)
         seen = [_seen(session, name, heads, storage(root).data, wrong) for name in PAIR]
         entries = [(e.asset, e.run_id) for e in ledger.entries(session)]
     if len(set(entries)) != len(entries):
         wrong.append(f"published twice: {entries}")
-    if len({json.dumps(one) for one in seen}) > 1:
-        wrong.append(f"the tables differ: {seen}")
-    return {"pair": seen[0], "wrong": wrong, "entries": entries}
+    return {"tables": seen, "wrong": wrong, "entries": entries}
 
 
 def _seen(session: Session, name: str, heads: dict[str, Entry], data: Path, wrong: list[str]) -> list[Any]:
@@ -179,7 +169,7 @@ def _seen(session: Session, name: str, heads: dict[str, Entry], data: Path, wron
         path = data / file["path"]
         if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != file["sha256"]:
             wrong.append(f"{name}: {file['path']} is not what the manifest says")
-    kept = session.rows("select line from lake.rat.quarantine order by all")
+    kept = session.rows(f"select line from lake.rat.quarantine where asset = '{name}' order by all")
     return [[list(map(int, row)) for row in counts], head.version, memory, kept]
 
 
@@ -196,9 +186,25 @@ def run_once(root: str, *selectors: str) -> dict[str, Any]:
     return {"run_id": result.run_id, "status": result.status, "resumed": result.resumed, "steps": steps}
 
 
-def run_after(root: str, pause_s: float, *selectors: str) -> dict[str, Any]:
-    time.sleep(pause_s)
-    return run_once(root, *selectors)
+def land_and_run(root: str, folder: str, who: int, commits: int, rows: int, *selectors: str) -> dict[str, Any]:
+    """Land a file and run, again and again, as a person would: a new opening each time."""
+    wrong: list[Any] = []
+    seconds = []
+    for number in range(commits):
+        name = f"{folder}{who}-{number}.csv"
+        kitchen.land(Path(root), name, kitchen.own_rows(who, number, rows))
+        started = time.monotonic()
+        try:
+            result = run_once(root, *selectors)
+            wrong += [] if result["status"] in ("done", "fresh") else [result]
+        except Exception as error:
+            wrong.append(f"{type(error).__name__}: {error}")
+        seconds.append(time.monotonic() - started)
+        asset = selectors[0] if selectors else "bronze.sales"
+        with open_lake(storage(Path(root))) as lake, lake.session() as session:
+            if not session.value(f"select count(*) from lake.{asset} where _file = 'landing/{name}'"):
+                wrong.append(f"run {number} of writer {who} ended without its file")
+    return {"wrong": wrong, "seconds": seconds}
 
 
 def read_for(root: str, stop: str, select: str) -> dict[str, Any]:
@@ -274,8 +280,6 @@ def _be_the_child(said: dict[str, Any], gate: int) -> None:
         json.dump(answer, handle, default=str)
     os._exit(0)
 
-
-CALLS: tuple[Callable[..., Any], ...] = (publish_pair, publish_and_drop, publish_pair_and_vanish, run_once, run_after, read_for)
 
 if __name__ == "__main__":
     serve()

@@ -182,7 +182,7 @@ def test_gates_of_an_append_see_the_table_that_readers_would_see(shop):
 
 
 def test_a_gate_that_cannot_be_computed_is_a_failure(shop):
-    shop.write({ROWS: GOOD, SIDE: "checks: {broken: {sql: \"select cast(code as integer) from {{ this }}\"}}"})
+    shop.write({ROWS: GOOD, SIDE: 'checks: {broken: {sql: "select cast(code as integer) from {{ this }}"}}'})
     step = shop.step("bronze.rows")
     assert step.status == "failed"
     assert shop.entries("bronze.rows") == []

@@ -31,7 +31,11 @@ def test_new_files_are_read_once_and_rows_know_where_they_came_from(shop):
     second = shop.step(ASSET)
     assert (second.mode, second.rows_written, second.rows_total) == ("incremental", 1, 3)
     known = shop.rows(f"select _file, _run_id is not null, _loaded_at is not null, id from {ASSET} order by id")
-    assert known == [("landing/a.csv", True, True, 1), ("landing/a.csv", True, True, 2), ("landing/b.csv", True, True, 3)]
+    assert known == [
+        ("landing/a.csv", True, True, 1),
+        ("landing/a.csv", True, True, 2),
+        ("landing/b.csv", True, True, 3),
+    ]
 
 
 def test_a_touched_file_is_not_read_again(shop):
@@ -195,7 +199,10 @@ def test_json_keeps_nested_values_and_later_files_fit_the_table(shop):
     shop.run()
     shop.write({"landing/2.json": json.dumps([{"lap": 2, "segments": None, "time": None}])})
     assert shop.step("bronze.laps").status == "built"
-    assert shop.rows("select lap, segments, time from bronze.laps order by 1") == [(1, [1, None, 3], 74.5), (2, None, None)]
+    assert shop.rows("select lap, segments, time from bronze.laps order by 1") == [
+        (1, [1, None, 3], 74.5),
+        (2, None, None),
+    ]
 
 
 def test_parquet_files_are_read_by_name(shop):

@@ -23,7 +23,11 @@ def write(tmp_path: Path) -> Callable[[Mapping[str, str | bytes]], Path]:
     def write_files(files: Mapping[str, str | bytes]) -> Path:
         for name, text in {"workspace.yaml": "name: shop\n", **files}.items():
             top = name.split("/")[0]
-            path = root / name if "/" not in name or top == "pipelines" else root / "pipelines/sales" / name
+            path = (
+                root / name
+                if "/" not in name or top in ("pipelines", "workspaces")
+                else root / "pipelines/sales" / name
+            )
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return root

@@ -265,6 +265,27 @@ CASES = {
         "the check 'bad': only a select is allowed here, and this is DELETE",
         "silver/sales.yaml:2:14",
     ),
+    "a check's SQL on a missing column": Case(
+        {**GOOD, "silver/sales.yaml": "checks:\n  bad: 'select * from {{ this }} where amuont < 0'\n"},
+        "the check 'bad': there is no column 'amuont' in silver.sales",
+        "silver/sales.yaml:2:8",
+        hint="Did you mean 'amount'?",
+    ),
+    "a check's SQL on a table without ref": Case(
+        {"bronze/raw.csv": SEED, "bronze/raw.yaml": "checks:\n  bad: 'from {{ this }} join silver.sales using (id)'\n"},
+        "the table 'silver.sales' is used without ref",
+        "bronze/raw.yaml:2:8",
+    ),
+    "a source in a comment": Case(
+        {"bronze/x.sql": "select 1 as a\n-- from {{ source('landing/*.csv') }}\n"},
+        "{{ source('landing/*.csv') }} stands in a comment",
+        "bronze/x.sql:2:20",
+        "landing/*.csv",
+        "comment templates out with {# ... #}",
+    ),
+    "a ref in a text": Case(
+        {**GOOD, "gold/x.sql": "select '{{ ref('silver.sales') }}' as a"}, "stands in a comment or a text"
+    ),
     "merge without a key": Case(
         {**GOOD, "silver/sales.yaml": "materialize: merge\n"}, "merge needs a unique_key", "silver/sales.yaml:1:14"
     ),

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ratatouille.errors import RequestError, StepFailed
+from ratatouille.errors import RatError, RequestError, StepFailed
 from ratatouille.lake import Session
 from ratatouille.lake.quoting import table
 from ratatouille.project.records import Asset
@@ -52,8 +52,10 @@ class Context:
         """The landing files that were not read yet, as a DuckDB relation."""
         return self.query(f"select * from {self._read_source(name)}")
 
-    def query(self, sql: str) -> Any:
-        """Any SELECT, as a DuckDB relation."""
+    def query(self, sql: str, **frames: Any) -> Any:
+        """Any SELECT, as a DuckDB relation; `frames` are tables for it: `query("from prices", prices=frame)`."""
+        for name, frame in frames.items():
+            self._session.cursor.register(name, frame)
         return self._session.cursor.sql(sql)
 
     @property
@@ -100,6 +102,8 @@ def call_build(root: Path, asset: Asset, context: Context) -> Any:
     module = load_module(root, asset)
     try:
         return module.build(context)
+    except RatError:
+        raise
     except Exception as error:
         raise python_error(error, root, asset, "build() failed") from error
 

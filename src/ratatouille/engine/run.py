@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from ratatouille import project as files
 from ratatouille.engine import stages
@@ -25,8 +25,8 @@ from ratatouille.engine.records import Listener, Plan, PlannedStep, Progress, Ru
 from ratatouille.engine.stages import STAGES
 from ratatouille.engine.work import UnreadableFiles, Work
 from ratatouille.engine.workbench import Workbench
-from ratatouille.errors import RatError, RequestError, StepFailed, TransientError
-from ratatouille.lake import Entry, Publication, Session, Superseded, heartbeat, ledger, publish
+from ratatouille.errors import LakeError, RatError, RequestError, StepFailed, TransientError
+from ratatouille.lake import Entry, Publication, Session, Superseded, UnknownOutcome, heartbeat, ledger, publish
 
 # More steps at a time than this only share the same cores and memory.
 MAX_WORKERS = 4
@@ -70,16 +70,18 @@ def run(bench: Workbench, request: Request, listener: Listener | None = None) ->
         return outer.join(request)
     bench.journal.reap()
     asked = {"selectors": list(request.selectors), "force": request.force}
-    resumed = bench.journal.run_to_resume(asked) if request.resume else None
+    resumed = bench.journal.runs_to_resume(asked) if request.resume else []
     started = time.monotonic()
     with bench.lake.pinned("planning") as session:
         state = read_state(session, bench.project, aside=bench.journal.files_set_aside())
-        already = ledger.published_in(session, resumed) if resumed else {}
+        already = {
+            name: entry for one in reversed(resumed) for name, entry in ledger.published_in(session, one).items()
+        }
     planned = _plan(bench, request, state)
     if not planned.to_build:
         return _fresh(planned, started)
-    run_id = resumed or new_run_id()
-    bench.journal.start_run(run_id, asked)
+    run_id = new_run_id()
+    bench.journal.start_run(run_id, asked, resumes=resumed)
     runner = _Run(bench, request, run_id, planned, state, already, listener)
     status, error = "failed", None
     try:
@@ -93,9 +95,15 @@ def run(bench: Workbench, request: Request, listener: Listener | None = None) ->
         error = failed.as_record()
         raise
     finally:
-        bench.journal.end_run(run_id, status, error)
+        with runner.journal_may_fail():
+            bench.journal.end_run(run_id, status, error)
     return RunResult(
-        run_id, status, steps, time.monotonic() - started, resumed or "", (*planned.warnings, *runner.warnings)
+        run_id,
+        status,
+        steps,
+        time.monotonic() - started,
+        resumed[0] if resumed else "",
+        (*planned.warnings, *runner.warnings),
     )
 
 
@@ -135,7 +143,6 @@ class _Run:
         self.listener = listener
         self.warnings: list[str] = []
         self.results: dict[str, StepResult] = {}
-        self.started_at = utc_now()
         self.gauge = MemoryGauge()
         self._states = {state.version: state}
         self._newest = state
@@ -216,11 +223,12 @@ class _Run:
             self._advance(published, ready)
         for one, outcome in zip(ready, outcomes, strict=True):
             name = one.work.asset.name
-            self.bench.journal.drop_lease(name, one.work.token)
+            self._drop_lease(name, one.work.token)
             if outcome.entry is not None:
                 self._finish(_built(one, outcome.entry))
                 continue
-            stages.drop(one.work)
+            if not isinstance(outcome.error, UnknownOutcome):
+                stages.drop(one.work)
             if isinstance(outcome.error, Superseded) and self._superseded.get(name, 0) < _SUPERSEDED_TRIES:
                 self._superseded[name] = self._superseded.get(name, 0) + 1
                 waiting.add(name)
@@ -247,12 +255,16 @@ class _Run:
             del self._states[old]
         for one in ready:
             if one.work.asset.sources and one.work.asset.name in published:
-                self.bench.journal.accepted(one.work.asset.name, list(one.work.landing.files))
+                with self.journal_may_fail():
+                    self.bench.journal.accepted(one.work.asset.name, list(one.work.landing.files))
 
     def _finish(self, result: StepResult) -> None:
         self.results[result.asset] = result
         if result.status in ("built", "failed", "blocked"):
-            self.bench.journal.record_step(self.run_id, result.asset, result.attempts, result.status, as_json(result))
+            with self.journal_may_fail():
+                self.bench.journal.record_step(
+                    self.run_id, result.asset, result.attempts, result.status, as_json(result)
+                )
         self._tell(result.asset, "done", result=result)
 
     def _tell(self, asset: str, stage: str, text: str = "", result: StepResult | None = None) -> None:
@@ -289,7 +301,7 @@ class _Run:
                 try:
                     outcome = self._attempt(name, token, attempt, aside, started)
                     if isinstance(outcome, StepResult):
-                        self.bench.journal.drop_lease(name, token)
+                        self._drop_lease(name, token)
                     return outcome
                 except UnreadableFiles as unreadable:
                     aside |= unreadable.reasons
@@ -312,7 +324,16 @@ class _Run:
 
     def _drop_lease(self, name: str, token: int) -> None:
         if token:
-            self.bench.journal.drop_lease(name, token)
+            with self.journal_may_fail():
+                self.bench.journal.drop_lease(name, token)
+
+    @contextmanager
+    def journal_may_fail(self) -> Iterator[None]:
+        """What was published stays published when the journal cannot be told; the person is."""
+        try:
+            yield
+        except LakeError as error:
+            self.warnings.append(f"{error.what} ({error.where}); the ledger is whole")
 
     def _wait_for_lease(self, name: str) -> int:
         deadline = time.monotonic() + LEASE_WAIT_S
@@ -336,19 +357,17 @@ class _Run:
         asset = self.bench.project.assets[name]
         with self._pinned(name) as (session, version), self.gauge.step(name):
             state = self._state_seen_by(session, version, name)
-            if name in self.already or _published_by(state, name, self.run_id):
-                return StepResult(
-                    name, "skipped", "published before the run was stopped", version=state.heads[name].version
-                )
             tokens = version_tokens(self.bench.project, [name], session)
             forced = self.request.force and self._superseded.get(name, 0) == 0
             step = decide(self.bench.project, name, state, self.request, {}, forced, tokens)
             if step.action != "build":
-                return replace(_skipped(step), reason=step.reason)
+                return _skipped(step)
+            if self._was_finished(state, step):
+                return replace(_skipped(step), status="skipped", reason="published before the run was stopped")
             self.bench.journal.record_step(self.run_id, name, attempt, "running")
             work = Work(
                 bench=self.bench, asset=asset, planned=step, request=self.request, run_id=self.run_id,
-                started_at=self.started_at, session=session, state=state, token=token, attempt=attempt,
+                started_at=_stamp(state.heads.get(name)), session=session, state=state, token=token, attempt=attempt,
                 version_token=tokens.get(name, ""), aside=aside,
             )  # fmt: skip
             try:
@@ -398,6 +417,12 @@ class _Run:
             return known
         return read_state(session, self.bench.project, [name], aside=self._newest.aside_rows)
 
+    def _was_finished(self, state: State, step: PlannedStep) -> bool:
+        """Whether the killed run that this one continues has built the asset, and nothing but time went by since."""
+        head, finished = state.heads.get(step.asset), self.already.get(step.asset)
+        same = head is not None and finished is not None and head.version == finished.version
+        return same and step.rule in ("always", "refresh due", "forced")
+
     def _nothing_to_read(self, work: Work) -> StepResult | None:
         """An incremental step all of whose new files had to be set aside has nothing to do."""
         if not work.asset.sources or work.landing.files or not work.aside:
@@ -421,9 +446,13 @@ class _Run:
             self.bench.journal.set_aside(work.asset.name, file, status.st_size, status.st_mtime_ns, reason, self.run_id)
 
 
-def _published_by(state: State, name: str, run_id: str) -> bool:
-    head = state.heads.get(name)
-    return head is not None and head.run_id == run_id
+def _stamp(head: Entry | None) -> datetime:
+    """The time that this attempt's rows carry: later than every row of the version it builds on.
+
+    Readers ask for rows after the newest they have seen, so a stamp must not go back, whatever the clock does.
+    """
+    now = utc_now()
+    return max(now, head.published_at + timedelta(microseconds=1)) if head and head.published_at else now
 
 
 def _pause(delay_s: float, backoff: str, attempt: int) -> float:

@@ -8,9 +8,9 @@ from ratatouille.lake.connect import Lake, Session, Storage, default_memory_byte
 from ratatouille.lake.faults import QueryFailed
 from ratatouille.lake.journal import Journal, heartbeat, open_journal
 from ratatouille.lake.ledger import Entry, Hold, LandingFile
-from ratatouille.lake.publish import Outcome, Publication, Superseded, publish
+from ratatouille.lake.publish import Outcome, Publication, Superseded, UnknownOutcome, publish
 from ratatouille.lake.stage import Staged, attempt_folder, discard, seal, stage, stage_batches
-from ratatouille.lake.versions import roll_back, standing, table_columns
+from ratatouille.lake.versions import release, roll_back, standing, table_columns
 
 __all__ = [
     "Entry",
@@ -25,6 +25,7 @@ __all__ = [
     "Staged",
     "Storage",
     "Superseded",
+    "UnknownOutcome",
     "attempt_folder",
     "default_memory_bytes",
     "discard",
@@ -33,6 +34,7 @@ __all__ = [
     "open_journal",
     "open_lake",
     "publish",
+    "release",
     "roll_back",
     "seal",
     "stage",

@@ -149,7 +149,7 @@ def open_lake(
     `create` makes the lake first if it is not there. Raises RequestError if there is none, LakeError if it
     cannot be opened.
     """
-    exists = storage.catalog.exists()
+    exists = relocate.is_created(storage.catalog)
     if not exists and not create:
         raise RequestError(
             "there is no lake here yet",
@@ -167,7 +167,12 @@ def open_lake(
         raise explain(error, "opening the lake") from error
     lake = Lake(storage, connection, spill, writable=write or create)
     try:
-        _attach(connection, storage, write=write or create, create=create and not exists, at=at)
+        if create and not exists:
+            with exclusive(storage.catalog, "creating the lake"):
+                first = not relocate.is_created(storage.catalog)
+                _attach(connection, storage, write=True, create=first, at=None)
+        else:
+            _attach(connection, storage, write=write or create, create=False, at=at)
         if create:
             _create_ledger(lake)
         yield lake
@@ -206,6 +211,18 @@ def _create_ledger(lake: Lake) -> None:
             return
     with exclusive(lake.storage.catalog, "creating the lake"), lake.session("creating the lake") as session:
         ledger.create(session)
+    # The names of the new folders, up to the one that was there before.
+    for folder in (lake.storage.data, lake.storage.data.parent, lake.storage.data.parent.parent):
+        fsync_path(folder)
+
+
+def fsync_path(path: Path) -> None:
+    """Make a file's bytes, or the names in a folder, durable: a file is only there when its folder says so."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _attach(

@@ -15,12 +15,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ratatouille.errors import LakeError
+from ratatouille.lake.faults import explain
 
 HEARTBEAT_S = 5.0
 DEAD_AFTER_S = 30.0  # without a heartbeat, on a machine whose processes we cannot see
@@ -29,7 +30,7 @@ RESUME_WITHIN_S = 86_400.0
 _TABLES = """
 create table if not exists runs (
     run_id text primary key, status text, request text, pid integer, started_ticks text, boot_id text, host text,
-    started_at real, heartbeat_at real, ended_at real, error text, resumed_at real);
+    started_at real, heartbeat_at real, ended_at real, error text, resumes text);
 create table if not exists steps (
     run_id text, asset text, attempt integer, status text, record text, started_at real, ended_at real,
     primary key (run_id, asset, attempt));
@@ -70,9 +71,13 @@ def this_process() -> Owner:
 
 
 def _started_ticks(pid: int) -> str:
-    """The kernel's start time of a process, '' if there is none: field 22 of /proc/<pid>/stat."""
+    """The kernel's start time of a process, field 22 of /proc/<pid>/stat; '' if it is gone.
+
+    A zombie is gone too: it only waits for its parent to ask how it ended.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]
     except (OSError, IndexError):
         return ""
 
@@ -94,31 +99,39 @@ class Journal:
         self._connection.close()
 
     def _do(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self._guard:
+        with self._guard, self._explained():
             return self._connection.execute(sql, values).fetchall()
 
     @contextmanager
     def _immediate(self) -> Iterator[sqlite3.Connection]:
-        with self._guard:
+        with self._guard, self._explained():
             self._connection.execute("begin immediate")
             try:
                 yield self._connection
+                self._connection.execute("commit")
             except BaseException:
-                self._connection.execute("rollback")
+                if self._connection.in_transaction:
+                    with suppress(sqlite3.Error):
+                        self._connection.execute("rollback")
                 raise
-            self._connection.execute("commit")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise explain(error, "writing the journal") from error
 
     # Runs
 
-    def start_run(self, run_id: str, request: Mapping[str, Any]) -> None:
+    def start_run(self, run_id: str, request: Mapping[str, Any], *, resumes: Sequence[str] = ()) -> None:
+        """`resumes`: the killed runs that this one goes on from, newest first."""
         now, me = time.time(), self._me
+        asked = json.dumps(request, sort_keys=True)
         self._do(
-            "insert into runs (run_id, status, request, pid, started_ticks, boot_id, host, started_at, heartbeat_at)"
-            " values (?, 'running', ?, ?, ?, ?, ?, ?, ?) on conflict (run_id) do update set status = 'running',"
-            " pid = excluded.pid, started_ticks = excluded.started_ticks, boot_id = excluded.boot_id,"
-            " host = excluded.host, heartbeat_at = excluded.heartbeat_at, ended_at = null, error = null,"
-            " resumed_at = excluded.started_at",
-            (run_id, json.dumps(request, sort_keys=True), me.pid, me.started_ticks, me.boot_id, me.host, now, now),
+            "insert into runs (run_id, status, request, pid, started_ticks, boot_id, host, started_at, heartbeat_at,"
+            " resumes) values (?, 'running', ?, ?, ?, ?, ?, ?, ?, ?)",
+            (run_id, asked, me.pid, me.started_ticks, me.boot_id, me.host, now, now, json.dumps(list(resumes))),
         )
 
     def end_run(self, run_id: str, status: str, error: Mapping[str, str] | None = None) -> None:
@@ -146,14 +159,18 @@ class Journal:
                 dead.append(run_id)
         return dead
 
-    def run_to_resume(self, request: Mapping[str, Any]) -> str | None:
-        """The newest run, if it died while answering the same request not long ago."""
-        found = self._do("select run_id, status, request, heartbeat_at from runs order by started_at desc limit 1")
+    def runs_to_resume(self, request: Mapping[str, Any]) -> list[str]:
+        """The newest run if it died while answering the same request not long ago, and those it resumed itself."""
+        found = self._do(
+            "select run_id, status, request, heartbeat_at, resumes from runs order by started_at desc limit 1"
+        )
         if not found:
-            return None
-        run_id, status, asked, heartbeat_at = found[0]
+            return []
+        run_id, status, asked, heartbeat_at, resumes = found[0]
         same = asked == json.dumps(request, sort_keys=True)
-        return run_id if status == "died" and same and time.time() - heartbeat_at < RESUME_WITHIN_S else None
+        if status != "died" or not same or time.time() - heartbeat_at > RESUME_WITHIN_S:
+            return []
+        return [run_id, *json.loads(resumes or "[]")]
 
     def runs(self, limit: int = 50) -> list[dict[str, Any]]:
         """Newest first, with the number of steps by status."""
@@ -276,7 +293,7 @@ def heartbeat(journal: Journal, run_id: str) -> Iterator[None]:
         while not stop.wait(HEARTBEAT_S):
             try:
                 journal.beat(run_id)
-            except sqlite3.Error:
+            except LakeError:
                 continue  # a full disk must not kill the run from here; the publish will report it
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)

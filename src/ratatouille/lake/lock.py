@@ -7,10 +7,11 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ratatouille.errors import LakeError
+from ratatouille.lake.faults import explain
 
 # A publish takes tens of milliseconds; a minute of waiting means that somebody is stuck.
 WAIT_S = 60.0
@@ -22,7 +23,10 @@ def exclusive(catalog: Path, doing: str, *, wait_s: float | None = None) -> Iter
     deadline = time.monotonic() + (
         wait_s if wait_s is not None else float(os.environ.get("RATATOUILLE_LOCK_WAIT", WAIT_S))
     )
-    descriptor = os.open(f"{catalog}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(f"{catalog}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise explain(error, doing) from error
     try:
         while not _taken(descriptor):
             if time.monotonic() > deadline:
@@ -32,8 +36,9 @@ def exclusive(catalog: Path, doing: str, *, wait_s: float | None = None) -> Iter
                     next="wait for it to finish (`rat runs` shows what is running), then run the same command again",
                 )
             time.sleep(random.uniform(0.002, 0.02))  # noqa: S311  jitter, not a secret
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()}, {doing}".encode(), 0)
+        with suppress(OSError):  # a courtesy to whoever waits; a full disk must not cost the lock
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()}, {doing}".encode(), 0)
         yield
     finally:
         os.close(descriptor)

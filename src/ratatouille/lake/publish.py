@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +21,8 @@ from typing import Any
 
 from ratatouille.errors import LakeError, RatError, TransientError
 from ratatouille.lake import ledger
-from ratatouille.lake.connect import Lake, Session, Storage
+from ratatouille.lake.connect import Lake, Session, Storage, fsync_path
+from ratatouille.lake.faults import explain
 from ratatouille.lake.journal import Journal
 from ratatouille.lake.lock import exclusive
 from ratatouille.lake.quoting import LAKE, ident, idents, table, text
@@ -66,6 +69,10 @@ class Outcome:
     error: RatError | None = None
 
 
+class UnknownOutcome(LakeError):
+    """The COMMIT was sent and failed, and whether it was written cannot be told. Its files must stay."""
+
+
 class Superseded(TransientError):
     """Somebody else published this asset since the candidate was built."""
 
@@ -104,7 +111,8 @@ def _with_retries(work: Callable[[], list[Outcome]]) -> list[Outcome]:
 def _commit(lake: Lake, journal: Journal, run_id: str, publications: Sequence[Publication]) -> list[Outcome]:
     storage = lake.storage
     names = [p.asset for p in publications]
-    with exclusive(storage.catalog, f"publishing {', '.join(names[:3])}"), lake.session("publishing") as session:
+    doing = f"publishing {', '.join(names[:3])}"
+    with exclusive(storage.catalog, doing), lake.session(doing) as session:
         started = time.time()
         before = session.value(f"select id from {LAKE}.last_committed_snapshot()")
         session.execute("begin transaction")
@@ -118,7 +126,10 @@ def _commit(lake: Lake, journal: Journal, run_id: str, publications: Sequence[Pu
         entries = [_apply(session, p, heads.get(p.asset), now, storage.data) for p in todo]
         ledger.write_entries(session, entries)
         _say_who(session, run_id, [p.asset for p in todo])
-        _make_durable(storage, todo, started)
+        try:
+            _make_durable(storage, todo, started)
+        except OSError as error:
+            raise explain(error, doing) from error
         version = _commit_and_prove(lake, session, run_id, todo[0].asset, before)
     done = {e.asset: replace(e, version=version) for e in entries} | already
     return [Outcome(name, entry=done[name]) for name in names]
@@ -282,11 +293,7 @@ def _make_durable(storage: Storage, publications: Sequence[Publication], started
         with os.scandir(folder) as found:
             fresh = [f.path for f in found if f.name.startswith("ducklake-") and f.stat().st_mtime >= started - 2]
         for path in fresh:
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            fsync_path(Path(path))
         if fresh:
             fsync_folders(folder, storage.data)
 
@@ -296,14 +303,37 @@ def _commit_and_prove(lake: Lake, session: Session, run_id: str, asset: str, bef
     try:
         session.execute("commit")
         after = session.value(f"select id from {LAKE}.last_committed_snapshot()")
-    except RatError:
+    except RatError as error:
+        session.rollback()
+        settled = _settle(lake.storage)
         found = _version_of(lake, run_id, asset)
-        if found is None:
+        if found is not None:
+            return found  # the connection was lost after the commit: the ledger knows
+        if settled:
             raise
-        return found  # the connection was lost after the commit: the ledger knows
+        raise UnknownOutcome(
+            error.what,
+            where=error.where,
+            state="Whether the commit was written is not known; nothing was deleted.",
+            next="rat history tells; then run the same command again",
+        ) from error
     if after is None or after == before:
         raise LakeError("the commit changed nothing", where=f"run {run_id}", next="run the same command again")
     return int(after)
+
+
+def _settle(storage: Storage) -> bool:
+    """After a failed COMMIT: decide, under the lock, that it did not happen.
+
+    SQLite may have written all of a commit to the WAL before the fsync failed. This process no longer sees it,
+    but the next one would recover it after a crash. A checkpoint that truncates the WAL throws it away.
+    """
+    try:
+        with closing(sqlite3.connect(storage.catalog, timeout=5)) as catalog:
+            (busy, _, _) = catalog.execute("pragma wal_checkpoint(truncate)").fetchone()
+    except sqlite3.Error:
+        return False
+    return bool(busy == 0)
 
 
 def _version_of(lake: Lake, run_id: str, asset: str) -> int | None:

@@ -7,6 +7,7 @@ the files of the folder that it came from. So the paths are rewritten once, befo
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from ratatouille.errors import LakeError
@@ -17,13 +18,9 @@ _PATH_TABLES = ("ducklake_data_file", "ducklake_delete_file", "ducklake_files_sc
 
 def follow(catalog: Path, data: Path) -> None:
     """Point the catalog at `data` if it names another folder, and only if the files are really in `data`."""
-    if not catalog.exists():
-        return
     here = f"{data}/"
     try:
-        with sqlite3.connect(f"file:{catalog}?mode=ro", uri=True) as reader:
-            named = _named_folder(reader)
-        reader.close()
+        named = _named_folder(catalog) if is_created(catalog) else None
         if named is None or named == here:
             return
         _check_files(catalog, named, data)
@@ -42,18 +39,32 @@ def follow(catalog: Path, data: Path) -> None:
         ) from error
 
 
-def _named_folder(connection: sqlite3.Connection) -> str | None:
-    found = connection.execute("select value from ducklake_metadata where key = 'data_path'").fetchone()
+def is_created(catalog: Path) -> bool:
+    """Whether there is a lake's catalog: a process that died while creating one leaves an empty file."""
+    if not catalog.exists():
+        return False
+    with closing(_open_to_read(catalog)) as reader:
+        return bool(reader.execute("select 1 from sqlite_master where name = 'ducklake_metadata'").fetchone())
+
+
+def _open_to_read(catalog: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{catalog.as_uri()}?mode=ro", uri=True, timeout=10)
+
+
+def _named_folder(catalog: Path) -> str | None:
+    with closing(_open_to_read(catalog)) as reader:
+        found = reader.execute("select value from ducklake_metadata where key = 'data_path'").fetchone()
     return found[0] if found else None
 
 
 def _check_files(catalog: Path, named: str, data: Path) -> None:
-    with sqlite3.connect(f"file:{catalog}?mode=ro", uri=True) as reader:
+    """Data files lie in their table's folder and are named relative to it."""
+    with closing(_open_to_read(catalog)) as reader:
         sample = reader.execute(
-            "select path from ducklake_data_file where path_is_relative = 0 and end_snapshot is null limit 20"
+            "select s.path || t.path || f.path from ducklake_data_file f join ducklake_table t using (table_id)"
+            " join ducklake_schema s using (schema_id) where f.path_is_relative and f.end_snapshot is null limit 20"
         ).fetchall()
-    reader.close()
-    missing = [path for (path,) in sample if path.startswith(named) and not (data / path.removeprefix(named)).exists()]
+    missing = [path for (path,) in sample if not (data / path).exists()]
     if missing:
         raise LakeError(
             "the catalog names data files that are not in this workspace",
@@ -65,8 +76,9 @@ def _check_files(catalog: Path, named: str, data: Path) -> None:
 
 def _repoint(connection: sqlite3.Connection, here: str) -> None:
     connection.execute("begin immediate")
-    named = _named_folder(connection)
-    if named is not None and named != here:
+    found = connection.execute("select value from ducklake_metadata where key = 'data_path'").fetchone()
+    named = found[0] if found else here
+    if named != here:
         for table in _PATH_TABLES:
             connection.execute(
                 f"update {table} set path = ? || substr(path, ?) where path_is_relative = 0 and substr(path, 1, ?) = ?",

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ratatouille.errors import LakeError
-from ratatouille.lake.connect import Session, Storage, make_private
+from ratatouille.lake.connect import Session, Storage, fsync_path, make_private
+from ratatouille.lake.faults import explain
 from ratatouille.lake.quoting import ident, text
 from ratatouille.lake.types import Columns, storable_select
 
@@ -79,7 +80,7 @@ def stage(session: Session, select: str, asset: str, folder: Path, columns: Colu
     `columns` are those of `select`, where the caller knows them already.
     """
     stored, columns = storable_select(select, columns or session.describe(select), asset)
-    folder.mkdir(parents=True, exist_ok=False, mode=0o700)
+    _make_folder(folder)
     try:
         written = session.rows(
             f"copy (\n{stored}\n) to {text(str(folder))}"
@@ -93,7 +94,7 @@ def stage(session: Session, select: str, asset: str, folder: Path, columns: Colu
 
 def stage_batches(session: Session, selects: Iterator[str], asset: str, folder: Path) -> Staged:
     """Write one file per SELECT as they come; every batch gets the columns and types of the first."""
-    folder.mkdir(parents=True, exist_ok=False, mode=0o700)
+    _make_folder(folder)
     columns: Columns | None = None
     written: list[tuple[Any, ...]] = []
     try:
@@ -116,6 +117,13 @@ def stage_batches(session: Session, selects: Iterator[str], asset: str, folder: 
             next="yield at least one frame; an empty frame with the right columns will do",
         )
     return _staged(folder, columns, written)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=False, mode=0o700)
+    except OSError as error:
+        raise explain(error, "making room for the candidate") from error
 
 
 def _staged(folder: Path, columns: Columns, written: Sequence[tuple[Any, ...]]) -> Staged:
@@ -161,13 +169,16 @@ def seal(staged: Staged, root: Path) -> Staged:
         discard(staged)
         return staged
     files = []
-    for file in staged.files:
-        with open(file.path, "rb") as handle:
-            digest = checksum(handle)
-            os.fsync(handle.fileno())
-        files.append(replace(file, sha256=digest))
-    make_private([Path(file.path) for file in files])
-    fsync_folders(staged.folder, root)
+    try:
+        for file in staged.files:
+            with open(file.path, "rb") as handle:
+                digest = checksum(handle)
+                os.fsync(handle.fileno())
+            files.append(replace(file, sha256=digest))
+        make_private([Path(file.path) for file in files])
+        fsync_folders(staged.folder, root)
+    except OSError as error:
+        raise explain(error, "making the staged files durable") from error
     return replace(staged, files=tuple(files))
 
 
@@ -181,11 +192,7 @@ def checksum(handle: Any) -> str:
 def fsync_folders(folder: Path, root: Path) -> None:
     """fsync `folder` and every folder above it up to `root`: a file is only there when its names are."""
     while True:
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        fsync_path(folder)
         if folder == root or folder.parent == folder:
             return
         folder = folder.parent

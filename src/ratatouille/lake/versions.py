@@ -10,8 +10,9 @@ from ratatouille.errors import LakeError, RequestError
 from ratatouille.lake import ledger
 from ratatouille.lake.connect import Lake, Session
 from ratatouille.lake.journal import Journal
+from ratatouille.lake.lock import exclusive
 from ratatouille.lake.publish import Publication, publish
-from ratatouille.lake.quoting import METADATA, table
+from ratatouille.lake.quoting import LAKE, METADATA, table, text
 from ratatouille.lake.stage import Staged, attempt_folder, discard, seal, stage
 
 
@@ -57,6 +58,19 @@ def roll_back(lake: Lake, journal: Journal, run_id: str, asset: str, to: int, to
     if outcome.entry is None:
         raise outcome.error or LakeError(f"{asset} was not rolled back", where=asset, next=f"rat history {asset}")
     return outcome.entry
+
+
+def release(lake: Lake, asset: str) -> ledger.Hold:
+    """Take the hold off `asset`, in a commit of its own; returns the hold that was. RequestError if there is none."""
+    with exclusive(lake.storage.catalog, f"releasing {asset}"), lake.session(f"releasing {asset}") as session:
+        session.execute("begin transaction")
+        found = ledger.holds(session).get(asset)
+        if found is None:
+            raise RequestError(f"{asset} is not on hold", where=asset, next=f"rat history {asset}")
+        ledger.release(session, asset)
+        session.execute(f"call {LAKE}.set_commit_message('rat', {text(f'release {asset}')})")
+        session.execute("commit")
+    return found
 
 
 def _version_asked_for(asset: str, known: Sequence[ledger.Entry], to: int) -> ledger.Entry:

@@ -22,7 +22,7 @@ from ratatouille.project.text_file import Mention, Place, TextFile, decode
 
 if TYPE_CHECKING:
     from ratatouille.project.sidecar import Sidecar
-    from ratatouille.project.sql import Query
+    from ratatouille.project.sql import Query, SqlMistake
     from ratatouille.project.templates import RenderedText, Values
 
 _REF = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\.[A-Za-z_][A-Za-z0-9_]*")
@@ -36,8 +36,9 @@ class Draft:
     mentions: tuple[Mention, ...] = ()
     problems: tuple[Problem, ...] = ()
     key: str = ""
-    # The parsed queries, for the lineage; not cached.
+    # The parsed queries and custom gates, for following columns; not cached.
     readings: list[Reading] = field(default_factory=list)
+    gates: list[Reading] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,18 @@ class Reading:
     query: Query
     rendered: RenderedText
     file: TextFile
+    gate: str = ""  # the name of the custom gate that it is the SQL of
+    fixed: Place | None = None  # where that gate stands: inside YAML the template's lines are not the file's
+
+    def problem(self, mistake: SqlMistake) -> Problem:
+        """A mistake in the rendered SQL as a problem of the file."""
+        place = self.place(mistake.start, mistake.length)
+        about = f"the check '{self.gate}': " if self.gate else ""
+        return place.problem(f"{about}{mistake}", hint=mistake.hint)
 
     def place(self, start: int, length: int) -> Place:
         """The place in the template of a span of the rendered SQL."""
-        return span_in_template(self.file, self.rendered, start, length)
+        return self.fixed or span_in_template(self.file, self.rendered, start, length)
 
 
 def draft_asset(found: Found, files: Mapping[str, bytes], values: Values, modules_hash: str) -> Draft:
@@ -85,6 +94,7 @@ class _Maker:
         self.mentions = list(sidecar.mentions)
         self.problems = list(sidecar.problems)
         self.readings: list[Reading] = []
+        self.gates: list[Reading] = []
         self.canonical: list[str] = []
         self.volatile: set[str] = set()
         self.incremental = False
@@ -129,6 +139,7 @@ class _Maker:
     def _read_rendering(self, file: TextFile, recorder: Recorder) -> None:
         from ratatouille.project import sql, templates
 
+        recorder.asked.clear()
         try:
             rendered = templates.render_text(file, recorder, self.values)
         except templates.Refused as refused:
@@ -147,8 +158,10 @@ class _Maker:
             self.readings.append(reading)
         self.volatile.update(sql.volatile_calls(query))
         for mistake in sql.reads_files(query):
-            place = reading.place(mistake.start, mistake.length)
-            self._add(place.problem(str(mistake), hint=mistake.hint))
+            self._add(reading.problem(mistake))
+        for function, name in recorder.asked - sql.placeholders(query):
+            message = f"{{{{ {function}('{name}') }}}} stands in a comment or a text, and would be read all the same"
+            self._add(_call_place(file, function, name).problem(message, hint="comment templates out with {# ... #}"))
 
     def _read_python(self, file: TextFile) -> None:
         from ratatouille.project import python_code
@@ -192,8 +205,10 @@ class _Maker:
             except sql.SqlMistake as wrong:
                 self._add(place.problem(f"the check '{name}': {wrong}", hint=wrong.hint))
                 continue
+            gate = Reading(query, rendered, TextFile(place.path, text), name, place)
+            self.gates.append(gate)
             for mistake in sql.reads_files(query):
-                self._add(place.problem(f"the check '{name}': {mistake}", hint=mistake.hint))
+                self._add(gate.problem(mistake))
             self.mentions += [Mention("ref", ref, place) for ref in recorder.refs]
             self.depends_on += recorder.refs
             if recorder.sources:
@@ -213,7 +228,7 @@ class _Maker:
         )
         asset = replace(asset, code_hash=_code_hash(asset, self.canonical), text_hash=_text_hash(asset))
         problems = tuple(replace(problem, asset=asset.name) for problem in self.problems)
-        return Draft(asset, tuple(self.mentions), problems, readings=self.readings)
+        return Draft(asset, tuple(self.mentions), problems, readings=self.readings, gates=self.gates)
 
     def _add(self, problem: Problem) -> None:
         if problem not in self.problems:  # both renderings may say the same
@@ -229,6 +244,7 @@ class Recorder:
     def __init__(self) -> None:
         self.refs: list[str] = []
         self.sources: dict[str, Source] = {}
+        self.asked: set[tuple[str, str]] = set()  # (function, name) in the rendering that is going on
         self.asked_incremental = False
         self.incremental = False
 
@@ -236,11 +252,13 @@ class Recorder:
         self.refs.append(name)
         if not _REF.fullmatch(name):
             return '"ref:"."?"."?"'
+        self.asked.add(("ref", name))
         layer, _, table = name.partition(".")
         return f'"ref:"."{layer}"."{table}"'
 
     def source(self, source: Source) -> str:
         self.sources[source.name] = source
+        self.asked.add(("source", source.name))
         name = source.name.replace('"', '""')
         return f'"source:"."{name}"'
 

@@ -116,24 +116,61 @@ def _columns(
     draft: Draft, above: Mapping[str, Columns], known: Columns | None, read_again: Callable[[str], Draft]
 ) -> Columns:
     asset = draft.asset
-    declared = tuple(column.name for column in asset.columns)
-    if asset.kind != "sql":
-        return Columns(names=asset.outputs or declared, complete=bool(asset.outputs))
+    if asset.kind != "sql" and not any(check.kind == "sql" for check in asset.checks):
+        return _declared(asset)
     offered = [(name, above[name].names, above[name].complete) for name in asset.depends_on if name in above]
     key = digest([draft.key, offered])
     if known is not None and known.key == key:
         return known
-    if not draft.readings and draft.key:
+    if not draft.readings and not draft.gates and draft.key:
         draft = read_again(asset.name)
-    return _follow(draft, key, above, declared)
+    return replace(_follow(draft, above), key=key)
 
 
-def _follow(draft: Draft, key: str, above: Mapping[str, Columns], declared: tuple[str, ...]) -> Columns:
-    from ratatouille.project.lineage import Relation, relation_of, trace
+def _declared(asset: Asset) -> Columns:
+    """The columns of an asset that is not a query: a seed's header, or what the sidecar says."""
+    names = asset.outputs or tuple(column.name for column in asset.columns)
+    return Columns(names=names, complete=bool(asset.outputs))
+
+
+def _follow(draft: Draft, above: Mapping[str, Columns]) -> Columns:
+    from ratatouille.project.lineage import relation_of, trace
 
     asset = draft.asset
+    names: dict[str, str] = {}
+    lineage: dict[str, set[tuple[str, str]]] = {}
+    complete = bool(draft.readings)
+    tables: list[Mention] = []
+    problems: list[Problem] = []
+    this: Relation | None = None
+    for reading in (*draft.readings, *draft.gates):
+        if reading.gate and this is None:
+            columns = _declared(asset) if asset.kind != "sql" else Columns("", tuple(names.values()), complete)
+            this = relation_of(
+                asset.name, [*columns.names, *(ORIGIN_COLUMNS if asset.sources else ())], columns.complete
+            )
+        found = trace(reading.query, _look_up(asset, above, this))
+        tables += [Mention("table", t.name, reading.place(t.start, t.length)) for t in found.tables]
+        problems += [replace(reading.problem(mistake), asset=asset.name) for mistake in found.mistakes]
+        if not reading.gate:
+            complete &= found.relation.complete
+            for lower, (name, origins) in found.relation.columns.items():
+                lineage.setdefault(names.setdefault(lower, name), set()).update(origins)
+    if asset.kind != "sql":
+        return replace(_declared(asset), tables=tuple(tables), problems=tuple(problems))
+    if not complete:
+        names |= {column.name.lower(): column.name for column in asset.columns if column.name.lower() not in names}
+    traced = {column: tuple(sorted(origins)) for column, origins in lineage.items() if origins}
+    once = (tuple(dict.fromkeys(tables)), tuple(dict.fromkeys(problems)))
+    return Columns("", tuple(names.values()), complete, traced, *once)
+
+
+def _look_up(asset: Asset, above: Mapping[str, Columns], this: Relation | None) -> Callable[[str, str], Relation]:
+    from ratatouille.project.lineage import Relation, relation_of
 
     def look_up(kind: str, name: str) -> Relation:
+        if kind == "this" and this is not None:
+            return this
         if kind == "ref" and name in above:
             return relation_of(name, above[name].names, above[name].complete)
         source = next((s for s in asset.sources if kind == "source" and s.name == name), None)
@@ -142,25 +179,7 @@ def _follow(draft: Draft, key: str, above: Mapping[str, Columns], declared: tupl
             return Relation({n.lower(): (n, frozenset()) for n in names}, True, source.name)
         return Relation(label=name if kind == "ref" else "")
 
-    names: dict[str, str] = {}
-    lineage: dict[str, set[tuple[str, str]]] = {}
-    tables: list[Mention] = []
-    problems: list[Problem] = []
-    complete = bool(draft.readings)
-    for reading in draft.readings:
-        found = trace(reading.query, look_up)
-        complete &= found.relation.complete
-        for lower, (name, origins) in found.relation.columns.items():
-            lineage.setdefault(names.setdefault(lower, name), set()).update(origins)
-        tables += [Mention("table", t.name, reading.place(t.start, t.length)) for t in found.tables]
-        for mistake in found.mistakes:
-            place = reading.place(mistake.start, mistake.length)
-            problems.append(place.problem(str(mistake), hint=mistake.hint, asset=asset.name))
-    if not complete:
-        names |= {name.lower(): name for name in declared if name.lower() not in names}
-    traced = {column: tuple(sorted(origins)) for column, origins in lineage.items() if origins}
-    once = tuple(dict.fromkeys(tables))
-    return Columns(key, tuple(names.values()), complete, traced, once, tuple(dict.fromkeys(problems)))
+    return look_up
 
 
 def _missing_columns(draft: Draft, columns: Mapping[str, Columns]) -> Iterator[Problem]:

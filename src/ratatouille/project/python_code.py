@@ -118,8 +118,8 @@ def imported_hash(path: str, pipeline: str, modules: Mapping[str, bytes]) -> str
     return hashlib.sha256("\n".join(f"{k}\n{seen[k]}" for k in sorted(seen)).encode()).hexdigest() if seen else ""
 
 
-def _imports(tree: ast.Module, path: PurePosixPath, pipeline: str, modules: Mapping[str, bytes]) -> Iterator[str]:
-    folders = [path.parent, PurePosixPath("pipelines") / pipeline, PurePosixPath("pipelines"), PurePosixPath(".")]
+def _imports(tree: ast.Module, importer: PurePosixPath, pipeline: str, modules: Mapping[str, bytes]) -> Iterator[str]:
+    folders = [importer.parent, PurePosixPath("pipelines") / pipeline, PurePosixPath("pipelines"), PurePosixPath(".")]
     for node in ast.walk(tree):
         names: list[str] = []
         starts: Sequence[PurePosixPath] = folders
@@ -128,11 +128,12 @@ def _imports(tree: ast.Module, path: PurePosixPath, pipeline: str, modules: Mapp
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             names = [base, *(f"{base}.{alias.name}".strip(".") for alias in node.names)]
-            starts = [path.parents[node.level - 1]] if 0 < node.level <= len(path.parents) else folders
+            starts = [importer.parents[node.level - 1]] if 0 < node.level <= len(importer.parents) else folders
         for name in filter(None, names):
             inside = name.replace(".", "/")
             for start in starts:
-                yield from (p for p in (f"{start}/{inside}.py", f"{start}/{inside}/__init__.py") if p in modules)
+                paths = (str(start / f"{inside}.py"), str(start / inside / "__init__.py"))
+                yield from (path for path in paths if path in modules)
 
 
 def _volatile(tree: ast.Module) -> Iterator[str]:

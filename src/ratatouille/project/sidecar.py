@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from ratatouille.errors import near_miss
 from ratatouille.project import checks
 from ratatouille.project.records import Check, Column, Problem, Retries, Source
 from ratatouille.project.sources import make_source
@@ -172,4 +171,4 @@ def _apply_rules(model: AssetModel, document: Document, sidecar: Sidecar, kind: 
     for name in model.unique_key:
         sidecar.mentions.append(Mention("column", name, document.place(("unique_key",))))
     for owner in (o for o in model.owners if not o.strip()):
-        wrong("owners", f"'{owner}' is not an owner" + near_miss(owner, ()))
+        wrong("owners", f"'{owner}' is not an owner")

@@ -76,11 +76,13 @@ def parse_query(sql: str, *, looks: bool = False) -> Query:
         start = _unfinished(sql)
         raise SqlMistake("a quote or a comment is opened here and never closed", start) from error
     try:
-        trees = [tree for tree in _duckdb().parser().parse(tokens, sql) if tree is not None]
+        parsed = _duckdb().parser().parse(tokens, sql)
     except ParseError as error:
         raise _syntax_mistake(error, tokens) from error
     except RecursionError:
         raise SqlMistake("this SQL is nested too deeply") from None
+    # A comment after the last semicolon parses as a statement of its own.
+    trees = [tree for tree in parsed if tree is not None and not isinstance(tree, exp.Semicolon)]
     if not trees:
         raise SqlMistake("there is no select here")
     if len(trees) > 1:
@@ -129,7 +131,7 @@ def canonical(query: Query) -> str:
         elif kind == TokenType.IDENTIFIER:
             text = '"' + text.replace('"', '""') + '"'
         elif kind != TokenType.VAR or (index < last and query.tokens[index + 1].token_type == TokenType.L_PAREN):
-            text = text.lower() if kind.name not in _VERBATIM else f"{kind.name}'{text}'"
+            text = text.lower() if kind.name not in _VERBATIM else f"{kind.name}{text!r}"
         parts.append(text)
     return " ".join(parts)
 
@@ -164,6 +166,16 @@ def reads_files(query: Query) -> Iterator[SqlMistake]:
         message = f"'{table.name}' is a file that nobody remembers"
         length = len(table.name) + 2
         yield SqlMistake(message, start, length, "use {{ source('landing/...') }} for landing files")
+
+
+def placeholders(query: Query) -> set[tuple[str, str]]:
+    """(ref, silver.sales) or (source, name) for each placeholder of an analysis that is part of the query."""
+    found = set()
+    for index, token in enumerate(query.tokens):
+        if token.token_type == TokenType.IDENTIFIER and token.text in ("ref:", "source:"):
+            words = [word.text for word in query.tokens[index + 2 : index + (5 if token.text == "ref:" else 3) : 2]]
+            found.add((token.text[:-1], ".".join(words)))
+    return found
 
 
 def _calls(tokens: Sequence[Token]) -> Iterator[Span]:

@@ -21,8 +21,9 @@ MAX_NODES = 50_000
 MAX_DEPTH = 50
 Path = tuple[str | int, ...]
 
-_INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+# Leading zeros belong to codes (00742), which stay text.
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
+_FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]*)?\.[0-9]+([eE][-+]?[0-9]+)?")
 _WORDS: dict[str, bool | None] = {"": None, "~": None}
 _WORDS |= dict.fromkeys(("null", "Null", "NULL"))
 _WORDS |= dict.fromkeys(("true", "True", "TRUE"), True) | dict.fromkeys(("false", "False", "FALSE"), False)
@@ -137,4 +138,6 @@ def _syntax_problem(file: TextFile, error: yaml.MarkedYAMLError) -> Problem:
             return file.at(line, text.index("\t") + 1).problem("a tab in YAML: use spaces")
     message = error.problem or "cannot be read"
     hint = "quote text that holds ': ', '{' or '%'" if "mapping" in message or "token" in message else ""
-    return file.at(mark.line + 1, mark.column + 1).problem(f"this is not YAML: {message}", hint=hint)
+    line = min(mark.line + 1, len(file.lines))
+    column = mark.column + 1 if line == mark.line + 1 else len(file.lines[-1]) + 1
+    return file.at(line, column).problem(f"this is not YAML: {message}", hint=hint)

@@ -1,0 +1,5 @@
+"""`python -m ratatouille.cli` is `rat`."""
+
+from ratatouille.cli import main
+
+main()

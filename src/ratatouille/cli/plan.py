@@ -1,0 +1,65 @@
+"""`rat plan`: what a run would do, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from ratatouille.cli import options
+from ratatouille.cli import printing as p
+
+if TYPE_CHECKING:
+    from ratatouille.engine import PlannedStep
+
+EXAMPLES = """
+rat plan
+
+rat plan gold.sales_summary
+
+rat plan pipeline:sales --full --json
+"""
+
+
+def plan(
+    ctx: typer.Context,
+    selectors: options.Selectors = None,
+    full: options.Full = False,
+    workspace: options.Workspace = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show what `rat run` would build, by which rule, and how many rows it would read. Nothing is built."""
+    from ratatouille.engine import Request, look
+    from ratatouille.engine import as_json as mapping
+
+    root = options.root_of(ctx, workspace)
+    request = Request(tuple(selectors or ()), full)
+    planned = look.plan_of(look.usable_project(root, request), request)
+    if as_json:
+        p.print_json(mapping(planned))
+        return
+    p.print_table(
+        ["asset", "does", "mode", "rule", "why", "reads", "stands"],
+        [_row(step) for step in planned.steps],
+        right=["stands"],
+    )
+    for step in planned.steps:
+        for file in step.files[:10] if step.action == "build" else ():
+            p.say(f"  {step.asset} reads {p.printable(file)}")
+        if step.action == "build" and len(step.files) > 10:
+            p.say(f"  {step.asset} reads {len(step.files) - 10} more files")
+    for warning in planned.warnings:
+        p.say(f"{p.paint('Warning:', 'yellow')} {p.printable(warning)}")
+    n_build = len(planned.to_build)
+    p.say(f"rat run would build {n_build} of {p.plural(len(planned.steps), 'asset')}.")
+
+
+def _row(step: PlannedStep) -> list[str]:
+    builds = step.action == "build"
+    reads = []
+    if builds and step.rows:
+        reads.append(p.plural(step.rows, "row"))
+    if builds and step.files:
+        reads.append(p.plural(len(step.files), "file"))
+    version = p.count(step.version)
+    return [step.asset, step.action, step.mode if builds else "", step.rule, step.reason, ", ".join(reads), version]

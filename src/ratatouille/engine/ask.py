@@ -1,0 +1,232 @@
+"""Asking: one SELECT on the lake, answered as text for people, as JSON for programs, as Arrow, or as a file.
+
+The lake is opened for reading, `silver.sales` resolves without the name of the lake, and nothing but a SELECT
+is let through. Values become text inside the database, so that a time with a zone looks the same everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ratatouille import project as files
+from ratatouille.engine.workbench import storage_of
+from ratatouille.errors import LakeError, RequestError
+from ratatouille.lake import Lake, QueryFailed, Session, Storage, load_extension, open_lake
+from ratatouille.lake.faults import explain
+from ratatouille.lake.quoting import LAKE, ident, text
+from ratatouille.project.records import Workspace
+
+FORMATS = ("csv", "parquet", "xlsx", "json")
+MAX_XLSX_ROWS = 1_048_575  # of one sheet, below the header
+_BATCH = 1000
+# What frames have no type for, or one that nobody else reads; inside lists and structs too.
+_UNFRAMED = re.compile(r"\b(INTERVAL|UNION|BIGNUM|BIT|GEOMETRY|VARIANT)\b|(?<!\w)TIME WITH TIME ZONE")
+_UNSHEETED = re.compile(r"[\[(]|HUGEINT|BLOB|INTERVAL|UUID|BIT|BIGNUM|WITH TIME ZONE|_NS")
+_QUOTED = re.compile(r"\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*'")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The first rows of a query, every value as text (None: null). `more`: there are rows beyond these."""
+
+    columns: tuple[tuple[str, str], ...]  # (name, type)
+    rows: tuple[tuple[str | None, ...], ...]
+    more: bool = False
+
+
+def moment(said: str | int | datetime) -> int | datetime:
+    """A version, or a time (UTC unless it says otherwise). RequestError when it is neither."""
+    if isinstance(said, int):
+        return said
+    if isinstance(said, str) and said.strip().lstrip("v").isdigit():
+        return int(said.strip().lstrip("v"))
+    try:
+        when = said if isinstance(said, datetime) else datetime.fromisoformat(said.strip())
+    except ValueError:
+        raise RequestError(
+            f"'{said}' is neither a version nor a time",
+            where="at",
+            next="A version is a number of rat history; a time looks like 2026-11-21 06:30 (UTC)",
+        ) from None
+    return when.astimezone(UTC).replace(tzinfo=None) if when.tzinfo else when
+
+
+@contextmanager
+def reading(workspace: Workspace, *, at: int | datetime | None = None) -> Iterator[Session]:
+    """A session on the workspace's lake, read-only, in which two-part names resolve."""
+    with open_lake(storage_of(workspace), at=at) as lake, session_on(lake) as session:
+        yield session
+
+
+@contextmanager
+def session_on(lake: Lake, doing: str = "the query") -> Iterator[Session]:
+    with lake.session(doing) as session:
+        session.execute(f"use {LAKE}")
+        yield session
+
+
+def answer(session: Session, sql: str, limit: int, *, ours: bool = False) -> Answer:
+    """The first `limit` rows as text. `ours`: the SQL was made here, not by a person."""
+    with _as_request(sql, ours):
+        columns = session.describe(sql)
+        places = ", ".join(f"c{i}::varchar" for i in range(len(columns)))
+        found = _fetch(session, f"select {places} from {_numbered(sql, columns)}", limit + 1)
+    return Answer(columns, tuple(found[:limit]), len(found) > limit)
+
+
+def json_rows(session: Session, sql: str, limit: int | None = None, *, ours: bool = False) -> Iterator[str]:
+    """Each row as the text of a JSON object; numbers keep their digits, what JSON cannot say is null."""
+    with _as_request(sql, ours):
+        columns = session.describe(sql)
+        names = _unique([name for name, _ in columns])
+        values = ", ".join(f"{ident(name)} := c{i}" for i, name in enumerate(names))
+        rows = f"select to_json(struct_pack({values}))::varchar from {_numbered(sql, columns)}"
+        session.execute(rows)
+        left = limit if limit is not None else -1
+        while left and (batch := _next(session, min(_BATCH, left) if left > 0 else _BATCH)):
+            left -= len(batch) if left > 0 else 0
+            for (row,) in batch:
+                yield _strict(row)
+
+
+def arrow(session: Session, sql: str, *, ours: bool = False) -> Any:
+    """All rows as a pyarrow.Table; types that frames do not have become text."""
+    with _as_request(sql, ours):
+        columns = session.describe(sql)
+        names = _unique([name for name, _ in columns])
+        plain = [(f"c{i}", _QUOTED.sub("", kind)) for i, (_, kind) in enumerate(columns)]
+        odd = any(_UNFRAMED.search(kind) for _, kind in plain) or names != [name for name, _ in columns]
+        if odd:
+            chosen = (f"{c}::varchar" if _UNFRAMED.search(kind) else c for c, kind in plain)
+            listed = ", ".join(f"{one} as {ident(name)}" for one, name in zip(chosen, names, strict=True))
+            sql = f"select {listed} from {_numbered(sql, columns)}"
+        result = session.execute(sql)
+        try:
+            return result.to_arrow_table()
+        except Exception as error:
+            raise explain(error, session.doing) from error
+
+
+def write_answer(session: Session, sql: str, target: Path, storage: Storage) -> int:
+    """Write all rows to a .csv, .parquet, .xlsx or .json file; returns how many. Whole or not at all."""
+    kind = target.suffix.lower().lstrip(".")
+    _refuse_target(target, kind, storage)
+    with _as_request(sql):
+        columns = session.describe(sql)
+        names = _unique([name for name, _ in columns])
+        listed = ", ".join(f"{_cell(f'c{i}', columns[i][1], kind)} as {ident(name)}" for i, name in enumerate(names))
+        select = f"select {listed} from {_numbered(sql, columns)}"
+        if kind == "xlsx":
+            load_extension(session, "excel")
+            _refuse_too_many(session, sql, columns)
+        beside = target.with_name(f".{target.stem}.{os.getpid()}.partial.{kind}")
+        try:
+            written = session.value(f"copy ({select}) to {text(str(beside))} ({_options(kind)})")
+            os.replace(beside, target)
+        except OSError as error:
+            raise LakeError(f"{target} cannot be written: {error.strerror}", where=str(target)) from error
+        finally:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+    return int(written or 0)
+
+
+def _options(kind: str) -> str:
+    return {
+        "csv": "format csv, header true",
+        "parquet": "format parquet, compression zstd",
+        "json": "format json, array true",
+        "xlsx": "format xlsx, header true",
+    }[kind]
+
+
+def _cell(place: str, type_name: str, kind: str) -> str:
+    return f"{place}::varchar" if kind == "xlsx" and _UNSHEETED.search(_no_decimal(type_name)) else place
+
+
+def _no_decimal(type_name: str) -> str:
+    """A plain decimal is a number in a sheet; anything else with parentheses is text."""
+    return re.sub(r"^DECIMAL\(\d+,\d+\)$", "DECIMAL", type_name)
+
+
+def _refuse_target(target: Path, kind: str, storage: Storage) -> None:
+    if kind not in FORMATS:
+        raise RequestError(
+            f"'{target.name}' does not say in which format to write",
+            where=str(target),
+            next=f"Use a name that ends in {', '.join('.' + one for one in FORMATS)}",
+        )
+    resolved = target.resolve()
+    if resolved.is_relative_to(storage.data.resolve()) or resolved.is_relative_to(
+        storage.catalog.parent.resolve() / "cache"
+    ):
+        raise RequestError("a query does not write into the lake", where=str(target), next="Choose another folder")
+    if not resolved.parent.is_dir():
+        raise RequestError(f"there is no folder {target.parent}", where=str(target), next=f"mkdir -p {target.parent}")
+    if resolved.is_dir():
+        raise RequestError(f"{target} is a folder", where=str(target), next="Name a file")
+
+
+def _refuse_too_many(session: Session, sql: str, columns: tuple[tuple[str, str], ...]) -> None:
+    rows = session.value(f"select count(*) from {_numbered(sql, columns)}")
+    if rows > MAX_XLSX_ROWS:
+        raise RequestError(
+            f"a sheet holds {MAX_XLSX_ROWS:,} rows, and this query gives {rows:,}",
+            where=".xlsx",
+            next="Write .csv or .parquet, or ask for less",
+        )
+
+
+def _numbered(sql: str, columns: tuple[tuple[str, str], ...]) -> str:
+    """The query as a relation whose columns are c0, c1, ...: two of a query's may have one name."""
+    return f"(\n{sql}\n) q({', '.join(f'c{i}' for i in range(len(columns)))})"
+
+
+def _unique(names: list[str]) -> list[str]:
+    taken: dict[str, int] = {}
+    found = []
+    for name in names:
+        taken[name.lower()] = taken.get(name.lower(), 0) + 1
+        found.append(name if taken[name.lower()] == 1 else f"{name}_{taken[name.lower()] - 1}")
+    return found
+
+
+def _fetch(session: Session, sql: str, count: int) -> list[tuple[Any, ...]]:
+    session.execute(sql)
+    return _next(session, count)
+
+
+def _next(session: Session, count: int) -> list[tuple[Any, ...]]:
+    try:
+        return session.cursor.fetchmany(count)
+    except Exception as error:
+        raise explain(error, session.doing) from error
+
+
+def _strict(row: str) -> str:
+    if "NaN" not in row and "Infinity" not in row:
+        return row
+    return json.dumps(json.loads(row, parse_constant=lambda _: None), ensure_ascii=False)
+
+
+@contextmanager
+def _as_request(sql: str, ours: bool = False) -> Iterator[None]:
+    """Only a SELECT passes; what DuckDB refuses in it is the request's mistake, not the lake's."""
+    if not ours:
+        files.parse_select(sql)
+    try:
+        yield
+    except QueryFailed as failed:
+        raise RequestError(
+            f"This query cannot run: {failed.message or failed.what}",
+            where=failed.where or "query",
+            next=failed.next or "rat show",
+        ) from failed

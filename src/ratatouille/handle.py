@@ -1,0 +1,237 @@
+"""A workspace in your hands: what `rat` does, as Python calls.
+
+A call that names no workspace finds it from the file that calls (the nearest workspace.yaml above it), then
+from RATATOUILLE_WORKSPACE, then from the current folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ratatouille import errors
+from ratatouille.errors import RatError, RequestError, StepFailed
+
+if TYPE_CHECKING:
+    from polars import DataFrame
+
+    from ratatouille.engine import Listener, Request, RunResult
+    from ratatouille.lake import Session
+
+VARIABLE = "RATATOUILLE_WORKSPACE"
+_STATUS = {"built": "completed", "skipped": "skipped", "held": "held"}
+
+
+class Workspace:
+    """One workspace. It holds a path and nothing else: no connection stays open between calls."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __repr__(self) -> str:
+        return f"Workspace({str(self.root)!r})"
+
+    def run(
+        self,
+        *selectors: str,
+        full: bool = False,
+        accept_schema: bool = False,
+        accept_loss: bool = False,
+        resume: bool = True,
+    ) -> dict[str, Any]:
+        """Build what the selectors mean (nothing: everything stale); JSON-safe.
+
+        One asset: its `status` (completed, skipped, held), `version`, row counts, `seconds`, ... Several: an
+        overall `status` and the same for each under `steps`. Raises the error of the first asset that failed
+        (`GateFailed`, `StepFailed`, `LakeError`); RequestError when the request or the files are wrong.
+        """
+        from ratatouille.engine import Request
+
+        request = Request(selectors, full, accept_schema, accept_loss, resume)
+        return as_mapping(run_request(self.root, request), alone=len(selectors) == 1)
+
+    def query(self, sql: str, at: str | int | datetime | None = None) -> DataFrame:
+        """The rows of one SELECT as a polars frame with plain Python scalars; `at` is a version or a time (UTC).
+
+        Whole numbers of any width become Int64 (Int128 when they need it), decimals Float64.
+        """
+        from ratatouille.engine import ask, look
+
+        bench = look.bench_in_progress(self.root) if at is None else None
+        if bench is not None:
+            with ask.session_on(bench.lake) as session:
+                return _frame(session, sql)
+        workspace = _files(self.root).workspace
+        with ask.reading(workspace, at=None if at is None else ask.moment(at)) as session:
+            return _frame(session, sql)
+
+    def plan(self, *selectors: str, full: bool = False) -> dict[str, Any]:
+        """What a run would do: `steps` (asset, action, rule, reason, mode, rows, files) and `warnings`; JSON-safe."""
+        from ratatouille.engine import Request, as_json, look
+
+        request = Request(selectors, full)
+        return _json_safe(as_json(look.plan_of(look.usable_project(self.root, request), request)))
+
+    def check(self) -> list[dict[str, Any]]:
+        """Every problem of the files: message, path, line, column, hint, severity; JSON-safe. Empty: all is well."""
+        from ratatouille.engine import as_json
+
+        return [_json_safe(as_json(problem)) for problem in _files(self.root).problems]
+
+
+def run_request(root: Path, request: Request, listener: Listener | None = None) -> RunResult:
+    """Build what `request` asks for; inside a run on the same workspace, join that run."""
+    from ratatouille import engine
+    from ratatouille.engine import look
+
+    outer = look.bench_in_progress(root)
+    if outer is not None:
+        return engine.run(outer, request, listener)
+    project = look.usable_project(root, request)
+    with engine.open_workbench(root, write=True, project=project) as bench:
+        return engine.run(bench, request, listener)
+
+
+def as_mapping(result: RunResult, *, alone: bool) -> dict[str, Any]:
+    """A run as a JSON-safe mapping with a `status`. Raises the error of the first asset that failed."""
+    from ratatouille.engine import as_json
+
+    for step in result.steps:
+        if step.error is not None:
+            raise _rebuilt(step.error)
+    steps: dict[str, dict[str, Any]] = {}
+    for step in result.steps:
+        said = as_json(step) | {"status": _STATUS.get(step.status, step.status), "run_id": result.run_id}
+        steps[step.asset] = {name: value for name, value in said.items() if name != "error"}
+    if alone and len(steps) == 1:
+        return _json_safe(next(iter(steps.values())) | {"warnings": list(result.warnings)})
+    found = {step["status"] for step in steps.values()}
+    status = next((one for one in ("completed", "held") if one in found), "skipped")
+    return _json_safe(
+        {
+            "status": status,
+            "run_id": result.run_id,
+            "seconds": result.seconds,
+            "warnings": result.warnings,
+            "steps": steps,
+        }
+    )
+
+
+def _rebuilt(record: Mapping[str, str]) -> RatError:
+    """The error that a step recorded, as an exception of its class."""
+    kind = getattr(errors, record.get("error", ""), StepFailed)
+    if not (isinstance(kind, type) and issubclass(kind, RatError)):
+        kind = StepFailed
+    return kind(record["what"], where=record["where"], state=record["state"], next=record["next"])
+
+
+def as_json_text(value: Any, *, indent: int | None = None) -> str:
+    """JSON as programs expect it: times in UTC with a Z, whatever else has no JSON form as text."""
+    return json.dumps(value, default=_json_value, indent=indent, ensure_ascii=False)
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, datetime) and value.tzinfo is None:
+        return f"{value.isoformat()}Z"
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _json_safe(value: Any) -> Any:
+    return json.loads(as_json_text(value))
+
+
+# Finding the workspace
+
+
+def find_workspace(path: str | Path | None = None) -> Path:
+    """The root of the workspace at or above `path`, else RATATOUILLE_WORKSPACE, else the current folder."""
+    from ratatouille.project import find_root
+
+    said = path or os.environ.get(VARIABLE)
+    if not said:
+        return find_root(Path.cwd())
+    start = Path(said).expanduser()
+    if not start.exists():
+        source = "" if path else f"{VARIABLE}="
+        raise RequestError(
+            f"There is no folder {said}", where=f"{source}{said}", next="rat init NAME makes a workspace"
+        )
+    return find_root(start if start.is_dir() else start.parent)
+
+
+def workspace_of_caller() -> Workspace:
+    """The workspace of the file whose code called into ratatouille."""
+    from ratatouille.project.find import WORKSPACE_FILE
+
+    file = _calling_file()
+    if file is not None:
+        for folder in file.parents:
+            if (folder / WORKSPACE_FILE).is_file():
+                return Workspace(folder)
+    return Workspace(find_workspace())
+
+
+def _calling_file() -> Path | None:
+    """The file of the nearest frame that is not ours; None in a notebook or a shell."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if name != "ratatouille" and not name.startswith("ratatouille."):
+            file = frame.f_globals.get("__file__")
+            return Path(file).absolute() if file else None
+        frame = frame.f_back  # type: ignore[assignment]  None at the end
+    return None
+
+
+def _files(root: Path) -> Any:
+    from ratatouille import project
+
+    return project.load(root)
+
+
+# Frames
+
+
+def _frame(session: Session, sql: str, *, ours: bool = False) -> DataFrame:
+    import polars
+
+    from ratatouille.engine import ask
+
+    frame = polars.from_arrow(ask.arrow(session, sql, ours=ours))
+    assert isinstance(frame, polars.DataFrame)  # noqa: S101  a table is never a series
+    return frame.with_columns(*(_native(frame[name]) for name in frame.columns))
+
+
+def _native(column: Any) -> Any:
+    """The column in types whose scalars are plain Python: no Decimal where an int or a float is meant."""
+    import polars
+
+    for whole in (polars.Int64, polars.Int128):
+        wanted = _native_type(column.dtype, whole)
+        if wanted == column.dtype:
+            return column
+        try:
+            return column.cast(wanted, strict=True)
+        except polars.exceptions.PolarsError:
+            continue
+    return column
+
+
+def _native_type(kind: Any, whole: Any) -> Any:
+    import polars
+
+    if isinstance(kind, polars.Decimal):
+        return polars.Float64() if kind.scale else whole()
+    if isinstance(kind, polars.List):
+        return polars.List(_native_type(kind.inner, whole))
+    if isinstance(kind, polars.Struct):
+        return polars.Struct({field.name: _native_type(field.dtype, whole) for field in kind.fields})
+    if isinstance(kind, polars.Categorical | polars.Enum):
+        return polars.String()
+    return kind

@@ -1,0 +1,166 @@
+"""Python assets and seed files: what build() may return, and how its mistakes are told."""
+
+from __future__ import annotations
+
+import json
+
+import polars
+import pytest
+
+FRAMES = {
+    "relation": "return context.query(\"select 1 as a, 'x' as b\")",
+    "ref": "return context.ref('bronze.base').filter('a = 1')",
+    "polars": "import polars; return polars.DataFrame({'a': [1], 'b': ['x']})",
+    "polars lazy": "import polars; return polars.LazyFrame({'a': [1], 'b': ['x']})",
+    "arrow": "import pyarrow; return pyarrow.table({'a': [1], 'b': ['x']})",
+    "rows": "return [{'a': 1, 'b': 'x'}]",
+    "generator": "import polars\n    for n in (1,):\n        yield polars.DataFrame({'a': [n], 'b': ['x']})",
+    "relation over a frame": "import polars; frame = polars.DataFrame({'a': [1], 'b': ['x']})\n"
+    "    return context.query('select * from frame', frame=frame)",
+}
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+def test_build_may_return(shop, kind):
+    shop.write(
+        {
+            "pipelines/bronze/base.sql": "select 1 as a, 'x' as b union all select 2, 'y'",
+            "pipelines/silver/made.py": f"def build(context):\n    {FRAMES[kind]}\n",
+        }
+    )
+    result = shop.run()
+    assert result.step("silver.made").status == "built", result.step("silver.made").error
+    assert shop.rows("select a, b from silver.made") == [(1, "x")]
+
+
+def test_a_generator_is_streamed_and_takes_the_types_of_its_first_batch(shop):
+    shop.write(
+        {
+            "pipelines/bronze/batches.py": """
+import polars
+
+def build(context):
+    for n in range(3):
+        yield polars.DataFrame({"n": [n], "half": [n / 2 if n else 0.0]})
+    yield polars.DataFrame({"half": [9], "n": [3]})
+"""
+        }
+    )
+    assert shop.step("bronze.batches").rows_total == 4
+    assert shop.rows("select n, half from bronze.batches order by n")[-1] == (3, 9.0)
+
+
+def test_an_incremental_python_asset(shop):
+    shop.write(
+        {
+            "pipelines/bronze/base.sql": "select i as id from range(3) t(i)",
+            "pipelines/silver/seen.py": """
+def build(context):
+    rows = context.ref("bronze.base")
+    if context.is_incremental():
+        rows = rows.filter(f"id > {context.watermark('id')}")
+    return rows
+""",
+            "pipelines/silver/seen.yaml": "materialize: append",
+        }
+    )
+    shop.run()
+    shop.write({"pipelines/bronze/base.sql": "select i as id from range(5) t(i)"})
+    step = shop.step("silver.seen", "+silver.seen")
+    assert (step.mode, step.rows_written, step.rows_total) == ("incremental", 2, 5)
+
+
+def test_landing_files_in_python(shop):
+    shop.write(
+        {
+            "pipelines/bronze/rows.py": "def build(context):\n    return context.source('landing/*.csv')\n",
+            "pipelines/bronze/rows.yaml": "materialize: append",
+            "landing/a.csv": "id\n1\n",
+        }
+    )
+    assert shop.step("bronze.rows").rows_total == 1
+    shop.write({"landing/b.csv": "id\n2\n"})
+    assert shop.step("bronze.rows").rows_written == 1
+
+
+def test_an_asset_that_reads_what_the_lake_cannot_see_is_built_each_time(shop):
+    shop.write({"pipelines/bronze/clock.py": "def build(context):\n    return [{'a': 1}]\n"})
+    assert [shop.step("bronze.clock").status for _ in range(2)] == ["built", "built"]
+    shop.write({"pipelines/bronze/clock.yaml": "refresh_every: 1h"})
+    assert shop.step("bronze.clock").status == "skipped"
+    shop.write({"pipelines/bronze/clock.yaml": "refresh_every: 1ms"})
+    assert shop.plan("bronze.clock").steps[0].rule == "refresh due"
+
+
+def test_a_declared_version_decides(shop):
+    shop.write(
+        {
+            "config/limits.txt": "1",
+            "pipelines/bronze/limits.py": "from pathlib import Path\n\ndef build(context):\n"
+            "    return [{'a': (Path(__file__).parents[2] / 'config/limits.txt').read_text()}]\n",
+            "pipelines/bronze/limits.yaml": "version: {files: config/limits.txt}",
+        }
+    )
+    assert [shop.step("bronze.limits").status for _ in range(2)] == ["built", "skipped"]
+    shop.write({"config/limits.txt": "2"})
+    assert shop.step("bronze.limits").status == "built"
+    assert shop.value("select a from bronze.limits") == "2"
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "where"),
+    [
+        ("def build(context):\n    return 1 / 0\n", "ZeroDivisionError", "rows.py:2"),
+        ("def build(context):\n    return None\n", "no table", ""),
+        ("import not_there\ndef build(context):\n    return None\n", "No module named 'not_there'", "rows.py:1"),
+        ("def build(context):\n    yield from ()\n", "no batch", ""),
+        ("def build(context):\n    return context.query('select * from nowhere')\n", "nowhere", "rows.py:2"),
+    ],
+)
+def test_a_mistake_in_python_is_told_in_four_lines(shop, code, said, where):
+    shop.write({"pipelines/bronze/rows.py": code})
+    error = shop.step("bronze.rows").error
+    assert said in error["what"]
+    assert where in error["where"]
+    assert "Traceback" not in str(error)
+
+
+def test_seeds_of_every_format(shop):
+    shop.write(
+        {
+            "pipelines/bronze/zones.csv": 'code,label,size\n007,"a, b",1.5\n008,c,\n',
+            "pipelines/bronze/zones.yaml": "columns: {code: varchar}",
+            "pipelines/bronze/laps.json": json.dumps([{"lap": 1, "seg": [1, 2]}]),
+        }
+    )
+    folder = shop.root / "pipelines/bronze"
+    polars.DataFrame({"a": [1, 2]}).write_parquet(folder / "points.parquet")
+    with __import__("duckdb").connect() as connection:
+        from ratatouille.lake import Session, load_extension
+
+        load_extension(Session(connection, "test"), "excel")
+        connection.execute(f"copy (select 1 as a, 'x' as b) to '{folder}/sheet.xlsx' (format xlsx, header true)")
+    result = shop.run()
+    assert {s.asset: s.rows_total for s in result.steps} == {
+        "bronze.zones": 2, "bronze.laps": 1, "bronze.points": 2, "bronze.sheet": 1,
+    }, [s.error for s in result.steps]  # fmt: skip
+    assert shop.rows("select code, label, size from bronze.zones order by 1") == [
+        ("007", "a, b", 1.5),
+        ("008", "c", None),
+    ]
+    assert shop.run().status == "fresh"
+
+
+def test_a_seed_with_a_broken_row_is_an_error_not_a_shorter_table(shop):
+    shop.write({"pipelines/bronze/zones.csv": "code,label\n1,a\n2\n3,c,d\n"})
+    step = shop.step("bronze.zones")
+    assert step.status == "failed", shop.rows("select * from bronze.zones")
+
+
+def test_a_frame_with_the_name_of_nothing_else_survives_parallel_steps(shop):
+    for number in range(6):
+        code = f"import polars\ndef build(context):\n    return polars.DataFrame({{'n': [{number}] * 1000}})\n"
+        shop.write({f"pipelines/bronze/p{number}.py": code})
+    result = shop.run()
+    assert {s.status for s in result.steps} == {"built"}
+    assert [shop.value(f"select sum(n) from bronze.p{n}") for n in range(6)] == [n * 1000 for n in range(6)]
