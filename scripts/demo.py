@@ -16,32 +16,32 @@ LANDING = ROOT / "landing" / "sales"
 REVENUE = "select date, store, sum(total) as revenue from gold.sales_summary group by all order by date, store"
 
 TRY_NEXT = """
-Try next (`source .venv/bin/activate` gives you `rat`; or write .venv/bin/rat):
+Try next. `source .venv/bin/activate` gives you `rat`.
 
-  rat run                                    nothing is stale, so nothing is built
-  rat plan                                   what the next run would do, and why
-  touch the query in pipelines/sales/gold/sales_summary.sql, then: rat plan && rat run
-  write ref('silver.sale') in it, then:      rat check
-  rat rollback gold.sales_summary --to N     an earlier version, as a new one (N from rat history)
-  rat init my_lake && cd my_lake && rat run  a workspace of your own
+  rat plan                    what the next run would do, and why: nothing, all is fresh
+  rat check                   write ref('silver.sale') somewhere below pipelines/ and let it find the slip
+  rat run                     change a query below pipelines/sales/ and build what it affects, no more
+  rat show silver.sales       columns, checks, where each column comes from
+  rat rollback ASSET --to N   an earlier version, published as a new one (`rat history ASSET` gives N)
+  rat init my_lake            a workspace of your own: cd my_lake && rat run
 
-  docs/tutorial.md goes through all of this. `make demo-reset` forgets the demo."""
+docs/tutorial.md goes through all of this. `make demo-reset` forgets the demo."""
 
 
 def main() -> int:
     again = any(LANDING.glob("*_corrections.csv"))
     if again:
-        say("This demo has run here before. What stands is not built twice: watch what is skipped.")
+        say("This demo has run here before. What stands is not built twice: watch how little happens.")
 
     say("Day 1. Three stores send their sales, and some lines are wrong.")
     generate(1)
     rat("run", "pipeline:sales")
 
-    say("Day 2. New sales, late corrections, and one file of day 1 that was sent anew. Only these are read.")
+    say("Day 2. New sales, late corrections, and one file of day 1 sent anew. Nothing else is read again.")
     generate(2)
     rat("run", "pipeline:sales")
 
-    say("The rows that a check kept out, and why. Nobody downstream has seen them.")
+    say("The rows that a check kept out, and why. Nobody who reads silver.sales has seen them.")
     rat("quarantine", "silver.sales")
 
     say("What was published, and when. Every version can be read again, and brought back.")

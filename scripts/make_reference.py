@@ -44,8 +44,8 @@ def commands_page() -> Iterator[str]:
         yield from ("```", usage(name, command), "```")
         if command.params:
             yield from ("", *parameters(command))
-        if command.epilog:
-            yield from ("", "```", inspect.cleandoc(command.epilog), "```")
+        if examples := [line for line in (command.epilog or "").splitlines() if line.strip() not in ("", "Examples:")]:
+            yield from ("", "Examples:", "", "```", *examples, "```")
 
 
 def walk(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
@@ -160,7 +160,8 @@ def main() -> int:
     if checking and stale:
         print(f"docs/reference/ is not what the code says: {', '.join(stale)}. Run: make docs")
         return 1
-    print("docs/reference/ is up to date.")
+    if not stale:
+        print("docs/reference/ is up to date.")
     return 0
 
 

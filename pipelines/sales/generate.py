@@ -121,7 +121,7 @@ def main() -> None:
     files = first_day() if asked.day == 1 else second_day()
     written = write(asked.into, files, anew=asked.day == 2)
     for name in sorted(files):
-        print(f"{'written' if name in written else 'there already':14} {asked.into.name}/{name}")
+        print(f"{'written' if name in written else 'there already':14} {os.path.relpath(asked.into / name)}")
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ class Lab:
         log = self.trace(child, "-e", f"trace={CALLS}")
         answer = child.go().wait()
         assert "ok" in answer, answer
-        return read_points(log, root)
+        return read_calls(log, root)
 
     def with_fault(self, root: Path, fault: str, point: Point, call: str, *args: Any) -> tuple[dict[str, Any], bool]:
         """Run `call` with `fault` at `point`; returns its answer and whether the fault hit the workspace."""
@@ -143,19 +143,19 @@ class Lab:
         return answer, any(str(root) in line for line in hit)
 
 
-def read_points(log: Path, root: Path) -> list[Point]:
+def read_calls(log: Path, root: Path) -> list[Point]:
+    """Every traced call that names something below `root`, of all threads, in the order in which they began."""
     counts: Counter[tuple[str, str]] = Counter()
-    found: dict[tuple[str, int], Point] = {}
+    found = []
     for line in log.read_text(errors="replace").splitlines():
         match = _LINE.match(line)
         if match is None:
             continue
-        call, rest = match["call"], match["rest"]
-        counts[match["pid"], call] += 1
-        number = counts[match["pid"], call]
-        if str(root) in rest:
-            found.setdefault((call, number), Point(call, number, rest.replace(str(root), "")))
-    return list(found.values())
+        counts[match["pid"], match["call"]] += 1
+        if str(root) in match["rest"]:
+            number = counts[match["pid"], match["call"]]
+            found.append(Point(match["call"], number, match["rest"].replace(str(root), "")))
+    return found
 
 
 def some_of(points: Sequence[Point], wanted: int, seed: int) -> list[Point]:

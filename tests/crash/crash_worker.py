@@ -75,6 +75,16 @@ def publish_pair(root: str, run_id: str, how: str, label: int) -> list[int]:
         return [_version(outcome) for outcome in publish(lake, journal, run_id, _pair(lake, journal, run_id, how, label))]
 
 
+def publish_when_told(root: str, run_id: str, label: int, staged: str, told: str) -> list[int]:
+    """Stage, create the file `staged`, wait for the file `told`, publish."""
+    with opened(Path(root)) as (lake, journal):
+        pair = _pair(lake, journal, run_id, "replace", label)
+        Path(staged).touch()
+        while not Path(told).exists():
+            time.sleep(0.01)
+        return [_version(outcome) for outcome in publish(lake, journal, run_id, pair)]
+
+
 def publish_and_drop(root: str, run_id: str, how: str, label: int, count: int = 2) -> list[int]:
     """As the engine does it: what was staged for a publication that failed is removed; then the process is killed."""
     with opened(Path(root)) as (lake, journal):

@@ -9,6 +9,7 @@ from typing import Any
 
 from ratatouille import project as files
 from ratatouille.engine import context, evolve, intake
+from ratatouille.engine.deduplicate import first_of_each_key
 from ratatouille.engine.work import Work, watermark
 from ratatouille.errors import RatError, RequestError, StepFailed, underline
 from ratatouille.lake import QueryFailed, Staged, stage, stage_batches, table_columns
@@ -125,7 +126,9 @@ def _environment(work: Work) -> dict[str, str]:
 def _stage(work: Work, select: str) -> Staged:
     select, columns = _described(work, select)
     if work.asset.deduplicate:
-        select = _first_of_each_key(work.asset, select)
+        # Landing files are parsed once, whatever it costs in memory.
+        rows = None if work.landing.files else work.planned.rows
+        select = first_of_each_key(work.session, work.asset, select, rows)
     try:
         return stage(work.session, select, work.asset.name, work.folder(""), columns)
     except QueryFailed as error:
@@ -162,13 +165,6 @@ def _check_columns(work: Work, columns: tuple[tuple[str, str], ...]) -> None:
             raise evolve.missing_column(asset, name, names)
     if asset.materialize != "view":
         work.change = evolve.column_change(asset, work.existing, columns, work.incremental, work.request.accept_schema)
-
-
-def _first_of_each_key(asset: Asset, select: str) -> str:
-    return (
-        f"select * from (\n{select}\n) qualify row_number() over"
-        f" (partition by {idents(asset.unique_key)} order by {asset.deduplicate}) = 1"
-    )
 
 
 def _point_at(work: Work, error: QueryFailed) -> RatError:

@@ -23,6 +23,8 @@ from ratatouille.lake.quoting import ident, idents, literal, table, text
 from ratatouille.project.records import Asset, Check
 
 SAMPLE_ROWS = 3
+_WHOLE_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
+_BITMAP_BITS = 1 << 30  # 128 MiB
 MASK = "[hidden]"
 WHOLE_KINDS = ("row_count", "completeness", "sql")
 
@@ -142,15 +144,40 @@ def _scan(session: Session, checks: Sequence[Check], candidate: Candidate) -> tu
     inner, outer = [], ["count(*)"]
     for number, check in enumerate(checks):
         if check.kind == "unique":
-            # Equal counts of rows and of distinct hashes prove uniqueness; the exact query runs only if they differ.
-            inner.append(f"case when {_all_there(check.columns)} then hash({idents(check.columns)}) end as x{number}")
-            outer.append(f"count(x{number}) - count(distinct x{number})")
+            key, surplus = _surplus(check, candidate.staged, f"x{number}")
+            inner.append(f"{key} as x{number}")
+            outer.append(surplus)
         else:
             inner.append(f"({flag(check)}) as x{number}")
             outer.append(f"count(*) filter (x{number})")
     source = f"select {', '.join(inner) or '1'} from ({candidate.delta})"
     found = session.one(f"select {', '.join(outer)} from ({source})")
     return found[0], {check.name: count for check, count in zip(checks, found[1:], strict=True)}
+
+
+def _surplus(check: Check, staged: Staged | None, name: str) -> tuple[str, str]:
+    """What to compute per row, and an aggregate of it that is 0 only if no key repeats.
+
+    Whole numbers in a modest range go into a bitmap, other keys are counted by their 64-bit hash: equal keys have
+    equal hashes, so as many hashes as rows prove uniqueness. If they differ, the exact query decides.
+    """
+    bounds = _bitmap_bounds(check, staged)
+    if bounds is not None:
+        column = ident(check.columns[0])
+        return column, f"count({name}) - coalesce(bit_count(bitstring_agg({name}, {bounds[0]}, {bounds[1]})), 0)"
+    key = f"case when {_all_there(check.columns)} then hash({idents(check.columns)}) end"
+    return key, f"count({name}) - count(distinct {name})"
+
+
+def _bitmap_bounds(check: Check, staged: Staged | None) -> tuple[int, int] | None:
+    """The smallest and largest key, if the footers know them and a bit for each number between is little memory."""
+    if staged is None or len(check.columns) != 1 or staged.rows < 1000:
+        return None
+    kind, facts = dict(staged.columns).get(check.columns[0], ""), staged.facts.get(check.columns[0])
+    if facts is None or facts.minimum is None or facts.maximum is None or kind not in _WHOLE_NUMBERS:
+        return None
+    low, high = int(facts.minimum), int(facts.maximum)
+    return (low, high) if high - low < min(64 * staged.rows, _BITMAP_BITS) else None
 
 
 def repeated_rows(columns: Sequence[str], candidate: Candidate) -> str:
