@@ -99,7 +99,6 @@ def publish_and_drop(root: str, run_id: str, how: str, label: int, count: int = 
 
 
 def _pair(lake: Lake, journal: Journal, run_id: str, how: str, label: int) -> list[Publication]:
-    journal.start_run(run_id, {})
     return [_publication(lake, journal, name, run_id, how, label) for name in PAIR]
 
 

@@ -36,14 +36,18 @@ def killed(lab: Lab) -> Path:
     (root / "pipelines/gold/slow.py").write_text(SLOW.format(folder=str(lab.folder)))
     (root / "pipelines/gold/slow.yaml").write_text("depends_on: [gold.totals, gold.moment]\n")
     child = lab.nursery.spawn("run_once", root).go()
-    deadline = time.monotonic() + 60
-    while not (lab.folder / "building").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    _wait_for(lab.folder / "building")
     child.kill()
     child.wait()
     (lab.folder / "go").touch()
     return root
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.01)
 
 
 def _rerun(lab: Lab, root: Path, *selectors: str) -> dict[str, Any]:
@@ -87,8 +91,7 @@ def test_a_run_that_was_killed_twice_is_continued_twice(lab: Lab, killed: Path) 
     (lab.folder / "go").unlink()
     (lab.folder / "building").unlink()
     child = lab.nursery.spawn("run_once", killed).go()
-    while not (lab.folder / "building").exists():
-        time.sleep(0.01)
+    _wait_for(lab.folder / "building")
     child.kill()
     child.wait()
     (lab.folder / "go").touch()
@@ -102,20 +105,22 @@ def test_rows_of_a_run_that_began_earlier_but_published_later_are_not_lost(lab: 
     """The late run's rows must carry a load time after the other's, or a watermark below never sees them."""
     root = kitchen.build(lab.folder / "kitchen")
     kitchen.land(root, "0.csv", kitchen.own_rows(0, 0, 10))
-    _rerun(lab, root)
     (root / "pipelines/bronze/slow.py").write_text(SLOW.format(folder=str(lab.folder)))
-    (root / "pipelines/bronze/sales.yaml").write_text(
-        kitchen.FILES["pipelines/bronze/sales.yaml"] + "depends_on: [bronze.slow]\n"
-    )
+    with (root / "pipelines/bronze/sales.yaml").open("a") as sidecar:
+        sidecar.write("depends_on: [bronze.slow]\n")
+    (lab.folder / "go").touch()
+    _rerun(lab, root)
+    for name in ("go", "building"):
+        (lab.folder / name).unlink()
     late = lab.nursery.spawn("run_once", root).go()
-    while not (lab.folder / "building").exists():
-        time.sleep(0.01)
+    _wait_for(lab.folder / "building")
     kitchen.land(root, "1.csv", kitchen.own_rows(1, 0, 10))
     _rerun(lab, root, "bronze.sales")
     _rerun(lab, root, "silver.sales")
     kitchen.land(root, "2.csv", kitchen.own_rows(2, 0, 10))
     (lab.folder / "go").touch()
-    assert late.wait()["ok"]["status"] == "done"
+    answer = late.wait()
+    assert answer["ok"]["status"] == "done", answer
     _rerun(lab, root)
     with open_workbench(root) as bench, bench.lake.session() as session:
         assert kitchen.found(session) == kitchen.expected(root)

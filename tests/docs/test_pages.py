@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("pipelines/**/*.md")])
+TEMPLATE = ROOT / "src" / "ratatouille" / "cli" / "template"
 LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]+)")
 
 
@@ -16,6 +17,19 @@ LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]+)")
 def test_every_link_leads_somewhere(page: Path) -> None:
     missing = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if not (page.parent / link).exists()]
     assert missing == []
+
+
+def test_every_command_that_a_page_names_exists() -> None:
+    from ratatouille.cli.commands import COMMANDS
+
+    pages = [p for p in PAGES if p.name != "CHANGELOG.md"] + [TEMPLATE / "README.md"]
+    named = {
+        (page.name, command)
+        for page in pages
+        for command in re.findall(r"(?:`|\$ |&& |^)rat ([a-z]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert len(named) > 20
+    assert {(page, command) for page, command in named if command not in COMMANDS} == set()
 
 
 def test_the_index_names_every_page() -> None:

@@ -5,7 +5,8 @@ In docs/tutorial.md
     ```console          each line `$ command` is run by bash; what follows it is the expected output
     ```sql some/path    the block is written to that path of the current folder (any language)
 
-In expected output `...` stands for anything: within a line, or as a line of its own for any number of lines.
+In expected output `...` stands for anything: within a line, or as a line of its own for any number of lines. How
+wide the columns of a table are does not count.
 """
 
 from __future__ import annotations
@@ -58,13 +59,17 @@ def commands_of(text: str, line: int) -> list[Step]:
 
 def matches(expected: str, actual: str) -> bool:
     pattern = ""
-    for line in expected.strip().splitlines():
+    for line in narrow(expected):
         if line.strip() == "...":
             pattern += r"(?:.*\n)*?"
         else:
-            pattern += r"[^\n]*".join(re.escape(part) for part in re.split(r"\.\.\.", line.rstrip())) + r"[ ]*\n"
-    shown = "".join(f"{line.rstrip()}\n" for line in actual.strip().splitlines())
-    return re.fullmatch(pattern, shown) is not None
+            pattern += r"[^\n]*".join(re.escape(part) for part in line.split("...")) + r"\n"
+    return re.fullmatch(pattern, "".join(f"{line}\n" for line in narrow(actual))) is not None
+
+
+def narrow(text: str) -> list[str]:
+    """The lines of `text` with each run of blanks, or of the line below a table's head, as one."""
+    return [re.sub(r" +", " ", re.sub("─+", "─", line)).rstrip() for line in text.strip().splitlines()]
 
 
 def shell(command: str, cwd: Path, env: dict[str, str]) -> tuple[str, Path]:
@@ -89,12 +94,13 @@ def shell(command: str, cwd: Path, env: dict[str, str]) -> tuple[str, Path]:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """A bare one, in which `rat` is the code of this checkout."""
+    """A bare one, in which `rat` is the code of this checkout and `python` the interpreter of these tests."""
     programs = tmp_path / "bin"
     programs.mkdir()
-    rat = programs / "rat"
-    rat.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ratatouille.cli "$@"\n', encoding="utf-8")
-    rat.chmod(0o755)
+    for name, words in (("rat", "-m ratatouille.cli "), ("python", "")):
+        program = programs / name
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {words}"$@"\n', encoding="utf-8")
+        program.chmod(0o755)
     return {
         "PATH": f"{programs}:{os.defpath}",
         "PYTHONPATH": str(ROOT / "src"),
@@ -147,6 +153,8 @@ def test_the_reader_of_the_tutorial_reads() -> None:
         ("", "", True),
         ("", "something\n", False),
         ("a.c", "abc\n", False),
+        ("name   rows\n───────────\na       1.", "name rows\n─────────\na    1.\n", True),
+        ("ab", "a b\n", False),
     ],
 )
 def test_expected_output_is_compared_strictly_but_for_dots(expected: str, actual: str, same: bool) -> None:

@@ -212,7 +212,7 @@ def test_checks_that_the_footers_prove_are_right(shop):
             }
         )
         step = shop.step("bronze.rows", force=True)
-        expected_bad = bad and "nan" not in value or "nan" in value  # nan is above every number: the range catches it
+        expected_bad = (bad and "nan" not in value) or "nan" in value  # nan is above every number: the range catches it
         assert (step.status == "failed") is expected_bad, value
 
 

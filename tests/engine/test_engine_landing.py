@@ -244,5 +244,5 @@ def test_any_text_written_by_a_csv_writer_comes_back_or_is_counted(new_shop, row
         assert step.error["where"].startswith("landing/a.csv:"), step.error
         return
     assert step.rows_in == len(rows) == step.rows_written + step.rows_rejected
-    read = dict((n, (a or "", b or "")) for n, a, b in shop.rows(f"select n::int, a, b from {ASSET}"))
+    read = {n: (a or "", b or "") for n, a, b in shop.rows(f"select n::int, a, b from {ASSET}")}
     assert {n: rows[n] for n in read} == read

@@ -76,7 +76,7 @@ def test_a_description_changes_the_comment_and_not_the_data(shop):
 
 def test_an_unknown_name_is_refused_with_the_near_miss(shop):
     shop.write(CHAIN)
-    with pytest.raises(RequestError, match="silver.b"):
+    with pytest.raises(RequestError, match=r"silver\.b"):
         shop.run("silver.bb")
 
 

@@ -95,15 +95,12 @@ def _print_steps(steps: Sequence[StepResult]) -> None:
         "version",
     )
     table = [_row(step) for step in listed]
-    # Columns that say nothing in this run are left out.
-    kept = [
-        i for i, name in enumerate(names) if name not in ("quarantined", "rejected") or any(row[i] for row in table)
-    ]
     p.print_table(
-        [names[i] for i in kept],
-        [[row[i] for i in kept] for row in table],
+        names,
+        table,
         right=[name for name in names if name not in ("asset", "status", "mode")],
         status="status",
+        spare=("quarantined", "rejected", "mode", "rows in", "rows/s"),
     )
     if len(built) > LISTED_BUILT:
         p.say(f"... and {len(built) - LISTED_BUILT // 2:,} more built; these were the slowest.")

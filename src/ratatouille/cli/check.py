@@ -33,9 +33,10 @@ def check(
     workspace: options.Workspace = None,
     as_json: options.Json = False,
 ) -> int:
-    """Find what is wrong in the files: typos, cycles, missing columns, unknown keys. Needs no database.
+    """Find what is wrong in the files.
 
-    Every problem is shown with its line, the span underlined. The exit code is 2 when there is an error.
+    Typos, cycles, missing columns, unknown keys: no database is needed to find them. Every problem is shown with its
+    line, the span underlined. The exit code is 2 when there is an error.
     """
     from ratatouille import project as files
 

@@ -44,6 +44,14 @@ def app_with(names: Sequence[str]) -> typer.Typer:
     return app
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import ratatouille
+
+        print(f"rat {ratatouille.__version__}")
+        raise typer.Exit()
+
+
 def _rat(
     ctx: typer.Context,
     workspace: Annotated[
@@ -56,13 +64,12 @@ def _rat(
         ),
     ] = None,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version of Ratatouille.", is_eager=True)
+        bool,
+        typer.Option("--version", help="Print the version of Ratatouille.", is_eager=True, callback=_print_version),
     ] = False,
 ) -> None:
-    """Ratatouille, a lakehouse in a folder: an asset is a file; running it builds a candidate, checks it, and makes it visible, or not at all."""
-    if version:
-        import ratatouille
+    """Ratatouille, a lakehouse in a folder.
 
-        print(f"rat {ratatouille.__version__}")
-        raise typer.Exit()
+    An asset is a file; running it means: build a candidate, check it, make it visible, in that order or not at all.
+    """
     ctx.obj = workspace

@@ -28,10 +28,10 @@ def history(
     workspace: options.Workspace = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show the versions that were published: when, by which run, from what, how many rows, how fast.
+    """Show the versions that were published.
 
-    Times are in UTC. A version can be read again (rat query --at) and brought back (rat rollback). With --json every
-    field of the ledger is there.
+    When (UTC), by which run, from what, how many rows, how fast. A version can be read again (rat query --at) and
+    brought back (rat rollback). With --json every field of the ledger is there.
     """
     from ratatouille import project as files
     from ratatouille.engine import as_json as mapping
@@ -49,17 +49,15 @@ def history(
         return
     names = ["version", "published (UTC)", "run", "asset", "what", "in", "written", "deleted", "total", "kept out"]
     names += ["seconds", "rows/s", "memory", "size", "inputs", "fingerprint"]
-    table = [_row(entry) for entry in entries]
-    hidden = {"asset"} if asset else set()
-    hidden |= {name for i, name in enumerate(names) if name in ("deleted", "kept out") and not any(r[i] for r in table)}
-    kept = [i for i, name in enumerate(names) if name not in hidden]
     right = {"version", "in", "written", "deleted", "total", "kept out", "seconds", "rows/s", "memory", "size"}
-    p.print_table([names[i] for i in kept], [[row[i] for i in kept] for row in table], right=right)
+    spare = ["kept out", "seconds", "in", "deleted", "rows/s", "size", "inputs", "memory", "fingerprint", "run"]
+    table = [_row(entry, bool(asset)) for entry in entries]
+    p.print_table(names, table, right=right, spare=[*(["asset"] if asset else []), *spare])
     if asset and (hold := look.holds(project).get(entries[0].asset)):
         p.say(f"On hold at version {hold.version}. Let it go on with: rat release {entries[0].asset}")
 
 
-def _row(entry: Entry) -> list[str]:
+def _row(entry: Entry, alone: bool) -> list[str]:
     what = f"rollback to {entry.restored_version}" if entry.action == "rollback" else entry.mode
     if entry.materialize == "view":
         what = "view"
@@ -68,7 +66,7 @@ def _row(entry: Entry) -> list[str]:
         p.count(entry.version),
         p.when(entry.published_at),
         entry.run_id,
-        entry.asset,
+        "" if alone else entry.asset,
         what,
         p.count(entry.rows_in),
         p.count(entry.rows_written),

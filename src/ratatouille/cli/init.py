@@ -28,7 +28,10 @@ def init(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new folder: letters, digits, - and _.")],
     as_json: options.Json = False,
 ) -> None:
-    """Make a new workspace: a folder with a small pipeline that runs at once, without a network."""
+    """Make a new workspace that runs at once.
+
+    It is a folder with a small pipeline, its landing files and a README. No network is needed.
+    """
     target = Path.cwd() / name
     _refuse(name, target)
     # Built beside and renamed: a folder that is there is whole.

@@ -28,7 +28,11 @@ def plan(
     workspace: options.Workspace = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show what `rat run` would build, by which rule, and how many rows it would read. Nothing is built."""
+    """Show what a run would build, and why.
+
+    For each asset: the rule that applied, the mode, and the rows and landing files that it would read. Nothing is
+    built.
+    """
     from ratatouille.engine import Request, look
     from ratatouille.engine import as_json as mapping
 

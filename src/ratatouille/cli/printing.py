@@ -13,6 +13,9 @@ from ratatouille.errors import RatError
 from ratatouille.handle import as_json_text
 
 WIDE = 200  # columns of a line where nobody looks at a terminal
+# Columns whose cells stay on one line.
+_WHOLE = {"run", "asset", "status", "check", "column", "mode", "rule", "started (UTC)", "published (UTC)"}
+_GAP = 3  # columns between two cells
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "magenta": "35", "cyan": "36"}
 STATUS_STYLES = {
     "built": "green", "done": "green", "fresh": "green", "failed": "red", "died": "red", "blocked": "yellow",
@@ -83,19 +86,40 @@ def _indented(text: str) -> str:
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = (), status: str = ""
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Iterable[str] = (),
+    status: str = "",
+    spare: Sequence[str] = (),
 ) -> None:
-    """A table with a header. `right` names the columns of numbers, `status` the one that has colours."""
+    """A table with a header. `right` names the columns of numbers, `status` the one that has colours.
+
+    Columns that are empty in every row and named in `spare` are left out; so are others of `spare`, the last
+    one first, while the table does not fit the width.
+    """
     from rich.text import Text
 
-    shown = _table(columns, set(right))
-    for row in rows:
-        cells = []
-        for name, value in zip(columns, row, strict=True):
-            style = STATUS_STYLES.get(value, "") if name == status else ""
-            cells.append(Text(printable(value), style=style))
-        shown.add_row(*cells)
-    _console().print(shown)
+    body = [[printable(value) for value in row] for row in rows]
+    kept = _fitting(columns, body, spare)
+    shown = _table([columns[i] for i in kept], set(right))
+    for row in body:
+        shown.add_row(*(Text(row[i], style=_style(row[i]) if columns[i] == status else "") for i in kept))
+    _print(shown)
+
+
+def _style(value: str) -> str:
+    return STATUS_STYLES.get(value, "")
+
+
+def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str]) -> list[int]:
+    wide = [max(len(name), *(len(row[i]) for row in rows)) if rows else len(name) for i, name in enumerate(columns)]
+    kept = [i for i, name in enumerate(columns) if name not in spare or any(row[i] for row in rows)]
+    for name in reversed(spare):
+        if sum(wide[i] + _GAP for i in kept) - _GAP <= width():
+            break
+        kept = [i for i in kept if columns[i] != name]
+    return kept
 
 
 def _table(columns: Sequence[str], right: set[str]) -> Any:
@@ -106,8 +130,25 @@ def _table(columns: Sequence[str], right: set[str]) -> Any:
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
     for name in columns:
         justify: Any = "right" if name in right else "left"
-        shown.add_column(Text(name), justify=justify, no_wrap=name in right, overflow="fold")
+        shown.add_column(Text(name), justify=justify, no_wrap=name in right | _WHOLE, overflow="fold")
     return shown
+
+
+def _print(shown: Any) -> None:
+    """Print without the spaces that fill the lines up."""
+    from io import StringIO
+
+    from rich.console import Console
+
+    text = StringIO()
+    colour = has_colour(sys.stdout)
+    console = Console(
+        file=text, width=width(), markup=False, highlight=False, emoji=False,
+        force_terminal=colour, no_color=not colour, legacy_windows=False, safe_box=True,
+    )  # fmt: skip
+    console.print(shown)
+    for line in text.getvalue().splitlines():
+        say(line.rstrip())
 
 
 def print_rows(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str | None]]) -> None:
@@ -118,7 +159,7 @@ def print_rows(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str |
     room, fitting = width(), 0
     for i, (name, kind) in enumerate(columns):
         natural = max([len(name), min(len(kind), 30), *(len(row[i]) for row in cells)], default=0)
-        needed = min(natural, 60 if i else room) + 2
+        needed = min(natural, 60 if i else room) + _GAP
         if fitting and needed > room:
             break
         room -= needed
@@ -131,7 +172,7 @@ def print_rows(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str |
         shown.add_row(
             *(Text(c, style="dim" if v is None else "") for c, v in zip(row[:fitting], raw[:fitting], strict=True))
         )
-    _console().print(shown)
+    _print(shown)
     if fitting < len(columns):
         hidden = ", ".join(printable(name) for name, _ in columns[fitting:])
         say(f"{len(columns) - fitting} more columns: {hidden}")
@@ -149,16 +190,6 @@ def _short(kind: str) -> str:
 
 def _is_number(kind: str) -> bool:
     return kind.endswith(("INT", "INTEGER", "DOUBLE", "FLOAT")) or (kind.startswith("DECIMAL") and kind.endswith(")"))
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    colour = has_colour(sys.stdout)
-    return Console(
-        file=sys.stdout, width=width(), markup=False, highlight=False, emoji=False,
-        force_terminal=colour, no_color=not colour, legacy_windows=False,
-    )  # fmt: skip
 
 
 def width() -> int:

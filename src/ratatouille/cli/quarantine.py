@@ -32,8 +32,9 @@ def quarantine(
     workspace: options.Workspace = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show the rows that checks kept out, lines that could not be read, and landing files that were set aside.
+    """Show what is kept out of the tables.
 
+    Rows that checks kept out, lines that could not be read, landing files that were set aside, each with the reason.
     Where a check stopped the last attempt at an asset, its failing rows are shown too. Sensitive columns are masked.
     """
     from ratatouille import project as files

@@ -41,7 +41,10 @@ def query(
     workspace: options.Workspace = None,
     as_json: options.Json = False,
 ) -> None:
-    """Ask the lake one SELECT. Tables are called by layer and name: silver.sales. Nothing can be changed here."""
+    """Ask the lake, in SQL.
+
+    One SELECT, with tables called by layer and name: silver.sales. Nothing can be changed here.
+    """
     from ratatouille import project as files
     from ratatouille.engine import ask, storage_of
 

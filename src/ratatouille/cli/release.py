@@ -20,7 +20,10 @@ def release(
     workspace: options.Workspace = None,
     as_json: options.Json = False,
 ) -> None:
-    """Take an asset off hold: the next run builds it again, in full."""
+    """Take an asset off hold after a rollback.
+
+    The next run builds it again, in full.
+    """
     from ratatouille import project as files
     from ratatouille.engine import as_json as mapping
     from ratatouille.engine import holds

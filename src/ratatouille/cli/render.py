@@ -25,7 +25,10 @@ def render(
     workspace: options.Workspace = None,
     as_json: options.Json = False,
 ) -> None:
-    """Print the SELECT that a run would build an asset from, templates filled in. Nothing is built."""
+    """Print the SQL that a run would run.
+
+    The SELECT that the asset would be built from, its template filled in. Nothing is built.
+    """
     from ratatouille import project as files
     from ratatouille.engine import look
 

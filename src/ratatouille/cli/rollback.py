@@ -23,9 +23,10 @@ def rollback(
     workspace: options.Workspace = None,
     as_json: options.Json = False,
 ) -> None:
-    """Publish an earlier version of an asset again, with its memory of landing files, and put the asset on hold.
+    """Bring an earlier version of an asset back.
 
-    Runs leave it alone until its code or config changes, or until rat release.
+    It is published again as a new version, with its memory of landing files, and the asset is put on hold: runs leave
+    it alone until its code or config changes, or until rat release.
     """
     from ratatouille import project as files
     from ratatouille.engine import as_json as mapping

@@ -33,10 +33,10 @@ def run(
     workspace: options.Workspace = None,
     as_json: options.Json = False,
 ) -> int:
-    """Build what is stale: a candidate is built, checked, and made visible, or not at all.
+    """Build what is stale.
 
-    An asset that is up to date is skipped. When one fails, what it feeds is not built, the rest goes on, and the
-    exit code is 1.
+    A candidate is built, checked, and made visible, or not at all. An asset that is up to date is skipped. When one
+    fails, what it feeds is not built, the rest goes on, and the exit code is 1.
     """
     from ratatouille.cli.build import build
     from ratatouille.engine import Request

@@ -29,7 +29,10 @@ def runs(
     workspace: options.Workspace = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show the runs: running, done, failed, interrupted, or died (its process is gone). Times are in UTC."""
+    """Show runs, or the steps of one.
+
+    A run is running, done, failed, interrupted, or died: its process is gone. Times are in UTC.
+    """
     from ratatouille import project as files
     from ratatouille.engine import look
 

@@ -29,9 +29,9 @@ def show(
     workspace: options.Workspace = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show what the workspace holds; or one asset: columns, checks, what it reads, what reads it, its first rows.
+    """Show the workspace, or one asset.
 
-    Sensitive columns are masked.
+    Of an asset: columns, checks, what it reads, what reads it, its first rows. Sensitive columns are masked.
     """
     from ratatouille import project as files
     from ratatouille.engine import look
@@ -92,7 +92,7 @@ def _print_overview(project: Project, shown: list[Shown]) -> None:
         p.say("There are no assets yet.")
     for one in shown:
         if one.status in ("failed", "on hold", "no file"):
-            p.say(f"{one.name}: {p.printable(one.reason)}")
+            p.say(f"{one.name}: {p.printable(one.reason.removeprefix(f'{one.name}: '))}")
     for row in look.files_set_aside(workspace):
         p.say(
             f"{p.paint('Set aside', 'yellow')} {row['asset']}: {p.printable(row['file'])}: {p.printable(row['reason'])}"
@@ -157,5 +157,4 @@ def _print_columns(page: Page) -> None:
         for one in page.columns
     ]
     names = ["column", "type", "description", "comes from", "sensitive"]
-    kept = [i for i, name in enumerate(names) if i < 2 or any(row[i] for row in table)]
-    p.print_table([names[i] for i in kept], [[row[i] for i in kept] for row in table])
+    p.print_table(names, table, spare=("sensitive", "description", "comes from"))

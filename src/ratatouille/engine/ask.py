@@ -18,7 +18,7 @@ from typing import Any
 
 from ratatouille import project as files
 from ratatouille.engine.workbench import storage_of
-from ratatouille.errors import LakeError, RequestError
+from ratatouille.errors import LakeError, RequestError, underline
 from ratatouille.lake import Lake, QueryFailed, Session, Storage, load_extension, open_lake
 from ratatouille.lake.faults import explain
 from ratatouille.lake.quoting import LAKE, ident, text
@@ -227,6 +227,17 @@ def _as_request(sql: str, ours: bool = False) -> Iterator[None]:
     except QueryFailed as failed:
         raise RequestError(
             f"This query cannot run: {failed.message or failed.what}",
-            where=failed.where or "query",
+            where=_place(sql, failed),
             next=failed.next or "rat show",
         ) from failed
+
+
+def _place(sql: str, failed: QueryFailed) -> str:
+    """The place in the person's own text: what was run begins one line above it."""
+    lines = sql.splitlines()
+    if not 2 <= failed.line <= len(lines) + 1:
+        return "query"
+    line = lines[failed.line - 2]
+    if line not in failed.where:  # a long line was cut, and the column with it
+        return failed.where.partition("\n")[2].strip("\n") or "query"
+    return underline("query", failed.line - 1, max(1, failed.column), 1, line)

@@ -13,9 +13,9 @@ from ratatouille.engine.deduplicate import first_of_each_key
 from ratatouille.engine.work import Work, watermark
 from ratatouille.errors import RatError, RequestError, StepFailed, underline
 from ratatouille.lake import QueryFailed, Staged, stage, stage_batches, table_columns
-from ratatouille.lake.quoting import ident, idents, table, text
+from ratatouille.lake.quoting import ident, table, text
 from ratatouille.lake.types import Columns
-from ratatouille.project.records import Asset, Source
+from ratatouille.project.records import Source
 
 
 class Bindings:

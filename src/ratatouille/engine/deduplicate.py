@@ -33,7 +33,9 @@ def first_of_each_key(session: Session, asset: Asset, select: str, rows: int | N
     )
     keys = [f"a.{ident(key)} is not distinct from b.{ident(key)}" for key in asset.unique_key]
     ranks = [f"a.o{number} is not distinct from b.o{number}" for number in range(len(orders))]
-    ties = f"select 1 from ranked a join ranked b on {' and '.join(keys + ranks)} and a.place = 1 and b.place > 1 limit 1"
+    ties = (
+        f"select 1 from ranked a join ranked b on {' and '.join(keys + ranks)} and a.place = 1 and b.place > 1 limit 1"
+    )
     if session.value(ties):
         return _by_window(asset, select)  # a winner and a loser look the same to the join below
     found = [f"{_of_a(term)} is not distinct from b.o{number}" for number, term in enumerate(orders)]

@@ -148,7 +148,7 @@ def sql_of(project: Project, name: str, *, incremental: bool = False) -> str:
                 next=f"rat render {asset.name}",
             )
         # Assets above that were never built are named as they will be called.
-        standing = dict.fromkeys(project.assets, "table") | dict(state.standing)
+        standing = dict.fromkeys(set(project.assets) - {asset.name}, "table") | dict(state.standing)
         work = Work(
             bench=Workbench(project, lake, journal=None),  # type: ignore[arg-type]  rendering writes nothing down
             asset=asset,
@@ -377,7 +377,7 @@ def one_run(workspace: Workspace, prefix: str) -> tuple[dict[str, Any], list[dic
         matching = [run for run in known if run["run_id"].startswith(prefix)]
         exact = [run for run in matching if run["run_id"] == prefix] or matching
         if journal is None or len(exact) != 1:
-            some = ", ".join(run["run_id"] for run in exact[:3]) or "the newest are in rat runs"
+            some = ", ".join(run["run_id"] for run in exact[:3])
             what = f"'{prefix}' begins {len(exact)} runs" if exact else f"There is no run that begins with '{prefix}'"
             raise RequestError(what, where=some, next="rat runs")
         return exact[0], journal.steps(exact[0]["run_id"])

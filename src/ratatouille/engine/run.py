@@ -231,6 +231,7 @@ class _Run:
                 stages.drop(one.work)
             if isinstance(outcome.error, Superseded) and self._superseded.get(name, 0) < _SUPERSEDED_TRIES:
                 self._superseded[name] = self._superseded.get(name, 0) + 1
+                self._states.clear()
                 waiting.add(name)
             elif outcome.error is not None:
                 self._finish(_failed(name, outcome.error, one.attempts, one.started, self._version(name)))
@@ -248,9 +249,11 @@ class _Run:
             standing={**previous.standing, **kinds},
             holds={n: h for n, h in previous.holds.items() if n not in published},
         )
-        if previous.version == version - 1:
-            # Nobody else committed in between; otherwise steps read the ledger themselves.
-            self._states[version] = self._newest
+        if previous.version != version - 1:
+            # Somebody else committed in between: what we know of the others is old.
+            with self.bench.lake.pinned("reading the ledger") as session:
+                self._newest = read_state(session, self.bench.project, aside=previous.aside_rows)
+        self._states[self._newest.version] = self._newest
         for old in sorted(self._states)[:-50]:
             del self._states[old]
         for one in ready:

@@ -49,6 +49,6 @@ def open_workbench(
     storage = storage_of(project.workspace)
     with (
         open_lake(storage, write=write, create=write, at=at) as lake,
-        open_journal(journal_path(project.workspace)) as journal,
+        open_journal(journal_path(project.workspace), create=write) as journal,
     ):
         yield Workbench(project, lake, journal)

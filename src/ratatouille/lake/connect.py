@@ -10,9 +10,11 @@ two SQLite writers lose commits to "database is locked" and DuckLake does not re
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import stat
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -161,10 +163,12 @@ def open_lake(
     try:
         if create:
             _make_folders(storage)
+        with suppress(OSError):  # a disk that cannot be written to can still be read from
+            storage.spill.mkdir(parents=True, exist_ok=True, mode=0o700)  # DuckDB makes only the last folder
         relocate.follow(storage.catalog, storage.data)
         connection = _connect(storage, spill)
     except (duckdb.Error, OSError) as error:
-        raise explain(error, "opening the lake") from error
+        raise explain(error, "opening the lake", folder=storage.catalog.parent) from error
     lake = Lake(storage, connection, spill, writable=write or create)
     try:
         if create and not exists:
@@ -242,7 +246,13 @@ def _attach(
     elif at is not None:
         options += [f"snapshot_version {int(at)}"]
     try:
-        connection.execute(f"attach {text(f'ducklake:sqlite:{storage.catalog}')} as {LAKE} ({', '.join(options)})")
+        try:
+            _attach_file(connection, storage.catalog, options)
+        except duckdb.Error:
+            if write or (os.access(storage.catalog.parent, os.W_OK) and _has_room(storage.catalog.parent)):
+                raise
+            # SQLite needs room beside the catalog even to read it; a copy elsewhere reads as well.
+            _attach_file(connection, _copy_of(storage.catalog), options)
     except duckdb.Error as error:
         if at is not None and "snapshot" in str(error).lower():
             raise RequestError(
@@ -251,8 +261,27 @@ def _attach(
         raise _cannot_open(error, storage) from error
 
 
+def _attach_file(connection: duckdb.DuckDBPyConnection, catalog: Path, options: Sequence[str]) -> None:
+    connection.execute(f"attach {text(f'ducklake:sqlite:{catalog}')} as {LAKE} ({', '.join(options)})")
+
+
+def _has_room(folder: Path) -> bool:
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize > 1 << 20 and not status.f_flag & os.ST_RDONLY
+
+
+def _copy_of(catalog: Path) -> Path:
+    """The catalog and its WAL in a private folder that goes with this process."""
+    folder = tempfile.mkdtemp(prefix="rat-catalog-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for suffix in ("", "-wal"):
+        if os.path.exists(f"{catalog}{suffix}"):
+            shutil.copyfile(f"{catalog}{suffix}", f"{folder}/{catalog.name}{suffix}")
+    return Path(folder) / catalog.name
+
+
 def _cannot_open(error: duckdb.Error, storage: Storage) -> RatError:
-    known = explain(error, "opening the lake")
+    known = explain(error, "opening the lake", folder=storage.catalog.parent)
     if not isinstance(known, LakeError):
         return LakeError(
             f"the catalog cannot be opened: {known.what.removeprefix('opening the lake: ')}",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 import duckdb
 
@@ -31,18 +33,26 @@ class QueryFailed(StepFailed):
     message = ""
 
 
-def explain(error: Exception, doing: str, *, next: str = "") -> RatError:
-    """The error that a person should see for a DuckDB (or OS) exception raised while `doing` something."""
+def explain(error: Exception, doing: str, *, next: str = "", folder: Path | None = None) -> RatError:
+    """The error that a person should see for a DuckDB, SQLite or OS exception raised while `doing` something.
+
+    `folder` is looked at when SQLite says no more than "disk I/O error".
+    """
     if isinstance(error, RatError):
         return error
     text = first_line(error)
+    if "disk I/O error" in text:
+        if folder is not None and not _room(folder):
+            text = f"No space left on device: {folder}"
+        else:
+            return LakeError(f"{doing}: {text}", where=str(folder or "the disk"), next=next or "check the disk")
     if isinstance(error, duckdb.OutOfMemoryException) or _FAILED_TO_ALLOCATE.search(text):
         return LakeError(
             f"{doing}: the memory limit was reached: {text}",
             where="resources: in workspace.yaml",
             next=next or "raise `memory:` or lower `threads:` under `resources:`, then run the same command again",
         )
-    if _FULL.search(str(error)):
+    if _FULL.search(str(error)) or _FULL.search(text):
         return LakeError(
             f"{doing}: the disk is full",
             where=text,
@@ -59,6 +69,11 @@ def explain(error: Exception, doing: str, *, next: str = "") -> RatError:
     if isinstance(error, duckdb.Error):
         return _query_failed(error, text, doing, next)
     return LakeError(f"{doing}: {text}", where=type(error).__name__, next=next)
+
+
+def _room(folder: Path) -> bool:
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize > 1 << 20
 
 
 def _query_failed(error: duckdb.Error, text: str, doing: str, next: str) -> RatError:

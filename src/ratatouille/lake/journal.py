@@ -89,6 +89,8 @@ class Journal:
         self._guard = threading.Lock()
         if create:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        elif not path.exists():
+            path = Path(":memory:")  # nobody has run anything here
         self._connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
         self._connection.execute("pragma journal_mode = wal")
         self._connection.execute("pragma synchronous = normal")
@@ -269,15 +271,16 @@ class Journal:
 
 @contextmanager
 def open_journal(path: Path, *, create: bool = True) -> Iterator[Journal]:
-    """Open the journal at `path`."""
+    """Open the journal at `path`. Without `create` (readers) one that cannot be opened is an empty one."""
     try:
         journal = Journal(path, create=create)
     except (sqlite3.Error, OSError) as error:
-        raise LakeError(
-            f"the journal cannot be opened: {error}",
-            where=str(path),
-            next="make the folder writable for this user, or move a damaged journal away; it holds no data",
-        ) from error
+        if create:
+            known = explain(error, "the journal cannot be opened", folder=path.parent if path.parent.is_dir() else None)
+            known.where = str(path)
+            known.next = known.next or "move a damaged journal away; it holds no data"
+            raise known from error
+        journal = Journal(Path(":memory:"), create=False)
     try:
         yield journal
     finally:

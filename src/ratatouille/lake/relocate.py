@@ -6,6 +6,7 @@ the files of the folder that it came from. So the paths are rewritten once, befo
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -30,21 +31,39 @@ def follow(catalog: Path, data: Path) -> None:
                 _repoint(writer, here)
             finally:
                 writer.close()
+    except sqlite3.OperationalError as error:
+        if not os.access(catalog.parent, os.W_OK) or _on_full_or_read_only_disk(catalog):
+            return  # it cannot have been moved here and written to since
+        raise unreadable(catalog, error) from error
     except sqlite3.DatabaseError as error:
-        raise LakeError(
-            f"the catalog cannot be read: {error}",
-            where=str(catalog),
-            state="The file was not touched.",
-            next="restore the catalog from a backup, or move it away and run: rat run",
-        ) from error
+        raise unreadable(catalog, error) from error
+
+
+def _on_full_or_read_only_disk(catalog: Path) -> bool:
+    status = os.statvfs(catalog.parent)
+    return bool(status.f_flag & os.ST_RDONLY) or status.f_bavail * status.f_frsize < 1 << 20
+
+
+def unreadable(catalog: Path, error: Exception) -> LakeError:
+    return LakeError(
+        f"the catalog cannot be read: {error}",
+        where=str(catalog),
+        state="The file was not touched.",
+        next="restore the catalog from a backup, or move it away and run: rat run",
+    )
 
 
 def is_created(catalog: Path) -> bool:
     """Whether there is a lake's catalog: a process that died while creating one leaves an empty file."""
     if not catalog.exists():
         return False
-    with closing(_open_to_read(catalog)) as reader:
-        return bool(reader.execute("select 1 from sqlite_master where name = 'ducklake_metadata'").fetchone())
+    try:
+        with closing(_open_to_read(catalog)) as reader:
+            return bool(reader.execute("select 1 from sqlite_master where name = 'ducklake_metadata'").fetchone())
+    except sqlite3.OperationalError:
+        return catalog.stat().st_size > 0  # SQLite needs room beside the file even to read it
+    except sqlite3.DatabaseError as error:
+        raise unreadable(catalog, error) from error
 
 
 def _open_to_read(catalog: Path) -> sqlite3.Connection:

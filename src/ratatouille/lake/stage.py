@@ -85,8 +85,7 @@ def stage(session: Session, select: str, asset: str, folder: Path, columns: Colu
     _make_folder(folder)
     try:
         written = session.rows(
-            f"copy (\n{stored}\n) to {text(str(folder))}"
-            f" ({_PARQUET}, per_thread_output true, overwrite_or_ignore true)"
+            f"copy (\n{stored}\n) to {text(str(folder))} ({_PARQUET}, per_thread_output true, overwrite_or_ignore true)"
         )
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,148 @@
+"""No room, or no right to write: four lines, the last good version stays readable, and a rerun heals."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import kitchen
+import pytest
+from crash_lab import Lab
+
+from ratatouille.engine import open_workbench
+
+MB = 1_000_000
+Mount = Callable[[Path, str], None]
+
+
+@pytest.fixture
+def mount(need_tool: Callable[[str, str], str]) -> Iterator[Mount]:
+    """`mount(folder, options)` puts a small file system there, or remounts it; needs root."""
+    program = need_tool("mount", "apt-get install mount")
+    mounted: list[Path] = []
+
+    def do(folder: Path, options: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        again = [] if folder not in mounted else ["-o", f"remount,{options}"]
+        command = [program, *(again or ["-t", "tmpfs", "-o", options, "tmpfs"]), str(folder)]
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        if said.returncode:
+            pytest.skip(f"no file system can be mounted here ({said.stderr.strip()}). Run the tests as root")
+        mounted.append(folder)
+
+    yield do
+    for folder in dict.fromkeys(reversed(mounted)):
+        subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+@contextmanager
+def _filled(folder: Path, leave: int) -> Iterator[None]:
+    """The file system below `folder` with only `leave` bytes free."""
+    ballast = folder / "ballast"
+    with ballast.open("wb") as handle:
+        free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
+        os.posix_fallocate(handle.fileno(), 0, max(4096, free - leave))
+    yield
+    ballast.unlink()
+
+
+def _kitchen(root: Path, lab: Lab) -> Path:
+    kitchen.build(root)
+    kitchen.land(root, "0.csv", kitchen.own_rows(0, 0, 1000))
+    assert lab.nursery.do("run_once", root)["ok"]["status"] == "done"
+    return root
+
+
+def _tables(root: Path) -> dict[str, Any]:
+    with open_workbench(root) as bench, bench.lake.session() as session:
+        return kitchen.found(session)
+
+
+def _four_lines(answer: dict[str, Any]) -> list[dict[str, str]]:
+    """Every error of the answer; fails if there is none, or one that a person cannot act on."""
+    assert "crash" not in answer, answer["crash"]
+    errors = [answer["error"]] if "error" in answer else [s["error"] for s in answer["ok"]["steps"].values() if s["error"]]
+    assert errors, answer
+    for error in errors:
+        assert all(error[line] for line in ("what", "where", "state", "next")), error
+        assert "defect" not in error["next"], error
+    return errors
+
+
+def _healed(root: Path, lab: Lab) -> None:
+    answer = lab.nursery.do("run_once", root)
+    assert answer.get("ok", {}).get("status") == "done", answer
+    assert _tables(root) == kitchen.expected(root)
+
+
+@pytest.mark.parametrize("leave_kb", [0, 60, 200, 500])
+def test_a_full_disk(lab: Lab, mount: Mount, leave_kb: int) -> None:
+    mount(lab.folder / "small", "size=24m")
+    root = _kitchen(lab.folder / "small/kitchen", lab)
+    before = _tables(root)
+    kitchen.land(root, "1.csv", [((i * 7919) % 10**9, i, (i * 104729) % 10**9 + 1) for i in range(200_000)])
+    with _filled(lab.folder / "small", leave_kb * 1000):
+        errors = _four_lines(lab.nursery.do("run_once", root))
+        assert any("full" in error["what"] for error in errors), errors
+    assert _tables(root)["silver.sales"] == before["silver.sales"]
+    _healed(root, lab)
+
+
+def test_the_last_good_version_is_readable_while_the_disk_is_full(lab: Lab, mount: Mount) -> None:
+    mount(lab.folder / "small", "size=24m")
+    root = _kitchen(lab.folder / "small/kitchen", lab)
+    before = _tables(root)
+    with _filled(lab.folder / "small", 0):
+        assert _tables(root) == before
+
+
+def test_a_read_only_file_system(lab: Lab, mount: Mount) -> None:
+    mount(lab.folder / "small", "size=24m")
+    root = _kitchen(lab.folder / "small/kitchen", lab)
+    before = _tables(root)
+    kitchen.land(root, "1.csv", kitchen.own_rows(1, 0, 10))
+    mount(lab.folder / "small", "ro")
+    errors = _four_lines(lab.nursery.do("run_once", root))
+    assert "cannot be written" in errors[0]["what"], errors
+    assert _tables(root) == before
+    mount(lab.folder / "small", "rw")
+    _healed(root, lab)
+
+
+def test_a_read_only_data_folder(lab: Lab, mount: Mount) -> None:
+    root = kitchen.build(lab.folder / "kitchen")
+    mount(root / ".rat/data", "size=24m")
+    kitchen.land(root, "0.csv", kitchen.own_rows(0, 0, 10))
+    assert lab.nursery.do("run_once", root)["ok"]["status"] == "done"
+    before = _tables(root)
+    kitchen.land(root, "1.csv", kitchen.own_rows(1, 0, 10))
+    mount(root / ".rat/data", "ro")
+    errors = _four_lines(lab.nursery.do("run_once", root))
+    assert any("cannot be written" in error["what"] for error in errors), errors
+    assert _tables(root) == before
+    mount(root / ".rat/data", "rw")
+    _healed(root, lab)
+
+
+def test_no_inode_is_left(lab: Lab, mount: Mount) -> None:
+    mount(lab.folder / "small", "size=24m,nr_inodes=120")
+    root = _kitchen(lab.folder / "small/kitchen", lab)
+    before = _tables(root)
+    kitchen.land(root, "1.csv", kitchen.own_rows(1, 0, 10))
+    taken = []
+    try:
+        while True:
+            path = lab.folder / "small" / f"taken{len(taken)}"
+            path.touch()
+            taken.append(path)
+    except OSError:
+        pass
+    _four_lines(lab.nursery.do("run_once", root))
+    for path in taken:
+        path.unlink()
+    assert _tables(root)["silver.sales"] == before["silver.sales"]
+    _healed(root, lab)
