@@ -113,7 +113,7 @@ def tree() -> str:
         lines.append(f"  {layer}")
         for one in shown:
             if one.layer == layer:
-                rows = f"{one.rows:,} rows, " if one.rows is not None else ""
+                rows = f"{one.rows:,} row{'' if one.rows == 1 else 's'}, " if one.rows is not None else ""
                 stands = f"{rows}version {one.version}" if one.version is not None else "not built yet"
                 lines.append(f"    {one.name.partition('.')[2]}  ({one.materialize}, {stands})")
     return "\n".join(lines)

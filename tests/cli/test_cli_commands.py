@@ -114,7 +114,7 @@ def test_a_long_list_of_built_assets_is_shortened(new_kitchen: Any) -> None:
 def test_query_shows_types_nulls_times_with_zones_and_no_control_characters(kitchen: Any) -> None:
     said = kitchen.rat(
         "query",
-        "select '2026-01-05 12:00+02'::timestamptz as t, null as nothing, 1.50::decimal(9,2) as d,"
+        "select '2026-01-05 12:00:00+02'::timestamptz as t, null as nothing, 1.50::decimal(9,2) as d,"
         " 'a' || chr(10) || 'b' || chr(27) || '[31m' as s, 1 as x, 2 as x",
     )
     assert said.code == 0
@@ -162,13 +162,13 @@ def test_query_writes_whole_files(kitchen: Any, ending: str) -> None:
     assert (said.code, said.out) == (0, f"9 rows in {target}\n")
     assert [p.name for p in kitchen.root.glob(".out*")] == []
     if ending == "csv":
-        assert len(list(csv.DictReader(target.open()))) == 9
+        assert len(list(csv.DictReader(target.read_text().splitlines()))) == 9
     elif ending == "json":
         assert len(json.loads(target.read_text())) == 9
     elif ending == "parquet":
-        import polars
+        import pyarrow.parquet
 
-        assert polars.read_parquet(target, glob=False).height == 9
+        assert pyarrow.parquet.ParquetFile(target).metadata.num_rows == 9
     else:
         assert target.read_bytes()[:2] == b"PK"
 

@@ -56,8 +56,8 @@ def test_a_typo_in_a_ref_is_found_before_a_lake_is_made(new_kitchen: Any) -> Non
     assert said.code == 2
     lines = _four_lines(said.err)
     assert "'silver.aa'" in lines[0]
-    assert lines[1].strip() == "pipelines/gold/b.sql:1:22"
-    assert lines[3].strip() == "^" * len("'silver.aa'") or "^^^" in lines[3]
+    assert lines[1].strip() == "pipelines/gold/b.sql:1:23"
+    assert lines[3].index("^") == lines[2].index("silver.aa") and lines[3].count("^") == len("silver.aa")
     assert UNCHANGED in said.err and "Did you mean 'silver.a'?" in said.err
     assert not list(kitchen.root.glob(".rat/*.sqlite"))
 
@@ -86,6 +86,7 @@ def test_a_gate_that_fails(kitchen: Any) -> None:
 
 def test_a_locked_lake(kitchen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RATATOUILLE_LOCK_WAIT", "0.2")
+    assert kitchen.rat("run", "gold.revenue", "-f").code == 0  # a lake that was copied is set right under the lock
     with open(kitchen.root / ".rat" / "catalog.sqlite.lock", "r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         said = kitchen.rat("run", "gold.revenue", "-f")
@@ -126,9 +127,7 @@ def test_a_tab_in_yaml(kitchen: Any) -> None:
         assert said.code == 2 and "workspace.yaml:2:1" in said.err, words
 
 
-@pytest.mark.parametrize(
-    "name", ["it's", 'a"b', "../../etc/passwd", "a b", "x'; drop table y; --", "\x1b[31mred", "é", "%s"]
-)
+@pytest.mark.parametrize("name", ["../../etc/passwd", "x'; drop table y; --", 'a"b %s é', "\x1b[31mred"])
 def test_hostile_names_are_only_unknown_names(kitchen: Any, name: str) -> None:
     for words in (
         ("run", name), ("plan", name), ("show", name), ("render", name), ("history", name), ("quarantine", name),
@@ -199,8 +198,8 @@ def test_a_moment_that_never_was(kitchen: Any, at: str) -> None:
         (("run", "--ful"), "No such option: --ful"),
         (("query",), "Missing argument 'SQL'"),
         (("rollback", "gold.revenue"), "Missing option '--to'"),
-        (("rollback", "gold.revenue", "--to", "x"), "x"),
-        (("history", "-n", "0"), "0"),
+        (("rollback", "gold.revenue", "--to", "x"), "'--to'"),
+        (("history", "-n", "0"), "'--limit'"),
         (("run", "-w"), "requires an argument"),
     ],
 )

@@ -36,7 +36,7 @@ _LINE = re.compile(r"^(?P<pid>\d+) +(?P<call>\w+)\((?P<rest>.*)$")
 @dataclass(frozen=True)
 class Point:
     call: str
-    number: int
+    number: int | str  # `5+`: the fifth and all that follow
     rest: str  # the arguments, as strace shows them
 
     def __str__(self) -> str:
@@ -84,15 +84,15 @@ class Nursery:
         self.server.stdin.flush()
         return dict(json.loads(self.server.stdout.readline()))
 
-    def spawn(self, call: str, *args: Any, uid: int = 0, env: dict[str, str] | None = None) -> Child:
+    def spawn(self, call: str, *args: Any) -> Child:
         self.born += 1
         result, log = self.folder / f"{self.born}.json", self.folder / f"{self.born}.log"
-        said = {"call": call, "args": [str(a) if isinstance(a, Path) else a for a in args], "uid": uid, "env": env}
-        pid = self.ask(do="spawn", result=str(result), log=str(log), **said)["pid"]
+        plain = [str(a) if isinstance(a, Path) else a for a in args]
+        pid = self.ask(do="spawn", result=str(result), log=str(log), call=call, args=plain)["pid"]
         return Child(self, pid, result, log)
 
-    def do(self, call: str, *args: Any, **more: Any) -> dict[str, Any]:
-        return self.spawn(call, *args, **more).go().wait()
+    def do(self, call: str, *args: Any) -> dict[str, Any]:
+        return self.spawn(call, *args).go().wait()
 
 
 @dataclass

@@ -37,6 +37,7 @@ from ratatouille.lake import (
     Publication,
     Session,
     Storage,
+    UnknownOutcome,
     attempt_folder,
     ledger,
     open_journal,
@@ -91,7 +92,7 @@ def publish_and_drop(root: str, run_id: str, how: str, label: int, count: int = 
         pair = _pair(lake, journal, run_id, how, label)[:count]
         try:
             for p, outcome in zip(pair, publish(lake, journal, run_id, pair), strict=True):
-                if outcome.error is not None and p.staged is not None:
+                if outcome.error is not None and not isinstance(outcome.error, UnknownOutcome) and p.staged is not None:
                     shutil.rmtree(p.staged.folder, ignore_errors=True)
         finally:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -255,28 +256,31 @@ def serve() -> None:
 
 def _spawn(said: dict[str, Any], gates: dict[int, int]) -> int:
     gate, opener = os.pipe()
+    ready, is_ready = os.pipe()
     pid = os.fork()
     if pid:
         os.close(gate)
+        os.close(is_ready)
+        os.read(ready, 1)  # whoever attaches now sees no call of the child's own preparation
+        os.close(ready)
         gates[pid] = opener
         return pid
     os.close(opener)
+    os.close(ready)
     for other in gates.values():
         os.close(other)
-    _be_the_child(said, gate)
+    _be_the_child(said, gate, is_ready)
     return 0  # not reached
 
 
-def _be_the_child(said: dict[str, Any], gate: int) -> None:
+def _be_the_child(said: dict[str, Any], gate: int, is_ready: int) -> None:
     ctypes.CDLL(None).prctl(*_ANY_PROCESS_MAY_TRACE, 0, 0, 0)
     with open(said["log"], "w", encoding="utf-8") as log:
         for number in (1, 2):
             os.dup2(log.fileno(), number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    if said.get("uid"):
-        os.setuid(said["uid"])
-    if said.get("env"):
-        os.environ.update(said["env"])
+    os.write(is_ready, b"r")
+    os.close(is_ready)
     os.read(gate, 1)
     answer: dict[str, Any]
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +103,42 @@ def test_a_kill_at_any_system_call_leaves_old_or_new(lab: Lab, how: str) -> None
 @pytest.mark.parametrize("errno", ["EIO", "ENOSPC"])
 def test_a_failing_disk_is_an_error_and_never_a_false_success(lab: Lab, how: str, errno: str) -> None:
     Sweep(lab, how, f"error={errno}").over(10)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("strace")
+def test_a_kill_while_the_lake_is_made_is_healed_by_a_rerun(lab: Lab) -> None:
+    empty = lab.folder / "empty"
+    empty.mkdir()
+    points = lab.points(lab.copy(empty), "publish_pair", "first", "replace", 1)
+    whole = content(crash_worker.look(lab.folder / "trial"))
+    chosen = some_of(points, min(len(points), trials(14)), seed=SEED)
+    wrong = []
+    for point in chosen:
+        trial = lab.copy(empty)
+        lab.with_fault(trial, "signal=KILL", point, "publish_pair", "first", "replace", 1)
+        again = lab.nursery.do("publish_pair", trial, "first", "replace", 1)
+        if "ok" not in again:
+            wrong.append(f"{point}: the rerun failed: {again}")
+        elif content(seen := crash_worker.look(trial)) != whole or seen["wrong"]:
+            wrong.append(f"{point}: {seen}")
+    print(f"\nmaking a lake: {len(chosen)} of {len(points)} calls, {len(wrong)} wrong")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("strace")
+@pytest.mark.parametrize("how", ["replace", "merge"])
+def test_a_commit_that_failed_does_not_come_back_without_its_files(lab: Lab, how: str) -> None:
+    """The commit's sync fails, its candidate is dropped, the process is killed before SQLite can tidy its log."""
+    sweep = Sweep(lab, how, "error=EIO")
+    last = [p for p in sweep.points if p.call in ("write", "fsync") and "catalog.sqlite-wal" in p.rest][-4:]
+    for point in last:
+        for number in (str(point.number), f"{point.number}+"):
+            trial = lab.copy(sweep.base)
+            failing = replace(point, number=number)
+            lab.with_fault(trial, "error=EIO", failing, "publish_and_drop", "second", how, 2, 1)
+            seen = crash_worker.look(trial)
+            assert not seen["wrong"], (failing, seen["wrong"])
+            first = content(seen)[0]
+            assert first in (sweep.old[0], sweep.new[0]), (failing, first)

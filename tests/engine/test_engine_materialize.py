@@ -93,6 +93,20 @@ def test_incremental_equals_full(shop, new_shop):
     assert shop.rows(query) == step_by_step
 
 
+def test_a_row_that_arrives_late_does_not_undo_a_newer_one(shop):
+    late_order = MERGE["pipelines/silver/events.yaml"].replace("_loaded_at desc, amount desc", "amount desc")
+    shop.write(MERGE | {"pipelines/silver/events.yaml": late_order})
+    shop.write({"landing/new.csv": "id,amount\n1,99\n2,5\n"})
+    shop.run()
+    shop.write({"landing/late.csv": "id,amount\n1,10\n2,7\n3,1\n"})
+    step = shop.step("silver.events", "+silver.events")
+    assert (step.rows_written, step.rows_total) == (2, 3)
+    query = "select id, amount::int from silver.events order by 1"
+    assert shop.rows(query) == [(1, 99), (2, 7), (3, 1)]
+    shop.run("silver.events", force=True)
+    assert shop.rows(query) == [(1, 99), (2, 7), (3, 1)], "as if all had come at once"
+
+
 def test_a_merge_key_that_is_null_or_there_twice_blocks(shop):
     shop.write(
         {

@@ -9,7 +9,7 @@ from typing import Any
 
 from ratatouille import project as files
 from ratatouille.engine import context, evolve, intake
-from ratatouille.engine.deduplicate import first_of_each_key
+from ratatouille.engine.deduplicate import first_of_each_key, without_late_losers
 from ratatouille.engine.work import Work, watermark
 from ratatouille.errors import RatError, RequestError, StepFailed, underline
 from ratatouille.lake import QueryFailed, Staged, stage, stage_batches, table_columns
@@ -127,8 +127,10 @@ def _stage(work: Work, select: str) -> Staged:
     select, columns = _described(work, select)
     if work.asset.deduplicate:
         # Landing files are parsed once, whatever it costs in memory.
-        rows = None if work.landing.files else work.planned.rows
+        rows = None if work.landing.files or work.incremental else work.planned.rows
         select = first_of_each_key(work.session, work.asset, select, rows)
+        if work.incremental:
+            select = without_late_losers(work.session, work.asset, select, work.existing)
     try:
         return stage(work.session, select, work.asset.name, work.folder(""), columns)
     except QueryFailed as error:

@@ -127,7 +127,9 @@ def python_error(error: Exception, root: Path, asset: Asset, doing: str) -> Step
         where = f"{Path(ours[-1].filename).relative_to(root)}:{ours[-1].lineno}\n    {ours[-1].line}"
     said = " ".join(str(error).split())[:500]
     return StepFailed(
-        f"{asset.name}: {doing}: {type(error).__name__}: {said}", where=where, next=f"rat run {asset.name}"
+        f"{asset.name}: {doing}: {type(error).__name__}: {said}",
+        where=where,
+        next=f"mend the file, then: rat run {asset.name}",
     )
 
 

@@ -6,8 +6,10 @@ their rows, and leave out the losers. Measured on ten million rows: see benchmar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ratatouille.lake import Session
-from ratatouille.lake.quoting import ident, idents
+from ratatouille.lake.quoting import ident, idents, table
 from ratatouille.project.records import Asset
 
 # Below this many rows the plain window is faster than three scans.
@@ -40,6 +42,34 @@ def first_of_each_key(session: Session, asset: Asset, select: str, rows: int | N
         return _by_window(asset, select)  # a winner and a loser look the same to the join below
     found = [f"{_of_a(term)} is not distinct from b.o{number}" for number, term in enumerate(orders)]
     return f"select a.* from (\n{select}\n) a anti join (from ranked where place > 1) b on {' and '.join(keys + found)}"
+
+
+def without_late_losers(session: Session, asset: Asset, select: str, existing: Mapping[str, str]) -> str:
+    """`select` without rows that sort after the published row of their key.
+
+    A correction may be published before the row that it corrects arrives; the late row must not undo it, or the
+    table would depend on the order in which files come. A row that sorts equal replaces the published one.
+    """
+    standing = {name.lower() for name in existing}
+    if not _columns(asset.deduplicate) <= standing:
+        return select  # the order needs columns that the table does not keep
+    keys = idents(asset.unique_key)
+    session.execute(f"create or replace temp table arriving as {select}")
+    names = [name for name, _ in session.describe("from arriving") if name.lower() in standing]
+    published = f"select {idents(names)}, false as _arriving from {table(asset.name)}"
+    rivals = f"{published} where ({keys}) in (select {keys} from arriving)"
+    return (
+        f"select * exclude (_arriving) from (select *, true as _arriving from arriving union all by name {rivals})"
+        f" qualify row_number() over (partition by {keys} order by {asset.deduplicate}, _arriving desc) = 1 and _arriving"
+    )
+
+
+def _columns(order: str) -> set[str]:
+    import sqlglot
+    from sqlglot import exp
+
+    parsed = sqlglot.parse_one(f"select 1 order by {order}", read="duckdb")
+    return {column.name.lower() for column in parsed.find_all(exp.Column)}
 
 
 def _by_window(asset: Asset, select: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ratatouille.engine.ask import json_rows
 from ratatouille.engine.gates import MASK, masked
-from ratatouille.engine.look import files_set_aside, reading_journal, reading_lake
+from ratatouille.engine.look import files_set_aside, overview, reading_journal, reading_lake
 from ratatouille.engine.quarantine import failing_rows_folder
 from ratatouille.errors import RequestError, near_miss
 from ratatouille.lake import Session, ledger
@@ -74,11 +74,12 @@ def counts(project: Project) -> list[tuple[str, str, int]]:
 
 
 def blocked_assets(project: Project) -> dict[str, str]:
-    """Assets whose last attempt a gate stopped, with what failed."""
+    """Assets whose last attempt a gate stopped and that are still to be built, with what failed."""
+    failed = [one.name for one in overview(project) if one.status == "failed"]
     with reading_journal(project.workspace) as journal:
         if journal is None:
             return {}
-        return {name: why for name in project.assets if (why := _blocked(journal.last_steps(name, 1)))}
+        return {name: why for name in failed if (why := _blocked(journal.last_steps(name, 1)))}
 
 
 def kept_out(project: Project, name: str, *, run: str = "", limit: int = 10) -> KeptOut:
@@ -88,8 +89,7 @@ def kept_out(project: Project, name: str, *, run: str = "", limit: int = 10) -> 
     by_check: list[tuple[str, str, int]] = []
     rows: list[KeptRow] = []
     failing: list[Failing] = []
-    with reading_journal(workspace) as journal:
-        blocked = _blocked(journal.last_steps(name, 1)) if journal else ""
+    blocked = blocked_assets(project).get(name, "")
     asset = project.assets.get(name)
     with reading_lake(workspace) as lake:
         if lake is not None:

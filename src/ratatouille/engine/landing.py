@@ -353,7 +353,7 @@ def collect_rejects(session: Session, root: Path, landing: Landing) -> list[dict
     for table in landing.reject_tables:
         scans = table.replace("rejects_", "scans_")
         rows = session.rows(
-            f"select file_path, line, string_agg(error_message, '; '), any_value(csv_line)"
+            f"select file_path, line, first(error_message), any_value(csv_line)"
             f" from {table} join {scans} using (scan_id, file_id) group by all order by all"
         )
         for path, line, reason, raw in rows:

@@ -14,13 +14,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from ratatouille import project as files
-from ratatouille.engine import stages
+from ratatouille.engine import outcomes, stages
 from ratatouille.engine.build import render
 from ratatouille.engine.memory import MemoryGauge
-from ratatouille.engine.plan import Request, State, decide, make_plan, read_state, utc_now, version_tokens
+from ratatouille.engine.plan import Request, State, decide, make_plan, read_state, version_tokens
 from ratatouille.engine.records import Listener, Plan, PlannedStep, Progress, RunResult, StepResult, as_json
 from ratatouille.engine.stages import STAGES
 from ratatouille.engine.work import UnreadableFiles, Work
@@ -59,7 +59,18 @@ def plan(bench: Workbench, request: Request) -> Plan:
 def _plan(bench: Workbench, request: Request, state: State) -> Plan:
     with bench.lake.session("planning") as session:
         tokens = version_tokens(bench.project, list(bench.project.assets), session)
-    return make_plan(bench.project, request, state, tokens=tokens)
+    planned = make_plan(bench.project, request, state, tokens=tokens)
+    return replace(planned, warnings=(*planned.warnings, *_still_set_aside(bench, planned, state)))
+
+
+def _still_set_aside(bench: Workbench, planned: Plan, state: State) -> list[str]:
+    """Files that could not be read and did not change: said again each time, until somebody mends them."""
+    chosen = {step.asset for step in planned.steps if step.action != "build"}
+    return [
+        f"{row['file']} is not in {row['asset']}: {row['reason']}"
+        for row in state.aside_rows
+        if row["asset"] in chosen and (bench.root / row["file"]).exists()
+    ]
 
 
 def run(bench: Workbench, request: Request, listener: Listener | None = None) -> RunResult:
@@ -113,13 +124,8 @@ def new_run_id() -> str:
 
 
 def _fresh(planned: Plan, started: float) -> RunResult:
-    steps = tuple(_skipped(step) for step in planned.steps)
+    steps = tuple(outcomes.skipped(step) for step in planned.steps)
     return RunResult("", "fresh", steps, time.monotonic() - started, warnings=planned.warnings)
-
-
-def _skipped(step: PlannedStep) -> StepResult:
-    status = "held" if step.action == "hold" else "skipped"
-    return StepResult(step.asset, status, step.reason, version=step.version)
 
 
 class _Run:
@@ -158,7 +164,7 @@ class _Run:
         order = [step.asset for step in self.planned.steps]
         for step in self.planned.steps:
             if step.action != "build":
-                self._finish(_skipped(step))
+                self._finish(outcomes.skipped(step))
         waiting = {step.asset for step in self.planned.to_build}
         running: dict[Future[_Ready | StepResult], str] = {}
         workers = max(1, min(MAX_WORKERS, self._total, self.bench.lake.threads))
@@ -217,15 +223,15 @@ class _Run:
     def _publish(self, ready: Sequence[_Ready], waiting: set[str]) -> None:
         for one in ready:
             self._tell(one.work.asset.name, "publish")
-        outcomes = publish(self.bench.lake, self.bench.journal, self.run_id, [one.publication for one in ready])
-        published = {o.asset: o.entry for o in outcomes if o.entry is not None}
+        committed = publish(self.bench.lake, self.bench.journal, self.run_id, [one.publication for one in ready])
+        published = {o.asset: o.entry for o in committed if o.entry is not None}
         if published:
             self._advance(published, ready)
-        for one, outcome in zip(ready, outcomes, strict=True):
+        for one, outcome in zip(ready, committed, strict=True):
             name = one.work.asset.name
             self._drop_lease(name, one.work.token)
             if outcome.entry is not None:
-                self._finish(_built(one, outcome.entry))
+                self._finish(outcomes.built(one.work, outcome.entry, one.attempts, one.started))
                 continue
             if not isinstance(outcome.error, UnknownOutcome):
                 stages.drop(one.work)
@@ -234,7 +240,7 @@ class _Run:
                 self._states.clear()
                 waiting.add(name)
             elif outcome.error is not None:
-                self._finish(_failed(name, outcome.error, one.attempts, one.started, self._version(name)))
+                self._finish(outcomes.failed(name, outcome.error, one.attempts, one.started, self._version(name)))
 
     def _advance(self, published: dict[str, Entry], ready: Sequence[_Ready]) -> None:
         """The state after our commit, so that steps below need not read the ledger again."""
@@ -311,17 +317,19 @@ class _Run:
                 except TransientError as error:
                     if attempt > asset.retries.max:
                         raise
-                    time.sleep(_pause(asset.retries.delay_s, asset.retries.backoff, attempt))
+                    time.sleep(outcomes.pause_s(asset.retries.delay_s, asset.retries.backoff, attempt))
                     self._tell(name, "build", f"trying again: {error.what}")
         except RatError as error:
             self._drop_lease(name, token)
-            return _failed(name, error, attempt, started, self._version(name), aside)
+            return outcomes.failed(name, error, attempt, started, self._version(name), aside)
         except BaseException as error:  # a bug of ours: it reaches the person as four lines, the traceback as cause
             self._drop_lease(name, token)
             failed = StepFailed(
-                f"{name}: {type(error).__name__}: {error}", where=_place(error), next="report this; it is a defect"
+                f"{name}: {type(error).__name__}: {error}",
+                where=outcomes.place(error),
+                next="report this; it is a defect",
             )
-            return _failed(name, failed, attempt, started, self._version(name), aside)
+            return outcomes.failed(name, failed, attempt, started, self._version(name), aside)
         finally:
             _current.reset(marker)
 
@@ -364,13 +372,13 @@ class _Run:
             forced = self.request.force and self._superseded.get(name, 0) == 0
             step = decide(self.bench.project, name, state, self.request, {}, forced, tokens)
             if step.action != "build":
-                return _skipped(step)
+                return outcomes.skipped(step)
             if self._was_finished(state, step):
-                return replace(_skipped(step), status="skipped", reason="published before the run was stopped")
+                return outcomes.skipped(step, "published before the run was stopped")
             self.bench.journal.record_step(self.run_id, name, attempt, "running")
             work = Work(
                 bench=self.bench, asset=asset, planned=step, request=self.request, run_id=self.run_id,
-                started_at=_stamp(state.heads.get(name)), session=session, state=state, token=token, attempt=attempt,
+                started_at=outcomes.stamp(state.heads.get(name)), session=session, state=state, token=token, attempt=attempt,
                 version_token=tokens.get(name, ""), aside=aside,
             )  # fmt: skip
             try:
@@ -434,7 +442,11 @@ class _Run:
         if work.incremental:
             version = work.head.version if work.head else None
             return StepResult(
-                work.asset.name, "skipped", "no new file can be read", version=version, set_aside=_aside(work)
+                work.asset.name,
+                "skipped",
+                "no new file can be read",
+                version=version,
+                set_aside=outcomes.set_aside(work),
             )
         file, reason = next(iter(work.aside.items()))
         raise StepFailed(
@@ -447,74 +459,3 @@ class _Run:
         for file, reason in work.aside.items():
             status = (work.root / file).stat()
             self.bench.journal.set_aside(work.asset.name, file, status.st_size, status.st_mtime_ns, reason, self.run_id)
-
-
-def _stamp(head: Entry | None) -> datetime:
-    """The time that this attempt's rows carry: later than every row of the version it builds on.
-
-    Readers ask for rows after the newest they have seen, so a stamp must not go back, whatever the clock does.
-    """
-    now = utc_now()
-    return max(now, head.published_at + timedelta(microseconds=1)) if head and head.published_at else now
-
-
-def _pause(delay_s: float, backoff: str, attempt: int) -> float:
-    """Seconds to wait: full jitter, so that several runs do not come back at once."""
-    longest = delay_s * (2 ** (attempt - 1) if backoff == "exponential" else 1)
-    return random.uniform(0, min(longest, 300.0))  # noqa: S311  jitter, not a secret
-
-
-def _built(one: _Ready, entry: Entry) -> StepResult:
-    work = one.work
-    return StepResult(
-        asset=entry.asset,
-        status="built",
-        reason=work.planned.reason,
-        mode=entry.mode,
-        version=entry.version,
-        rows_in=entry.rows_in,
-        rows_written=entry.rows_written,
-        rows_total=entry.rows_total,
-        rows_quarantined=entry.rows_quarantined,
-        rows_rejected=entry.rows_rejected,
-        bytes_written=entry.bytes_written,
-        seconds=time.monotonic() - one.started,
-        peak_memory_bytes=entry.peak_memory_bytes,
-        attempts=one.attempts,
-        inputs=entry.inputs,
-        files=tuple(work.landing.files),
-        set_aside=_aside(work),
-        checks=tuple(verdict.result for verdict in work.verdicts),
-        warnings=tuple(work.warnings),
-    )
-
-
-def _aside(work: Work) -> tuple[dict[str, str], ...]:
-    return tuple({"file": file, "reason": reason} for file, reason in work.aside.items())
-
-
-def _failed(
-    name: str,
-    error: RatError,
-    attempts: int,
-    started: float,
-    version: int | None,
-    aside: dict[str, str] | None = None,
-) -> StepResult:
-    return StepResult(
-        asset=name,
-        status="failed",
-        reason=error.what,
-        version=version,
-        seconds=time.monotonic() - started,
-        attempts=max(1, attempts),
-        set_aside=tuple({"file": file, "reason": reason} for file, reason in (aside or {}).items()),
-        error=error.as_record(),
-    )
-
-
-def _place(error: BaseException) -> str:
-    from traceback import extract_tb
-
-    frames = extract_tb(error.__traceback__)
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from ratatouille.engine import intake
 from ratatouille.engine.build import build, render
-from ratatouille.engine.plan import fingerprint, input_versions
+from ratatouille.engine.plan import fingerprint, input_versions, reads
 from ratatouille.engine.quarantine import gate
 from ratatouille.engine.records import as_json
 from ratatouille.engine.work import Work
@@ -84,10 +84,13 @@ def publication(work: Work, seconds: float, peak_memory_bytes: int) -> Publicati
 
 
 def rows_in(work: Work) -> int:
-    """Rows read: records of landing files, else the rows that the query gave before gates."""
+    """Rows read: records of landing files, rows of the inputs, for a delta what the query gave before gates."""
     if work.asset.sources:
         return sum(file.rows_read + file.rejects for file in work.landing.files.values())
-    return (work.staged.rows if work.staged else 0) + work.n_kept_out
+    if work.incremental or work.asset.kind != "sql":
+        return (work.staged.rows if work.staged else 0) + work.n_kept_out
+    heads = work.state.heads
+    return sum(heads[name].rows_total for name in reads(work.bench.project, work.asset.name) if name in heads)
 
 
 def _final_columns(work: Work) -> tuple[tuple[str, str], ...]:

@@ -151,7 +151,10 @@ def open_lake(
     `create` makes the lake first if it is not there. Raises RequestError if there is none, LakeError if it
     cannot be opened.
     """
-    exists = relocate.is_created(storage.catalog)
+    try:
+        exists = relocate.is_created(storage.catalog)
+    except OSError as error:
+        raise explain(error, "opening the lake", folder=storage.catalog.parent) from error
     if not exists and not create:
         raise RequestError(
             "there is no lake here yet",

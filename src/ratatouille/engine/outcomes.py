@@ -1,0 +1,88 @@
+"""How an attempt ends: as a StepResult, with the stamp its rows carry and the pause before the next try."""
+
+from __future__ import annotations
+
+import random
+import time
+from datetime import datetime, timedelta
+
+from ratatouille.engine.plan import utc_now
+from ratatouille.engine.records import PlannedStep, StepResult
+from ratatouille.engine.work import Work
+from ratatouille.errors import RatError
+from ratatouille.lake import Entry
+
+
+def skipped(step: PlannedStep, reason: str = "") -> StepResult:
+    status = "held" if step.action == "hold" else "skipped"
+    return StepResult(step.asset, status, reason or step.reason, version=step.version)
+
+
+def stamp(head: Entry | None) -> datetime:
+    """The time that this attempt's rows carry: later than every row of the version it builds on.
+
+    Readers ask for rows after the newest they have seen, so a stamp must not go back, whatever the clock does.
+    """
+    now = utc_now()
+    return max(now, head.published_at + timedelta(microseconds=1)) if head and head.published_at else now
+
+
+def pause_s(delay_s: float, backoff: str, attempt: int) -> float:
+    """Seconds to wait: full jitter, so that several runs do not come back at once."""
+    longest = delay_s * (2 ** (attempt - 1) if backoff == "exponential" else 1)
+    return random.uniform(0, min(longest, 300.0))  # noqa: S311  jitter, not a secret
+
+
+def built(work: Work, entry: Entry, attempts: int, started: float) -> StepResult:
+    return StepResult(
+        asset=entry.asset,
+        status="built",
+        reason=work.planned.reason,
+        mode=entry.mode,
+        version=entry.version,
+        rows_in=entry.rows_in,
+        rows_written=entry.rows_written,
+        rows_total=entry.rows_total,
+        rows_quarantined=entry.rows_quarantined,
+        rows_rejected=entry.rows_rejected,
+        bytes_written=entry.bytes_written,
+        seconds=time.monotonic() - started,
+        peak_memory_bytes=entry.peak_memory_bytes,
+        attempts=attempts,
+        inputs=entry.inputs,
+        files=tuple(work.landing.files),
+        set_aside=set_aside(work),
+        checks=tuple(verdict.result for verdict in work.verdicts),
+        warnings=tuple(work.warnings),
+    )
+
+
+def set_aside(work: Work) -> tuple[dict[str, str], ...]:
+    return tuple({"file": file, "reason": reason} for file, reason in work.aside.items())
+
+
+def failed(
+    name: str,
+    error: RatError,
+    attempts: int,
+    started: float,
+    version: int | None,
+    aside: dict[str, str] | None = None,
+) -> StepResult:
+    return StepResult(
+        asset=name,
+        status="failed",
+        reason=error.what,
+        version=version,
+        seconds=time.monotonic() - started,
+        attempts=max(1, attempts),
+        set_aside=tuple({"file": file, "reason": reason} for file, reason in (aside or {}).items()),
+        error=error.as_record(),
+    )
+
+
+def place(error: BaseException) -> str:
+    from traceback import extract_tb
+
+    frames = extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
