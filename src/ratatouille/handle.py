@@ -18,6 +18,8 @@ from ratatouille import errors
 from ratatouille.errors import RatError, RequestError, StepFailed
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from polars import DataFrame
 
     from ratatouille.engine import Listener, Request, RunResult
@@ -142,8 +144,8 @@ def _json_value(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def _json_safe(value: Any) -> Any:
-    return json.loads(as_json_text(value))
+def _json_safe(value: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(as_json_text(value)))
 
 
 # Finding the workspace
@@ -179,13 +181,13 @@ def workspace_of_caller() -> Workspace:
 
 def _calling_file() -> Path | None:
     """The file of the nearest frame that is not ours; None in a notebook or a shell."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
         if name != "ratatouille" and not name.startswith("ratatouille."):
             file = frame.f_globals.get("__file__")
             return Path(file).absolute() if file else None
-        frame = frame.f_back  # type: ignore[assignment]  None at the end
+        frame = frame.f_back
     return None
 
 

@@ -12,7 +12,7 @@ import pytest
 # These two modules serve this folder alone and have names of their own, so their folder may be imported from.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from crash_lab import WORKER, Lab, Nursery  # noqa: E402
+from crash_lab import WORKER, Lab, Nursery
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,9 @@ def rows_of(how: str, label: int) -> str:
 def publish_pair(root: str, run_id: str, how: str, label: int) -> list[int]:
     """Publish both tables of PAIR in one commit; returns their versions."""
     with opened(Path(root)) as (lake, journal):
-        return [_version(outcome) for outcome in publish(lake, journal, run_id, _pair(lake, journal, run_id, how, label))]
+        return [
+            _version(outcome) for outcome in publish(lake, journal, run_id, _pair(lake, journal, run_id, how, label))
+        ]
 
 
 def publish_when_told(root: str, run_id: str, label: int, staged: str, told: str) -> list[int]:

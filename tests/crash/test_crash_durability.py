@@ -35,7 +35,9 @@ def test_every_file_and_folder_is_synced_before_the_catalog_is_written(lab: Lab,
     assert len(files) == kinds, files
     for file in files:
         written = _touches(points, file, "write", "pwrite64")[-1]
-        assert any(written < at < commit for at in _touches(points, file, "fsync", "fdatasync")), f"{file} is not synced"
+        assert any(written < at < commit for at in _touches(points, file, "fsync", "fdatasync")), (
+            f"{file} is not synced"
+        )
         created = _touches(points, file, "openat")[0]
         for folder in Path(file).parents:
             synced = _touches(points, str(folder), "fsync")

@@ -19,7 +19,9 @@ def root(lab: Lab) -> Path:
     """A workspace with two days built, so that it holds delete files, too."""
     root = kitchen.build(lab.folder / "here")
     for number in range(2):
-        kitchen.land(root, f"{number}.csv", [(i, 100 * number + i, 1 + i) for i in range(50 * number, 50 * number + 90)])
+        kitchen.land(
+            root, f"{number}.csv", [(i, 100 * number + i, 1 + i) for i in range(50 * number, 50 * number + 90)]
+        )
         assert lab.nursery.do("run_once", root)["ok"]["status"] == "done"
     return root
 

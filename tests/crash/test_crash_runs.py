@@ -15,11 +15,12 @@ from typing import Any
 
 import kitchen
 import pytest
-from crash_lab import Lab, trials
+from crash_lab import NEVER_FAIL, Lab, some_of, trials
 
 from ratatouille.engine import open_workbench
 from ratatouille.lake import ledger
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 SEED = int(os.environ.get("RATATOUILLE_SEED", "20261121"))
 DAYS = ("first", "more", "grown")  # nothing built yet; a new landing file; the newest landing file has grown
 
@@ -74,7 +75,9 @@ class Kills:
         if again.get("ok", {}).get("status") not in ("done", "fresh"):
             return [f"the rerun failed: {again}"]
         tables, now = tables_and_heads(root)
-        wrong = [f"{n}: {len(tables[n])} rows, not as expected" for n in tables if tables[n] != kitchen.expected(root)[n]]
+        wrong = [
+            f"{n}: {len(tables[n])} rows, not as expected" for n in tables if tables[n] != kitchen.expected(root)[n]
+        ]
         # What reads the clock is stale at every request; it is kept too if the rerun goes on with the run that died.
         wrong += [
             f"{name} was published by the killed run as {head.version} and is built again: {again}"
@@ -115,8 +118,6 @@ def mixtures(before: dict[str, Any], now: dict[str, Any], after: dict[str, Any])
     return [name for name, rows in now.items() if rows not in (before.get(name, []), after[name])]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
 def test_a_run_killed_at_a_random_moment_is_healed_by_a_rerun(lab: Lab) -> None:
     built = kitchen.build(lab.folder / "built")
     random = Random(SEED)
@@ -124,7 +125,51 @@ def test_a_run_killed_at_a_random_moment_is_healed_by_a_rerun(lab: Lab) -> None:
         kitchen.land(built, f"{number}.csv", kitchen.some_rows(random, 1000 * number, 300, 200))
     assert lab.nursery.do("run_once", built)["ok"]["status"] == "done"
     kills = Kills(lab, built)
-    count = trials(10)
+    count = trials(8)
     wrong = [sentence for i in range(count) for sentence in kills.trial(SEED + i)]
-    print(f"\n{count} kills, seeds {SEED}..{SEED + count - 1}: {dict(sorted(kills.outcomes.items()))}, {len(wrong)} wrong")
+    print(
+        f"\n{count} kills, seeds {SEED}..{SEED + count - 1}: {dict(sorted(kills.outcomes.items()))}, {len(wrong)} wrong"
+    )
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.usefixtures("strace")
+@pytest.mark.parametrize("errno", ["EIO", "ENOSPC"])
+def test_a_failing_disk_anywhere_in_a_run_is_told_in_four_lines_and_healed_by_a_rerun(lab: Lab, errno: str) -> None:
+    built = kitchen.build(lab.folder / "built")
+    kitchen.land(built, "0.csv", kitchen.own_rows(0, 0, 100))
+    assert lab.nursery.do("run_once", built)["ok"]["status"] == "done"
+    before, _ = tables_and_heads(built)
+    kitchen.land(built, "1.csv", kitchen.own_rows(1, 0, 100))
+    points = [p for p in lab.points(lab.copy(built), "run_once") if p.call not in NEVER_FAIL]
+    chosen = some_of(points, min(len(points), trials(10)), seed=SEED)
+    outcomes: Counter[str] = Counter()
+    wrong = []
+    for point in chosen:
+        root = lab.copy(built)
+        answer, hit = lab.with_fault(root, f"error={errno}", point, "run_once")
+        outcomes["missed" if not hit else answer.get("ok", {}).get("status") or next(iter(answer))] += 1
+        tables, _ = tables_and_heads(root)
+        said = [f"{name} is neither old nor new" for name in mixtures(before, tables, kitchen.expected(root))]
+        said += unhelpful(answer)
+        again = lab.nursery.do("run_once", root)
+        if again.get("ok", {}).get("status") not in ("done", "fresh"):
+            said.append(f"the rerun failed: {again}")
+        elif tables_and_heads(root)[0] != kitchen.expected(root):
+            said.append("rows are not as expected after the rerun")
+        wrong += [f"{errno} at {point}: {one}" for one in said]
+    print(f"\n{errno} in a run: {len(chosen)} of {len(points)} calls, {dict(outcomes)}, {len(wrong)} wrong")
+    assert not wrong, "\n".join(wrong)
+
+
+def unhelpful(answer: dict[str, Any]) -> list[str]:
+    """What a person could not act on: a traceback, an error without its lines, a success that is none."""
+    if "crash" in answer:
+        return [f"not a RatError: {answer['crash']}"]
+    errors = (
+        [answer["error"]] if "error" in answer else [s["error"] for s in answer["ok"]["steps"].values() if s["error"]]
+    )
+    said = [
+        f"an error without {line}: {e}" for e in errors for line in ("what", "where", "state", "next") if not e[line]
+    ]
+    return said + [f"called a defect: {e}" for e in errors if "defect" in e["next"]]

@@ -51,7 +51,9 @@ def _work(lab: Lab, root: Path, commits: int, folders: list[str], selectors: lis
     assert "ok" in seen, seen
     assert not seen["ok"]["errors"], seen["ok"]["errors"]
     slowest = max(s for answer in answers for s in answer["ok"]["seconds"])
-    print(f"\n{WRITERS} writers x {commits}: {seconds:.1f} s, slowest {slowest:.1f} s, reader saw {len(seen['ok']['seen'])} versions")
+    print(
+        f"\n{WRITERS} writers x {commits}: {seconds:.1f} s, slowest {slowest:.1f} s, reader saw {len(seen['ok']['seen'])} versions"
+    )
     return dict(seen["ok"])
 
 

@@ -77,10 +77,14 @@ def _print_one(found: KeptOut) -> None:
     if found.by_check:
         p.print_table(["check", "rows kept out"], [[c, p.count(n)] for c, n in found.by_check], right=["rows kept out"])
         p.say()
+    said = ""
     for row in found.rows:
         place = f"{row.file}:{row.line}" if row.line else row.file or ""
         why = f"{row.checks}: {row.reason}" if row.origin == "reject" else row.checks
-        p.say(f"{p.paint(p.printable(why), 'yellow')}  {p.printable(place)}".rstrip())
+        title = f"{p.paint(p.printable(why), 'yellow')}  {p.printable(place)}".rstrip()
+        if title != said:
+            p.say(title)
+        said = title
         p.say(f"  {_shown(row.row)}")
     total = sum(number for _, number in found.by_check)
     if total > len(found.rows):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ratatouille.cli import options
 from ratatouille.cli import printing as p
-from ratatouille.errors import RequestError
+
+if TYPE_CHECKING:
+    from ratatouille.engine.ask import Answer
 
 EXAMPLES = """
 rat query "select store_id, sum(total) from silver.sales group by all"
@@ -70,20 +73,16 @@ def _text(sql: str) -> str:
     return sys.stdin.read()
 
 
-def _print_json_rows(rows: object) -> None:
+def _print_json_rows(rows: Iterable[str]) -> None:
     """An array with one row in each line: whole for a parser, and one row after the other for a pipe."""
     first = True
-    for row in rows:  # type: ignore[attr-defined]
+    for row in rows:
         p.say(f"[{row}" if first else f",{row}")
         first = False
     p.say("[]" if first else "]")
 
 
-def _print_answer(found: object) -> None:
-    from ratatouille.engine.ask import Answer
-
-    if not isinstance(found, Answer):
-        raise RequestError("no answer")
+def _print_answer(found: Answer) -> None:
     p.print_rows(found.columns, found.rows)
     shown = len(found.rows)
     p.say(f"The first {shown:,} rows; more with --limit, all with -o FILE." if found.more else p.plural(shown, "row"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -113,4 +114,4 @@ def _print_steps(steps: list[dict[str, Any]]) -> None:
     for step in steps:
         if step["record"].get("error"):
             p.say()
-            p.print_four_lines(step["record"]["error"], p.sys.stdout)
+            p.print_four_lines(step["record"]["error"], sys.stdout)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 from ratatouille import project as files
 from ratatouille.engine.ask import Answer, answer, session_on
@@ -150,7 +150,7 @@ def sql_of(project: Project, name: str, *, incremental: bool = False) -> str:
         # Assets above that were never built are named as they will be called.
         standing = dict.fromkeys(set(project.assets) - {asset.name}, "table") | dict(state.standing)
         work = Work(
-            bench=Workbench(project, lake, journal=None),  # type: ignore[arg-type]  rendering writes nothing down
+            bench=Workbench(project, lake, cast(Journal, None)),  # rendering writes nothing down
             asset=asset,
             planned=PlannedStep(asset.name, "build", "", "", "incremental" if incremental else "full"),
             request=Request(accept_loss=True),

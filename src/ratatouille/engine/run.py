@@ -20,13 +20,23 @@ from ratatouille import project as files
 from ratatouille.engine import outcomes, stages
 from ratatouille.engine.build import render
 from ratatouille.engine.memory import MemoryGauge
-from ratatouille.engine.plan import Request, State, decide, make_plan, read_state, version_tokens
+from ratatouille.engine.plan import Request, State, decide, make_plan, read_state, reads, version_tokens
 from ratatouille.engine.records import Listener, Plan, PlannedStep, Progress, RunResult, StepResult, as_json
 from ratatouille.engine.stages import STAGES
 from ratatouille.engine.work import UnreadableFiles, Work
 from ratatouille.engine.workbench import Workbench
 from ratatouille.errors import LakeError, RatError, RequestError, StepFailed, TransientError
-from ratatouille.lake import Entry, Publication, Session, Superseded, UnknownOutcome, heartbeat, ledger, publish
+from ratatouille.lake import (
+    Entry,
+    Publication,
+    Session,
+    Superseded,
+    UnknownOutcome,
+    damaged_tables,
+    heartbeat,
+    ledger,
+    publish,
+)
 
 # More steps at a time than this only share the same cores and memory.
 MAX_WORKERS = 4
@@ -97,6 +107,7 @@ def run(bench: Workbench, request: Request, listener: Listener | None = None) ->
     status, error = "failed", None
     try:
         with heartbeat(bench.journal, run_id):
+            runner.damaged = _damaged_inputs(bench, planned)
             steps = runner.go()
         status = "failed" if any(step.status in ("failed", "blocked") for step in steps) else "done"
     except KeyboardInterrupt:
@@ -116,6 +127,18 @@ def run(bench: Workbench, request: Request, listener: Listener | None = None) ->
         resumed[0] if resumed else "",
         (*planned.warnings, *runner.warnings),
     )
+
+
+def _damaged_inputs(bench: Workbench, planned: Plan) -> dict[str, str]:
+    """Tables that this run will read or add to and whose files are not what was published."""
+    steps = {step.asset: step for step in planned.to_build}
+    wanted = {above for name in steps for above in reads(bench.project, name) if above not in steps}
+    wanted |= {name for name, step in steps.items() if step.mode == "incremental"}
+    if not wanted:
+        return {}
+    every = bench.project.workspace.verify_every_s
+    with bench.lake.pinned("verifying the inputs") as session:
+        return damaged_tables(session, bench.journal, bench.lake.storage, sorted(wanted), every)
 
 
 def new_run_id() -> str:
@@ -153,6 +176,7 @@ class _Run:
         self._states = {state.version: state}
         self._newest = state
         self._superseded: dict[str, int] = {}
+        self.damaged: dict[str, str] = {}  # assets whose files are not what was published, and why
         self._published: dict[str, int] = {}  # by this run: asset -> version
         self._worker = threading.local()
         self._kept: list[ExitStack] = []  # sessions that workers may still hold
@@ -262,6 +286,9 @@ class _Run:
         self._states[self._newest.version] = self._newest
         for old in sorted(self._states)[:-50]:
             del self._states[old]
+        with self.journal_may_fail():
+            # Their checksums were computed a moment ago.
+            self.bench.journal.note_verified([file["path"] for entry in published.values() for file in entry.manifest])
         for one in ready:
             if one.work.asset.sources and one.work.asset.name in published:
                 with self.journal_may_fail():
@@ -375,6 +402,7 @@ class _Run:
                 return outcomes.skipped(step)
             if self._was_finished(state, step):
                 return outcomes.skipped(step, "published before the run was stopped")
+            self._refuse_damaged_inputs(name)
             self.bench.journal.record_step(self.run_id, name, attempt, "running")
             work = Work(
                 bench=self.bench, asset=asset, planned=step, request=self.request, run_id=self.run_id,
@@ -427,6 +455,16 @@ class _Run:
         if known is not None and not self.bench.project.assets[name].sources:
             return known
         return read_state(session, self.bench.project, [name], aside=self._newest.aside_rows)
+
+    def _refuse_damaged_inputs(self, name: str) -> None:
+        for above in (*reads(self.bench.project, name), name):
+            if above in self.damaged and above not in self._published:
+                raise StepFailed(
+                    f"{name} was not built: a file of {above} is damaged",
+                    where=self.damaged[above],
+                    state="Nothing was built from it. Other versions of it may be whole: rat history",
+                    next=f"rat run {above} -f",
+                )
 
     def _was_finished(self, state: State, step: PlannedStep) -> bool:
         """Whether the killed run that this one continues has built the asset, and nothing but time went by since."""

@@ -10,6 +10,7 @@ from ratatouille.lake.journal import Journal, heartbeat, open_journal
 from ratatouille.lake.ledger import Entry, Hold, LandingFile
 from ratatouille.lake.publish import Outcome, Publication, Superseded, UnknownOutcome, publish
 from ratatouille.lake.stage import Staged, attempt_folder, discard, seal, stage, stage_batches
+from ratatouille.lake.verify import damaged_tables
 from ratatouille.lake.versions import release, roll_back, standing, table_columns
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Superseded",
     "UnknownOutcome",
     "attempt_folder",
+    "damaged_tables",
     "default_memory_bytes",
     "discard",
     "heartbeat",

@@ -51,22 +51,23 @@ class Storage:
 class Session:
     """One cursor. Every exception that leaves it is a RatError."""
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, doing: str) -> None:
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, doing: str, folder: Path | None = None) -> None:
         self.cursor = cursor
         self.doing = doing
+        self.folder = folder  # of the catalog: whether its disk is full explains many errors
 
     def execute(self, sql: str, parameters: object = None) -> duckdb.DuckDBPyConnection:
         try:
             return self.cursor.execute(sql, parameters)
         except duckdb.Error as error:
-            raise explain(error, self.doing) from error
+            raise explain(error, self.doing, folder=self.folder) from error
 
     def rows(self, sql: str, parameters: object = None) -> list[tuple[Any, ...]]:
         result = self.execute(sql, parameters)
         try:
             return result.fetchall()
         except duckdb.Error as error:
-            raise explain(error, self.doing) from error
+            raise explain(error, self.doing, folder=self.folder) from error
 
     def row(self, sql: str, parameters: object = None) -> tuple[Any, ...] | None:
         found = self.rows(sql, parameters)
@@ -115,7 +116,7 @@ class Lake:
         with self._guard:
             cursor = self._connection.cursor()
             self._open.append(cursor)
-        session = Session(cursor, doing)
+        session = Session(cursor, doing, self.storage.catalog.parent)
         try:
             yield session
         finally:

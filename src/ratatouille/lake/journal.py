@@ -14,7 +14,7 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ create table if not exists leases (
     heartbeat_at real, held integer);
 create table if not exists set_aside (
     asset text, file text, bytes integer, modified_ns integer, reason text, run_id text, at real, primary key (asset, file));
+create table if not exists verified (path text primary key, at real);
 create index if not exists steps_by_asset on steps (asset, started_at);
 """
 
@@ -249,6 +250,18 @@ class Journal:
     def lease_holder(self, asset: str) -> str:
         found = self._do("select run_id, pid, host from leases where asset = ? and held = 1", (asset,))
         return f"run {found[0][0]} (process {found[0][1]} on {found[0][2]})" if found else ""
+
+    # Files whose checksum was found right
+
+    def note_verified(self, paths: Sequence[str]) -> None:
+        now = time.time()
+        with self._immediate() as connection:
+            connection.executemany("insert or replace into verified values (?, ?)", [(path, now) for path in paths])
+
+    def not_verified_since(self, moment: float) -> Callable[[str], bool]:
+        """Tells for a path whether its last verification is older than `moment`, or there was none."""
+        fresh = {row[0] for row in self._do("select path from verified where at >= ?", (moment,))}
+        return lambda path: path not in fresh
 
     # Landing files that could not be read
 

@@ -147,6 +147,11 @@ def entries(session: Session, asset: str | None = None, limit: int = 1000) -> li
     return _entries(session, where, f" order by snapshot_id desc limit {int(limit)}")
 
 
+def all_of(session: Session, assets: Sequence[str]) -> list[Entry]:
+    """Every entry of `assets`."""
+    return _entries(session, f"asset in ({_in(assets)})")
+
+
 def published_in(session: Session, run_id: str) -> dict[str, Entry]:
     """What a run has published so far, by asset."""
     return {e.asset: e for e in _entries(session, f"run_id = {text(run_id)}")}

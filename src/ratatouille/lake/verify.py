@@ -1,0 +1,82 @@
+"""Are the files of a table still what was published? By size each time, by checksum once in a while.
+
+A flipped bit in a parquet file is silently wrong in half of the cases, and `count(*)` still answers when a file is
+gone. So before a step reads, the files of its inputs are looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ratatouille.lake import ledger
+from ratatouille.lake.connect import Session, Storage
+from ratatouille.lake.journal import Journal
+from ratatouille.lake.quoting import METADATA, text
+from ratatouille.lake.stage import checksum
+
+
+def damaged_tables(
+    session: Session, journal: Journal, storage: Storage, assets: Sequence[str], verify_every_s: float
+) -> dict[str, str]:
+    """Which of `assets` cannot be trusted, and why.
+
+    Sizes are compared always; a checksum is computed for files that were not verified for `verify_every_s` seconds.
+    """
+    if not assets:
+        return {}
+    known = _checksums(session, assets)
+    due = journal.not_verified_since(time.time() - verify_every_s)
+    damaged: dict[str, str] = {}
+    verified: list[str] = []
+    for asset, path, size in _files(session, assets):
+        if asset in damaged:
+            continue
+        reason = _what_is_wrong(storage.data / path, size, known.get(path, ""), due(path))
+        if reason:
+            damaged[asset] = f"{path}: {reason}"
+        elif due(path):
+            verified.append(path)
+    journal.note_verified(verified)
+    return damaged
+
+
+def _files(session: Session, assets: Sequence[str]) -> list[tuple[str, str, int]]:
+    """(asset, path below the data folder, bytes) of every file that the tables consist of now."""
+    now = session.snapshot
+    names = ", ".join(text(asset) for asset in assets)
+    parts = []
+    for kind in ("data", "delete"):
+        parts.append(
+            f"select s.schema_name || '.' || t.table_name,"
+            f" case when f.path_is_relative then s.path || t.path || f.path else f.path end, f.file_size_bytes"
+            f" from {METADATA}.ducklake_{kind}_file f join {METADATA}.ducklake_table t using (table_id)"
+            f" join {METADATA}.ducklake_schema s using (schema_id)"
+            f" where s.schema_name || '.' || t.table_name in ({names})"
+            f" and f.begin_snapshot <= {now} and coalesce(f.end_snapshot, {now + 1}) > {now}"
+            f" and coalesce(t.end_snapshot, {now + 1}) > {now}"
+        )
+    return [(row[0], row[1], row[2]) for row in session.rows(" union all ".join(parts))]
+
+
+def _checksums(session: Session, assets: Sequence[str]) -> dict[str, str]:
+    """path -> sha256, from the ledger. The lake's own delete files have none; their size is checked."""
+    return {file["path"]: file["sha256"] for entry in ledger.all_of(session, assets) for file in entry.manifest}
+
+
+def _what_is_wrong(path: Path, size: int, sha256: str, hash_is_due: bool) -> str:
+    try:
+        found = os.stat(path).st_size
+        if found != size:
+            return f"it has {found:,} bytes instead of {size:,}"
+        if sha256 and hash_is_due:
+            with open(path, "rb") as handle:
+                if checksum(handle) != sha256:
+                    return "its checksum is not the one it was published with"
+    except FileNotFoundError:
+        return "the file is gone"
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    return ""
