@@ -6,6 +6,7 @@ commit and hands out the assets that became ready by it. One failed asset blocks
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -130,15 +131,17 @@ def run(bench: Workbench, request: Request, listener: Listener | None = None) ->
 
 
 def _damaged_inputs(bench: Workbench, planned: Plan) -> dict[str, str]:
-    """Tables that this run will read or add to and whose files are not what was published."""
+    """Tables whose files are not what was published: those that this run reads, adds to or replaces."""
     steps = {step.asset: step for step in planned.to_build}
-    wanted = {above for name in steps for above in reads(bench.project, name) if above not in steps}
-    wanted |= {name for name, step in steps.items() if step.mode == "incremental"}
-    if not wanted:
+    read = {above for name in steps for above in reads(bench.project, name) if above not in steps}
+    read |= {name for name, step in steps.items() if step.mode == "incremental"}
+    replaced = {name for name, step in steps.items() if step.version is not None} - read
+    if not read and not replaced:
         return {}
-    every = bench.project.workspace.verify_every_s
+    journal, storage, every_s = bench.journal, bench.lake.storage, bench.project.workspace.verify_every_s
     with bench.lake.pinned("verifying the inputs") as session:
-        return damaged_tables(session, bench.journal, bench.lake.storage, sorted(wanted), every)
+        found = damaged_tables(session, journal, storage, sorted(read), every_s)
+        return found | damaged_tables(session, journal, storage, sorted(replaced), math.inf)
 
 
 def new_run_id() -> str:
@@ -402,7 +405,7 @@ class _Run:
                 return outcomes.skipped(step)
             if self._was_finished(state, step):
                 return outcomes.skipped(step, "published before the run was stopped")
-            self._refuse_damaged_inputs(name)
+            self._refuse_damaged_inputs(name, step.mode)
             self.bench.journal.record_step(self.run_id, name, attempt, "running")
             work = Work(
                 bench=self.bench, asset=asset, planned=step, request=self.request, run_id=self.run_id,
@@ -420,7 +423,12 @@ class _Run:
                 raise
             self._note_set_aside(work)
             seconds = time.monotonic() - started
-            return _Ready(work, stages.publication(work, seconds, self.gauge.peak(name)), attempt, started)
+            return _Ready(
+                work,
+                stages.publication(work, seconds, self.gauge.peak(name), recreate=name in self.damaged),
+                attempt,
+                started,
+            )
 
     @contextmanager
     def _pinned(self, name: str) -> Iterator[tuple[Session, int]]:
@@ -456,8 +464,9 @@ class _Run:
             return known
         return read_state(session, self.bench.project, [name], aside=self._newest.aside_rows)
 
-    def _refuse_damaged_inputs(self, name: str) -> None:
-        for above in (*reads(self.bench.project, name), name):
+    def _refuse_damaged_inputs(self, name: str, mode: str) -> None:
+        """A full build may replace its own damaged files; nothing may be computed from them."""
+        for above in (*reads(self.bench.project, name), *([name] if mode == "incremental" else [])):
             if above in self.damaged and above not in self._published:
                 raise StepFailed(
                     f"{name} was not built: a file of {above} is damaged",

@@ -39,7 +39,7 @@ def drop(work: Work) -> None:
             discard(staged)
 
 
-def publication(work: Work, seconds: float, peak_memory_bytes: int) -> Publication:
+def publication(work: Work, seconds: float, peak_memory_bytes: int, *, recreate: bool = False) -> Publication:
     """The gated candidate, ready for a commit."""
     asset, head = work.asset, work.head
     how = "view" if asset.materialize == "view" else asset.materialize if work.incremental else "replace"
@@ -79,6 +79,7 @@ def publication(work: Work, seconds: float, peak_memory_bytes: int) -> Publicati
         clear_quarantine=bool(head and (head.rows_quarantined or head.rows_rejected or work.replaced_files)),
         comment=asset.description,
         column_comments={column.name: column.description for column in asset.columns},
+        recreate=recreate,
         was=work.state.standing.get(asset.name, ""),
     )
 

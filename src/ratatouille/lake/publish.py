@@ -54,6 +54,7 @@ class Publication:
     column_comments: Mapping[str, str] = field(default_factory=dict)
     was: str = ""  # table | view | "" (nothing): what stands under the name
     hold: ledger.Hold | None = None  # with a rollback
+    recreate: bool = False  # the table's files are damaged: even emptying it would read them
 
     @property
     def asset(self) -> str:
@@ -125,12 +126,12 @@ def _commit(lake: Lake, journal: Journal, run_id: str, publications: Sequence[Pu
             session.execute(f"create schema if not exists {LAKE}.{ident(layer)}")
         entries = [_apply(session, p, heads.get(p.asset), now, storage.data) for p in todo]
         ledger.write_entries(session, entries)
-        _say_who(session, run_id, [p.asset for p in todo])
+        about = _say_who(session, run_id, [p.asset for p in todo])
         try:
             _make_durable(storage, todo, started)
         except OSError as error:
             raise explain(error, doing) from error
-        version = _commit_and_prove(lake, session, run_id, todo[0].asset, before)
+        version = _commit_and_prove(storage, session, about, before)
     done = {e.asset: replace(e, version=version) for e in entries} | already
     return [Outcome(name, entry=done[name]) for name in names]
 
@@ -213,9 +214,9 @@ def _put_view(session: Session, p: Publication) -> None:
 def _put_rows(session: Session, p: Publication, head: ledger.Entry | None) -> int:
     """Change the table; returns how many rows went."""
     name, deleted = table(p.asset), 0
-    if p.was != "table":
-        if p.was == "view":
-            session.execute(f"drop view {name}")
+    if p.was != "table" or p.recreate:
+        if p.was:
+            session.execute(f"drop {p.was} {name}")
         session.execute(f"create table {name} ({', '.join(f'{ident(n)} {kind}' for n, kind in p.columns)})")
     else:
         if p.how == "replace":
@@ -277,10 +278,12 @@ def _clear_quarantine(session: Session, p: Publication) -> None:
     session.execute(f"delete from {ledger.QUARANTINE} where asset = {text(p.asset)}{some}")
 
 
-def _say_who(session: Session, run_id: str, assets: Sequence[str]) -> None:
+def _say_who(session: Session, run_id: str, assets: Sequence[str]) -> str:
+    """What the commit says about itself; returns the text by which it can be found again."""
     message = f"publish {', '.join(assets[:5])}" + (f" and {len(assets) - 5} more" if len(assets) > 5 else "")
     about = json.dumps({"run_id": run_id, "assets": list(assets)})
     session.execute(f"call {LAKE}.set_commit_message('rat', {text(message)}, extra_info => {text(about)})")
+    return about
 
 
 def _make_durable(storage: Storage, publications: Sequence[Publication], started: float) -> None:
@@ -298,49 +301,44 @@ def _make_durable(storage: Storage, publications: Sequence[Publication], started
             fsync_folders(folder, storage.data)
 
 
-def _commit_and_prove(lake: Lake, session: Session, run_id: str, asset: str, before: int | None) -> int:
+def _commit_and_prove(storage: Storage, session: Session, about: str, before: int | None) -> int:
     """COMMIT, and the version that it made. COMMIT of an aborted transaction says OK and does nothing."""
     try:
         session.execute("commit")
         after = session.value(f"select id from {LAKE}.last_committed_snapshot()")
     except RatError as error:
         session.rollback()
-        settled = _settle(lake.storage)
-        found = _version_of(lake, run_id, asset)
-        if found is not None:
-            return found  # the connection was lost after the commit: the ledger knows
-        if settled:
+        outcome = _settle(storage, about)
+        if outcome is None:
+            raise UnknownOutcome(
+                error.what,
+                where=error.where,
+                state="Whether the commit was written is not known; nothing was deleted.",
+                next="rat history tells; then run the same command again",
+            ) from error
+        if outcome == 0:
             raise
-        raise UnknownOutcome(
-            error.what,
-            where=error.where,
-            state="Whether the commit was written is not known; nothing was deleted.",
-            next="rat history tells; then run the same command again",
-        ) from error
+        return outcome  # what failed came after the commit
     if after is None or after == before:
-        raise LakeError("the commit changed nothing", where=f"run {run_id}", next="run the same command again")
+        raise LakeError("the commit changed nothing", where=about, next="run the same command again")
     return int(after)
 
 
-def _settle(storage: Storage) -> bool:
-    """After a failed COMMIT: decide, under the lock, that it did not happen.
+def _settle(storage: Storage, about: str) -> int | None:
+    """After a failed COMMIT, under the lock: the version that it made, 0 if it made none, None if nobody can tell.
 
     SQLite may have written all of a commit to the WAL before the fsync failed. This process no longer sees it,
-    but the next one would recover it after a crash. A checkpoint that truncates the WAL throws it away.
+    but the next one would recover it after a crash. A checkpoint that truncates the WAL decides it either way;
+    then the same connection looks for what the commit says about itself.
     """
     try:
         with closing(sqlite3.connect(storage.catalog, timeout=5)) as catalog:
             (busy, _, _) = catalog.execute("pragma wal_checkpoint(truncate)").fetchone()
+            found = catalog.execute(
+                "select max(snapshot_id) from ducklake_snapshot_changes where commit_extra_info = ?", (about,)
+            ).fetchone()
     except sqlite3.Error:
-        return False
-    return bool(busy == 0)
-
-
-def _version_of(lake: Lake, run_id: str, asset: str) -> int | None:
-    """The version in which this run published `asset`, as another session sees it; None: it did not."""
-    try:
-        with lake.session("looking for the outcome of a commit") as session:
-            entry = ledger.published_in(session, run_id).get(asset)
-    except RatError:
         return None
-    return entry.version if entry else None
+    if found[0] is not None:
+        return int(found[0])
+    return 0 if busy == 0 else None

@@ -6,6 +6,7 @@ gone. So before a step reads, the files of its inputs are looked at.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -23,12 +24,13 @@ def damaged_tables(
 ) -> dict[str, str]:
     """Which of `assets` cannot be trusted, and why.
 
-    Sizes are compared always; a checksum is computed for files that were not verified for `verify_every_s` seconds.
+    Sizes are compared always; a checksum is computed for files that were not verified for `verify_every_s` seconds
+    (never, if that is infinite).
     """
     if not assets:
         return {}
     known = _checksums(session, assets)
-    due = journal.not_verified_since(time.time() - verify_every_s)
+    due = journal.not_verified_since(time.time() - verify_every_s) if verify_every_s < math.inf else lambda path: False
     damaged: dict[str, str] = {}
     verified: list[str] = []
     for asset, path, size in _files(session, assets):

@@ -17,7 +17,8 @@ from ratatouille.lake.stage import Staged, attempt_folder, discard, seal, stage
 
 
 def table_columns(session: Session, asset: str) -> tuple[tuple[str, str], ...]:
-    return session.describe(f"select * from {table(asset)}")
+    """(name, type) of the columns that stand, from the catalog: a damaged file must not keep us from replacing it."""
+    return tuple((row[0], row[1]) for row in session.rows(f"describe {table(asset)}"))
 
 
 def standing(session: Session) -> dict[str, str]:
