@@ -16,10 +16,10 @@ from typing import Any, cast
 from ratatouille import project as files
 from ratatouille.engine.ask import Answer, answer, session_on
 from ratatouille.engine.build import render
+from ratatouille.engine.crew import current, plan
 from ratatouille.engine.gates import MASK
 from ratatouille.engine.plan import Request, State, make_plan, read_state, utc_now, version_tokens
 from ratatouille.engine.records import Plan, PlannedStep
-from ratatouille.engine.run import _current, plan
 from ratatouille.engine.work import UnreadableFiles, Work
 from ratatouille.engine.workbench import Workbench, journal_path, storage_of
 from ratatouille.errors import RequestError, near_miss
@@ -90,7 +90,7 @@ def usable_project(root: Path, request: Request = Request()) -> Project:  # noqa
 
 def bench_in_progress(root: Path) -> Workbench | None:
     """The workbench of the run that the calling code is part of, if that run is on this workspace."""
-    outer = _current.get()
+    outer = current.get()
     return outer.bench if outer is not None and outer.bench.root == root else None
 
 

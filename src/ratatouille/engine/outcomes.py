@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from datetime import datetime, timedelta
 
 from ratatouille.engine.plan import utc_now
+from ratatouille.engine.quarantine import failing_rows_folder
 from ratatouille.engine.records import PlannedStep, StepResult
 from ratatouille.engine.work import Work
 from ratatouille.errors import RatError
@@ -34,6 +36,7 @@ def pause_s(delay_s: float, backoff: str, attempt: int) -> float:
 
 
 def built(work: Work, entry: Entry, attempts: int, started: float) -> StepResult:
+    shutil.rmtree(failing_rows_folder(work.root, entry.asset), ignore_errors=True)  # of an earlier, blocked attempt
     return StepResult(
         asset=entry.asset,
         status="built",

@@ -1,63 +1,25 @@
-"""A run: plan, build what is stale in parallel, publish what is ready together.
-
-Workers take an asset each through the STAGES; the calling thread publishes whatever candidates are ready in one
-commit and hands out the assets that became ready by it. One failed asset blocks what is below it and nothing else.
-"""
+"""A run: plan, resume what a killed run left, let a crew work through it, say what became of each asset."""
 
 from __future__ import annotations
 
 import math
 import random
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from ratatouille import project as files
-from ratatouille.engine import outcomes, stages
-from ratatouille.engine.build import render
-from ratatouille.engine.memory import MemoryGauge
-from ratatouille.engine.plan import Request, State, decide, make_plan, read_state, reads, version_tokens
-from ratatouille.engine.records import Listener, Plan, PlannedStep, Progress, RunResult, StepResult, as_json
-from ratatouille.engine.stages import STAGES
-from ratatouille.engine.work import UnreadableFiles, Work
+from ratatouille.engine import outcomes
+from ratatouille.engine.crew import Crew, current
+from ratatouille.engine.plan import Request, State, make_plan, read_state, reads, version_tokens
+from ratatouille.engine.records import Listener, Plan, RunResult
 from ratatouille.engine.workbench import Workbench
-from ratatouille.errors import LakeError, RatError, RequestError, StepFailed, TransientError
+from ratatouille.errors import RatError
 from ratatouille.lake import (
-    Entry,
-    Publication,
-    Session,
-    Superseded,
-    UnknownOutcome,
     damaged_tables,
     heartbeat,
     ledger,
-    publish,
 )
-
-# More steps at a time than this only share the same cores and memory.
-MAX_WORKERS = 4
-LEASE_WAIT_S = 600.0
-_SUPERSEDED_TRIES = 20
-SHARE_VERSION_S = 2.0
-# Candidates in one commit: a commit costs tens of milliseconds, one more candidate in it a few.
-COMMIT_TOGETHER = 100
-
-_current: ContextVar[_Run | None] = ContextVar("ratatouille_current_run", default=None)
-
-
-@dataclass(slots=True)
-class _Ready:
-    """A candidate that waits for its commit."""
-
-    work: Work
-    publication: Publication
-    attempts: int
-    started: float
 
 
 def plan(bench: Workbench, request: Request) -> Plan:
@@ -87,7 +49,7 @@ def _still_set_aside(bench: Workbench, planned: Plan, state: State) -> list[str]
 def run(bench: Workbench, request: Request, listener: Listener | None = None) -> RunResult:
     """Build what `request` asks for. A failed asset is in the result; wrong files or requests raise."""
     files.ensure_valid(bench.project)
-    outer = _current.get()
+    outer = current.get()
     if outer is not None and outer.bench.root == bench.root:
         return outer.join(request)
     bench.journal.reap()
@@ -104,12 +66,12 @@ def run(bench: Workbench, request: Request, listener: Listener | None = None) ->
         return _fresh(planned, started)
     run_id = new_run_id()
     bench.journal.start_run(run_id, asked, resumes=resumed)
-    runner = _Run(bench, request, run_id, planned, state, already, listener)
+    crew = Crew(bench, request, run_id, planned, state, already, listener)
     status, error = "failed", None
     try:
         with heartbeat(bench.journal, run_id):
-            runner.damaged = _damaged_inputs(bench, planned)
-            steps = runner.go()
+            crew.damaged = _damaged_inputs(bench, planned)
+            steps = crew.go()
         status = "failed" if any(step.status in ("failed", "blocked") for step in steps) else "done"
     except KeyboardInterrupt:
         status = "interrupted"
@@ -118,7 +80,7 @@ def run(bench: Workbench, request: Request, listener: Listener | None = None) ->
         error = failed.as_record()
         raise
     finally:
-        with runner.journal_may_fail():
+        with crew.journal_may_fail():
             bench.journal.end_run(run_id, status, error)
     return RunResult(
         run_id,
@@ -126,7 +88,7 @@ def run(bench: Workbench, request: Request, listener: Listener | None = None) ->
         steps,
         time.monotonic() - started,
         resumed[0] if resumed else "",
-        (*planned.warnings, *runner.warnings),
+        (*planned.warnings, *crew.warnings),
     )
 
 
@@ -152,357 +114,3 @@ def new_run_id() -> str:
 def _fresh(planned: Plan, started: float) -> RunResult:
     steps = tuple(outcomes.skipped(step) for step in planned.steps)
     return RunResult("", "fresh", steps, time.monotonic() - started, warnings=planned.warnings)
-
-
-class _Run:
-    """One run in progress. Only the calling thread changes its state; workers read it."""
-
-    def __init__(
-        self,
-        bench: Workbench,
-        request: Request,
-        run_id: str,
-        planned: Plan,
-        state: State,
-        already: dict[str, Entry],
-        listener: Listener | None,
-    ) -> None:
-        self.bench = bench
-        self.request = request
-        self.run_id = run_id
-        self.planned = planned
-        self.already = already
-        self.listener = listener
-        self.warnings: list[str] = []
-        self.results: dict[str, StepResult] = {}
-        self.gauge = MemoryGauge()
-        self._states = {state.version: state}
-        self._newest = state
-        self._superseded: dict[str, int] = {}
-        self.damaged: dict[str, str] = {}  # assets whose files are not what was published, and why
-        self._published: dict[str, int] = {}  # by this run: asset -> version
-        self._worker = threading.local()
-        self._kept: list[ExitStack] = []  # sessions that workers may still hold
-        self._total = len(planned.to_build)
-
-    # The calling thread
-
-    def go(self) -> tuple[StepResult, ...]:
-        order = [step.asset for step in self.planned.steps]
-        for step in self.planned.steps:
-            if step.action != "build":
-                self._finish(outcomes.skipped(step))
-        waiting = {step.asset for step in self.planned.to_build}
-        running: dict[Future[_Ready | StepResult], str] = {}
-        workers = max(1, min(MAX_WORKERS, self._total, self.bench.lake.threads))
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="step")
-        try:
-            with self.gauge:
-                while waiting or running:
-                    self._block_below_failures(waiting)
-                    for name in [n for n in order if n in waiting and self._is_ready(n, waiting, running)]:
-                        waiting.discard(name)
-                        running[pool.submit(self._step, name)] = name
-                    if running:
-                        self._collect(running, waiting)
-        except BaseException:
-            self.bench.lake.interrupt()
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            for session in self._kept:
-                session.close()
-        return tuple(self.results[name] for name in order)
-
-    def _is_ready(self, name: str, waiting: set[str], running: dict[Future[_Ready | StepResult], str]) -> bool:
-        unfinished = waiting | set(running.values())
-        return not any(above in unfinished for above in self.bench.project.assets[name].depends_on)
-
-    def _block_below_failures(self, waiting: set[str]) -> None:
-        for name in list(self.bench.project.assets):
-            if name not in waiting:
-                continue
-            for above in self.bench.project.assets[name].depends_on:
-                result = self.results.get(above)
-                if result is not None and result.status in ("failed", "blocked"):
-                    waiting.discard(name)
-                    self._finish(StepResult(name, "blocked", f"{above} {result.status}", version=self._version(name)))
-                    break
-
-    def _version(self, name: str) -> int | None:
-        head = self._newest.heads.get(name)
-        return head.version if head else None
-
-    def _collect(self, running: dict[Future[_Ready | StepResult], str], waiting: set[str]) -> None:
-        """Wait for workers, publish what is ready, note what is finished."""
-        done, _ = wait(running, return_when=FIRST_COMPLETED)
-        ready: list[_Ready] = []
-        for future in list(done)[:COMMIT_TOGETHER]:
-            running.pop(future)
-            outcome = future.result()
-            if isinstance(outcome, StepResult):
-                self._finish(outcome)
-            else:
-                ready.append(outcome)
-        if ready:
-            self._publish(ready, waiting)
-
-    def _publish(self, ready: Sequence[_Ready], waiting: set[str]) -> None:
-        for one in ready:
-            self._tell(one.work.asset.name, "publish")
-        committed = publish(self.bench.lake, self.bench.journal, self.run_id, [one.publication for one in ready])
-        published = {o.asset: o.entry for o in committed if o.entry is not None}
-        if published:
-            self._advance(published, ready)
-        for one, outcome in zip(ready, committed, strict=True):
-            name = one.work.asset.name
-            self._drop_lease(name, one.work.token)
-            if outcome.entry is not None:
-                self._finish(outcomes.built(one.work, outcome.entry, one.attempts, one.started))
-                continue
-            if not isinstance(outcome.error, UnknownOutcome):
-                stages.drop(one.work)
-            if isinstance(outcome.error, Superseded) and self._superseded.get(name, 0) < _SUPERSEDED_TRIES:
-                self._superseded[name] = self._superseded.get(name, 0) + 1
-                self._states.clear()
-                waiting.add(name)
-            elif outcome.error is not None:
-                self._finish(outcomes.failed(name, outcome.error, one.attempts, one.started, self._version(name)))
-
-    def _advance(self, published: dict[str, Entry], ready: Sequence[_Ready]) -> None:
-        """The state after our commit, so that steps below need not read the ledger again."""
-        version = max(entry.version for entry in published.values())
-        kinds = {n: "view" if e.materialize == "view" else "table" for n, e in published.items()}
-        self._published |= {name: entry.version for name, entry in published.items()}
-        previous = self._newest
-        self._newest = replace(
-            previous,
-            version=version,
-            heads={**previous.heads, **published},
-            standing={**previous.standing, **kinds},
-            holds={n: h for n, h in previous.holds.items() if n not in published},
-        )
-        if previous.version != version - 1:
-            # Somebody else committed in between: what we know of the others is old.
-            with self.bench.lake.pinned("reading the ledger") as session:
-                self._newest = read_state(session, self.bench.project, aside=previous.aside_rows)
-        self._states[self._newest.version] = self._newest
-        for old in sorted(self._states)[:-50]:
-            del self._states[old]
-        with self.journal_may_fail():
-            # Their checksums were computed a moment ago.
-            self.bench.journal.note_verified([file["path"] for entry in published.values() for file in entry.manifest])
-        for one in ready:
-            if one.work.asset.sources and one.work.asset.name in published:
-                with self.journal_may_fail():
-                    self.bench.journal.accepted(one.work.asset.name, list(one.work.landing.files))
-
-    def _finish(self, result: StepResult) -> None:
-        self.results[result.asset] = result
-        if result.status in ("built", "failed", "blocked"):
-            with self.journal_may_fail():
-                self.bench.journal.record_step(
-                    self.run_id, result.asset, result.attempts, result.status, as_json(result)
-                )
-        self._tell(result.asset, "done", result=result)
-
-    def _tell(self, asset: str, stage: str, text: str = "", result: StepResult | None = None) -> None:
-        if self.listener is not None:
-            done = sum(1 for r in self.results.values() if r.status not in ("skipped", "held"))
-            self.listener(Progress(asset, stage, done, self._total, text, result))
-
-    def join(self, request: Request) -> RunResult:
-        """A run asked for inside this one: what this run has built already is not built again."""
-        chosen = files.select(self.bench.project, request.selectors)
-        steps = tuple(self.results.get(name) or self._built_inside(name) for name in chosen)
-        return RunResult(self.run_id, "failed" if any(s.status == "failed" for s in steps) else "done", steps)
-
-    def _built_inside(self, name: str) -> StepResult:
-        raise RequestError(
-            f"run('{name}') was called while {name} is still to be built in the same run",
-            where=name,
-            next=f"say that the calling asset depends on it: depends_on: [{name}] in its YAML file",
-        )
-
-    # Workers
-
-    def _step(self, name: str) -> _Ready | StepResult:
-        """One asset through its stages, with retries for what may pass. Never raises."""
-        asset = self.bench.project.assets[name]
-        started = time.monotonic()
-        token, attempt = 0, 0
-        aside: dict[str, str] = {}
-        marker = _current.set(self)
-        try:
-            token = self._wait_for_lease(name)
-            while True:
-                attempt += 1
-                try:
-                    outcome = self._attempt(name, token, attempt, aside, started)
-                    if isinstance(outcome, StepResult):
-                        self._drop_lease(name, token)
-                    return outcome
-                except UnreadableFiles as unreadable:
-                    aside |= unreadable.reasons
-                except TransientError as error:
-                    if attempt > asset.retries.max:
-                        raise
-                    time.sleep(outcomes.pause_s(asset.retries.delay_s, asset.retries.backoff, attempt))
-                    self._tell(name, "build", f"trying again: {error.what}")
-        except RatError as error:
-            self._drop_lease(name, token)
-            return outcomes.failed(name, error, attempt, started, self._version(name), aside)
-        except BaseException as error:  # a bug of ours: it reaches the person as four lines, the traceback as cause
-            self._drop_lease(name, token)
-            failed = StepFailed(
-                f"{name}: {type(error).__name__}: {error}",
-                where=outcomes.place(error),
-                next="report this; it is a defect",
-            )
-            return outcomes.failed(name, failed, attempt, started, self._version(name), aside)
-        finally:
-            _current.reset(marker)
-
-    def _drop_lease(self, name: str, token: int) -> None:
-        if token:
-            with self.journal_may_fail():
-                self.bench.journal.drop_lease(name, token)
-
-    @contextmanager
-    def journal_may_fail(self) -> Iterator[None]:
-        """What was published stays published when the journal cannot be told; the person is."""
-        try:
-            yield
-        except LakeError as error:
-            self.warnings.append(f"{error.what} ({error.where}); the ledger is whole")
-
-    def _wait_for_lease(self, name: str) -> int:
-        deadline = time.monotonic() + LEASE_WAIT_S
-        pause = 0.01
-        while True:
-            token = self.bench.journal.take_lease(name, self.run_id)
-            if token is not None:
-                return token
-            if time.monotonic() > deadline:
-                raise StepFailed(
-                    f"{name} is being built by {self.bench.journal.lease_holder(name)}",
-                    where=name,
-                    next="wait for it (rat runs), then run the same command again",
-                )
-            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  jitter, not a secret
-            pause = min(0.5, pause * 1.5)
-
-    def _attempt(
-        self, name: str, token: int, attempt: int, aside: dict[str, str], started: float
-    ) -> _Ready | StepResult:
-        asset = self.bench.project.assets[name]
-        with self._pinned(name) as (session, version), self.gauge.step(name):
-            state = self._state_seen_by(session, version, name)
-            tokens = version_tokens(self.bench.project, [name], session)
-            forced = self.request.force and self._superseded.get(name, 0) == 0
-            step = decide(self.bench.project, name, state, self.request, {}, forced, tokens)
-            if step.action != "build":
-                return outcomes.skipped(step)
-            if self._was_finished(state, step):
-                return outcomes.skipped(step, "published before the run was stopped")
-            self._refuse_damaged_inputs(name, step.mode)
-            self.bench.journal.record_step(self.run_id, name, attempt, "running")
-            work = Work(
-                bench=self.bench, asset=asset, planned=step, request=self.request, run_id=self.run_id,
-                started_at=outcomes.stamp(state.heads.get(name)), session=session, state=state, token=token, attempt=attempt,
-                version_token=tokens.get(name, ""), aside=aside,
-            )  # fmt: skip
-            try:
-                for stage in STAGES:
-                    self._tell(name, stage.__name__)
-                    stage(work)
-                    if stage is render and (nothing := self._nothing_to_read(work)):
-                        return nothing
-            except BaseException:
-                stages.drop(work)
-                raise
-            self._note_set_aside(work)
-            seconds = time.monotonic() - started
-            return _Ready(
-                work,
-                stages.publication(work, seconds, self.gauge.peak(name), recreate=name in self.damaged),
-                attempt,
-                started,
-            )
-
-    @contextmanager
-    def _pinned(self, name: str) -> Iterator[tuple[Session, int]]:
-        """A session that sees everything `name` needs: this worker's last one, if it is new enough.
-
-        Entering a version costs 10 ms with a thousand tables, so tiny steps share it. A step that fails, or
-        takes its time, leaves the session behind.
-        """
-        assets = self.bench.project.assets
-        needed = max((self._published.get(above, 0) for above in (name, *assets[name].depends_on)), default=0)
-        kept: tuple[ExitStack, Session, int, float] | None = getattr(self._worker, "kept", None)
-        self._worker.kept = None
-        if kept is not None and (kept[2] < needed or time.monotonic() - kept[3] > SHARE_VERSION_S):
-            kept[0].close()
-            kept = None
-        if kept is None:
-            opened = ExitStack()
-            session = opened.enter_context(self.bench.lake.pinned("building"))
-            self._kept.append(opened)
-            kept = (opened, session, session.snapshot, time.monotonic())
-        stack, session, version, _ = kept
-        session.doing = f"building {name}"
-        try:
-            yield session, version
-        except BaseException:
-            stack.close()
-            raise
-        self._worker.kept = kept
-
-    def _state_seen_by(self, session: Session, version: int, name: str) -> State:
-        known = self._states.get(version)
-        if known is not None and not self.bench.project.assets[name].sources:
-            return known
-        return read_state(session, self.bench.project, [name], aside=self._newest.aside_rows)
-
-    def _refuse_damaged_inputs(self, name: str, mode: str) -> None:
-        """A full build may replace its own damaged files; nothing may be computed from them."""
-        for above in (*reads(self.bench.project, name), *([name] if mode == "incremental" else [])):
-            if above in self.damaged and above not in self._published:
-                raise StepFailed(
-                    f"{name} was not built: a file of {above} is damaged",
-                    where=self.damaged[above],
-                    state="Nothing was built from it. Other versions of it may be whole: rat history",
-                    next=f"rat run {above} -f",
-                )
-
-    def _was_finished(self, state: State, step: PlannedStep) -> bool:
-        """Whether the killed run that this one continues has built the asset, and nothing but time went by since."""
-        head, finished = state.heads.get(step.asset), self.already.get(step.asset)
-        same = head is not None and finished is not None and head.version == finished.version
-        return same and step.rule in ("always", "refresh due", "forced")
-
-    def _nothing_to_read(self, work: Work) -> StepResult | None:
-        """An incremental step all of whose new files had to be set aside has nothing to do."""
-        if not work.asset.sources or work.landing.files or not work.aside:
-            return None
-        self._note_set_aside(work)
-        if work.incremental:
-            version = work.head.version if work.head else None
-            return StepResult(
-                work.asset.name,
-                "skipped",
-                "no new file can be read",
-                version=version,
-                set_aside=outcomes.set_aside(work),
-            )
-        file, reason = next(iter(work.aside.items()))
-        raise StepFailed(
-            f"{work.asset.name}: none of its landing files can be read",
-            where=f"{file}: {reason}",
-            next=f"mend the file, then: rat run {work.asset.name}",
-        )
-
-    def _note_set_aside(self, work: Work) -> None:
-        for file, reason in work.aside.items():
-            status = (work.root / file).stat()
-            self.bench.journal.set_aside(work.asset.name, file, status.st_size, status.st_mtime_ns, reason, self.run_id)

@@ -11,6 +11,7 @@ two SQLite writers lose commits to "database is locked" and DuckLake does not re
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import shutil
 import stat
@@ -33,6 +34,7 @@ from ratatouille.lake.lock import exclusive
 from ratatouille.lake.quoting import LAKE, text
 
 NETWORK_FILESYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs")
+_opened = itertools.count()
 # Of the machine's memory (or the container's): room for Python, frames and the page cache.
 MEMORY_SHARE = 0.6
 
@@ -334,12 +336,13 @@ def default_memory_bytes() -> int:
 
 
 def _spill_folder(storage: Storage) -> Path:
-    """A folder for this process alone: DuckDB's spill files of two processes would collide in one."""
+    """A folder for this lake alone: DuckDB's spill files of two instances would collide in one."""
     if storage.spill.is_dir():
         for old in storage.spill.iterdir():
-            if old.name.isdigit() and not Path(f"/proc/{old.name}").exists():
+            pid = old.name.partition("-")[0]
+            if pid.isdigit() and not Path(f"/proc/{pid}").exists():
                 shutil.rmtree(old, ignore_errors=True)  # left by a killed process
-    return storage.spill / str(os.getpid())
+    return storage.spill / f"{os.getpid()}-{next(_opened)}"
 
 
 def _refuse_network_filesystem(path: Path) -> None:

@@ -68,7 +68,13 @@ def explain(error: Exception, doing: str, *, next: str = "", folder: Path | None
         return TransientError(f"{doing}: {text}", where="the lake", next=next or "run the same command again")
     if isinstance(error, duckdb.Error):
         return _query_failed(error, text, doing, next)
-    return LakeError(f"{doing}: {text}", where=type(error).__name__, next=next)
+    where = str(getattr(error, "filename", "") or type(error).__name__)
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        text = "a file stands where a folder is needed"
+        next = next or "move the file away, then run the same command again"
+    elif isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+    return LakeError(f"{doing}: {text}", where=where, next=next or "run the same command again")
 
 
 def _room(folder: Path) -> bool:

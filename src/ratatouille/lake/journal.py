@@ -142,6 +142,7 @@ class Journal:
             "update runs set status = ?, ended_at = ?, error = ? where run_id = ?",
             (status, time.time(), json.dumps(error) if error else None, run_id),
         )
+        self._do("update steps set status = ? where run_id = ? and status = 'running'", (status, run_id))
 
     def beat(self, run_id: str) -> None:
         now = time.time()
