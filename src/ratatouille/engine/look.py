@@ -16,10 +16,11 @@ from typing import Any, cast
 from ratatouille import project as files
 from ratatouille.engine.ask import Answer, answer, session_on
 from ratatouille.engine.build import render
-from ratatouille.engine.crew import current, plan
+from ratatouille.engine.crew import current
 from ratatouille.engine.gates import MASK
 from ratatouille.engine.plan import Request, State, make_plan, read_state, utc_now, version_tokens
 from ratatouille.engine.records import Plan, PlannedStep
+from ratatouille.engine.run import plan
 from ratatouille.engine.work import UnreadableFiles, Work
 from ratatouille.engine.workbench import Workbench, journal_path, storage_of
 from ratatouille.errors import RequestError, near_miss
