@@ -4,11 +4,12 @@ This is the only package that knows what the lake is made of. The rest of the ho
 `open_lake`, `stage`, `seal`, `publish`, `roll_back`, and reads through a `Session`.
 """
 
-from ratatouille.lake.connect import Lake, Session, Storage, default_memory_bytes, load_extension, open_lake
+from ratatouille.lake.connect import Lake, Storage, default_memory_bytes, load_extension, open_lake
 from ratatouille.lake.faults import QueryFailed
 from ratatouille.lake.journal import Journal, heartbeat, open_journal
 from ratatouille.lake.ledger import Entry, Hold, LandingFile
 from ratatouille.lake.publish import Outcome, Publication, Superseded, UnknownOutcome, publish
+from ratatouille.lake.session import Session
 from ratatouille.lake.stage import Staged, attempt_folder, discard, seal, stage, stage_batches
 from ratatouille.lake.verify import damaged_tables
 from ratatouille.lake.versions import release, roll_back, standing, table_columns

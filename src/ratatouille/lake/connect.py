@@ -1,7 +1,6 @@
 """Opening the lake: the only place that connects, and it always closes.
 
 lake      the catalog (SQLite in WAL mode) and the parquet files that it names
-session   one cursor on an open lake, used by one thread at a time
 pinned    a session inside a read transaction: every query in it sees one version
 
 Readers attach read-only. A writer holds `<catalog>.lock` from before BEGIN to after COMMIT, because
@@ -23,15 +22,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
 from ratatouille.errors import LakeError, RatError, RequestError
-from ratatouille.lake import relocate
+from ratatouille.lake import ledger, relocate
 from ratatouille.lake.faults import explain
 from ratatouille.lake.lock import exclusive
 from ratatouille.lake.quoting import LAKE, text
+from ratatouille.lake.session import Session
 
 NETWORK_FILESYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs")
 _opened = itertools.count()
@@ -48,53 +47,6 @@ class Storage:
     spill: Path
     memory_bytes: int = 0
     threads: int = 0
-
-
-class Session:
-    """One cursor. Every exception that leaves it is a RatError."""
-
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, doing: str, folder: Path | None = None) -> None:
-        self.cursor = cursor
-        self.doing = doing
-        self.folder = folder  # of the catalog: whether its disk is full explains many errors
-
-    def execute(self, sql: str, parameters: object = None) -> duckdb.DuckDBPyConnection:
-        try:
-            return self.cursor.execute(sql, parameters)
-        except duckdb.Error as error:
-            raise explain(error, self.doing, folder=self.folder) from error
-
-    def rows(self, sql: str, parameters: object = None) -> list[tuple[Any, ...]]:
-        result = self.execute(sql, parameters)
-        try:
-            return result.fetchall()
-        except duckdb.Error as error:
-            raise explain(error, self.doing, folder=self.folder) from error
-
-    def row(self, sql: str, parameters: object = None) -> tuple[Any, ...] | None:
-        found = self.rows(sql, parameters)
-        return found[0] if found else None
-
-    def one(self, sql: str, parameters: object = None) -> tuple[Any, ...]:
-        """The row of a query that always has one: an aggregate."""
-        return self.rows(sql, parameters)[0]
-
-    def value(self, sql: str, parameters: object = None) -> Any:
-        found = self.row(sql, parameters)
-        return found[0] if found else None
-
-    def describe(self, select: str) -> tuple[tuple[str, str], ...]:
-        """(name, type) of every column that `select` returns; the query is bound, not run."""
-        return tuple((row[0], row[1]) for row in self.rows(f"describe (\n{select}\n)"))
-
-    @property
-    def snapshot(self) -> int:
-        """The version that this session sees."""
-        return int(self.value(f"select id from {LAKE}.current_snapshot()"))
-
-    def rollback(self) -> None:
-        with suppress(duckdb.Error):  # no transaction was open, or it is gone with its connection
-            self.cursor.execute("rollback")
 
 
 class Lake:
@@ -214,8 +166,6 @@ def _connect(storage: Storage, spill: Path) -> duckdb.DuckDBPyConnection:
 
 
 def _create_ledger(lake: Lake) -> None:
-    from ratatouille.lake import ledger
-
     with lake.session("opening the lake") as session:
         if ledger.exists(session):
             return

@@ -20,7 +20,7 @@ _READ_ONLY = re.compile(
     r"Permission denied|Read-only file system|attempt to write a readonly database|read-only mode|unable to open database file",
     re.IGNORECASE,
 )
-_MISSING_FILE = re.compile(r"(?:Cannot open file|No files found that match the pattern) \"?([^\"\n:]+)", re.IGNORECASE)
+_MISSING_FILE = re.compile(r"(?:file|pattern) \"([^\"\n]+)\"", re.IGNORECASE)
 _POSITION = re.compile(r"^LINE (\d+): ?(.*)\n( *)\^", re.MULTILINE)
 _FAILED_TO_ALLOCATE = re.compile(r"failed to allocate|could not allocate|failed to (?:pin|offload)", re.IGNORECASE)
 
@@ -85,6 +85,10 @@ def _room(folder: Path) -> bool:
 def _query_failed(error: duckdb.Error, text: str, doing: str, next: str) -> RatError:
     full = str(error)
     failed = QueryFailed(f"{doing}: {text}", next=next)
+    if isinstance(error, duckdb.IOException):
+        named = _MISSING_FILE.search(text)
+        failed.where = named.group(1) if named else "the disk"
+        failed.next = next or "check the disk, then run the same command again"
     position = _POSITION.search(full)
     if position:
         failed.line = int(position.group(1))

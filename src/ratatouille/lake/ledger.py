@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
-from ratatouille.lake.connect import Session
 from ratatouille.lake.quoting import LAKE, METADATA, ident, idents, text
+from ratatouille.lake.session import Session
 
 SCHEMA = "rat"
 LEDGER = f"{LAKE}.{SCHEMA}.ledger"

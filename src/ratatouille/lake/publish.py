@@ -21,11 +21,12 @@ from typing import Any
 
 from ratatouille.errors import LakeError, RatError, TransientError
 from ratatouille.lake import ledger
-from ratatouille.lake.connect import Lake, Session, Storage, fsync_path
+from ratatouille.lake.connect import Lake, Storage, fsync_path
 from ratatouille.lake.faults import explain
 from ratatouille.lake.journal import Journal
 from ratatouille.lake.lock import exclusive
 from ratatouille.lake.quoting import LAKE, ident, idents, table, text
+from ratatouille.lake.session import Session
 from ratatouille.lake.stage import Staged, fsync_folders, glob_safe
 from ratatouille.lake.types import Columns
 

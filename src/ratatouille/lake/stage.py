@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from ratatouille.errors import LakeError
-from ratatouille.lake.connect import Session, Storage, fsync_path, make_private
+from ratatouille.lake.connect import Storage, fsync_path, make_private
 from ratatouille.lake.faults import explain
 from ratatouille.lake.quoting import ident, text
+from ratatouille.lake.session import Session
 from ratatouille.lake.types import Columns, storable_select
 
 _CHUNK = 1 << 22  # 4 MiB

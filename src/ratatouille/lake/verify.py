@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ratatouille.lake import ledger
-from ratatouille.lake.connect import Session, Storage
+from ratatouille.lake.connect import Storage
 from ratatouille.lake.journal import Journal
 from ratatouille.lake.quoting import METADATA, text
+from ratatouille.lake.session import Session
 from ratatouille.lake.stage import checksum
 
 

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 
 from ratatouille.errors import LakeError, RequestError
 from ratatouille.lake import ledger
-from ratatouille.lake.connect import Lake, Session
+from ratatouille.lake.connect import Lake
 from ratatouille.lake.journal import Journal
 from ratatouille.lake.lock import exclusive
 from ratatouille.lake.publish import Publication, publish
 from ratatouille.lake.quoting import LAKE, METADATA, table, text
+from ratatouille.lake.session import Session
 from ratatouille.lake.stage import Staged, attempt_folder, discard, seal, stage
 
 

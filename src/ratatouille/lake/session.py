@@ -1,0 +1,59 @@
+"""A session: one cursor on an open lake, used by one thread at a time. What leaves it as an error is a RatError."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from ratatouille.lake.faults import explain
+from ratatouille.lake.quoting import LAKE
+
+
+class Session:
+    """One cursor. Every exception that leaves it is a RatError."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, doing: str, folder: Path | None = None) -> None:
+        self.cursor = cursor
+        self.doing = doing
+        self.folder = folder  # of the catalog: whether its disk is full explains many errors
+
+    def execute(self, sql: str, parameters: object = None) -> duckdb.DuckDBPyConnection:
+        try:
+            return self.cursor.execute(sql, parameters)
+        except duckdb.Error as error:
+            raise explain(error, self.doing, folder=self.folder) from error
+
+    def rows(self, sql: str, parameters: object = None) -> list[tuple[Any, ...]]:
+        result = self.execute(sql, parameters)
+        try:
+            return result.fetchall()
+        except duckdb.Error as error:
+            raise explain(error, self.doing, folder=self.folder) from error
+
+    def row(self, sql: str, parameters: object = None) -> tuple[Any, ...] | None:
+        found = self.rows(sql, parameters)
+        return found[0] if found else None
+
+    def one(self, sql: str, parameters: object = None) -> tuple[Any, ...]:
+        """The row of a query that always has one: an aggregate."""
+        return self.rows(sql, parameters)[0]
+
+    def value(self, sql: str, parameters: object = None) -> Any:
+        found = self.row(sql, parameters)
+        return found[0] if found else None
+
+    def describe(self, select: str) -> tuple[tuple[str, str], ...]:
+        """(name, type) of every column that `select` returns; the query is bound, not run."""
+        return tuple((row[0], row[1]) for row in self.rows(f"describe (\n{select}\n)"))
+
+    @property
+    def snapshot(self) -> int:
+        """The version that this session sees."""
+        return int(self.value(f"select id from {LAKE}.current_snapshot()"))
+
+    def rollback(self) -> None:
+        with suppress(duckdb.Error):  # no transaction was open, or it is gone with its connection
+            self.cursor.execute("rollback")
