@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -128,8 +128,10 @@ def _judge_rows(session: Session, asset: Asset, checks: Sequence[Check], candida
     for check in checks:
         bad = counts.get(check.name, 0)
         bad_rows = ""
-        if check.kind == "unique" and (bad or candidate.others):
-            bad_rows = repeated_rows(check.columns, candidate)
+        # Published rows with a key of the delta are replaced by a merge: for its own key only the delta counts.
+        others = "" if asset.materialize == "merge" and check.columns == asset.unique_key else candidate.others
+        if check.kind == "unique" and (bad or others):
+            bad_rows = repeated_rows(check.columns, replace(candidate, others=others))
             bad = session.value(f"select count(*) from ({bad_rows})")
         elif bad:
             bad_rows = f"select * from ({candidate.delta}) where {flag(check)}"
