@@ -85,10 +85,10 @@ def publication(work: Work, seconds: float, peak_memory_bytes: int, *, recreate:
 
 
 def rows_in(work: Work) -> int:
-    """Rows read: records of landing files, rows of the inputs, for a delta what the query gave before gates."""
+    """Rows read: records of landing files, rows of the inputs, else what the query gave before gates."""
     if work.asset.sources:
         return sum(file.rows_read + file.rejects for file in work.landing.files.values())
-    if work.incremental or work.asset.kind != "sql":
+    if work.incremental or work.asset.kind != "sql" or not work.asset.depends_on:
         return (work.staged.rows if work.staged else 0) + work.n_kept_out
     heads = work.state.heads
     return sum(heads[name].rows_total for name in reads(work.bench.project, work.asset.name) if name in heads)
