@@ -40,7 +40,8 @@ LEASE_WAIT_S = 600.0
 _SUPERSEDED_TRIES = 20
 SHARE_VERSION_S = 2.0
 # Candidates in one commit: a commit costs tens of milliseconds, one more candidate in it a few.
-COMMIT_TOGETHER = 100
+COMMIT_TOGETHER = 500
+COMMIT_AFTER_S = 1.0
 
 current: ContextVar[Crew | None] = ContextVar("ratatouillecurrent_run", default=None)
 
@@ -53,6 +54,7 @@ class _Ready:
     publication: Publication
     attempts: int
     started: float
+    built: float  # time.monotonic(), as is started
 
 
 class Crew:
@@ -95,17 +97,21 @@ class Crew:
                 self._finish(outcomes.skipped(step))
         waiting = {step.asset for step in self.planned.to_build}
         running: dict[Future[_Ready | StepResult], str] = {}
+        ready: list[_Ready] = []
         workers = max(1, min(MAX_WORKERS, self._total, self.bench.lake.threads))
         pool = ThreadPoolExecutor(workers, thread_name_prefix="step")
         try:
             with self.gauge:
-                while waiting or running:
+                while waiting or running or ready:
                     self._block_below_failures(waiting)
-                    for name in [n for n in order if n in waiting and self._is_ready(n, waiting, running)]:
+                    for name in self._startable(order, waiting, running, ready):
                         waiting.discard(name)
                         running[pool.submit(self._step, name)] = name
                     if running:
-                        self._collect(running, waiting)
+                        ready += self._collect(running)
+                    if self._is_time_to_publish(ready, running, workers):
+                        self._publish(ready, waiting)
+                        ready = []
         except BaseException:
             self.bench.lake.interrupt()
             raise
@@ -115,9 +121,25 @@ class Crew:
                 session.close()
         return tuple(self.results[name] for name in order)
 
-    def _is_ready(self, name: str, waiting: set[str], running: dict[Future[_Ready | StepResult], str]) -> bool:
-        unfinished = waiting | set(running.values())
-        return not any(above in unfinished for above in self.bench.project.assets[name].depends_on)
+    def _startable(
+        self,
+        order: Sequence[str],
+        waiting: set[str],
+        running: dict[Future[_Ready | StepResult], str],
+        ready: Sequence[_Ready],
+    ) -> list[str]:
+        unfinished = waiting | set(running.values()) | {one.work.asset.name for one in ready}
+        assets = self.bench.project.assets
+        return [name for name in order if name in waiting and unfinished.isdisjoint(assets[name].depends_on)]
+
+    def _is_time_to_publish(
+        self, ready: Sequence[_Ready], running: dict[Future[_Ready | StepResult], str], workers: int
+    ) -> bool:
+        """At once when a worker has nothing to do; else when enough came together, or the first waited long enough."""
+        if not ready:
+            return False
+        idle = len(running) < workers
+        return idle or len(ready) >= COMMIT_TOGETHER or time.monotonic() - ready[0].built > COMMIT_AFTER_S
 
     def _block_below_failures(self, waiting: set[str]) -> None:
         for name in list(self.bench.project.assets):
@@ -134,19 +156,18 @@ class Crew:
         head = self._newest.heads.get(name)
         return head.version if head else None
 
-    def _collect(self, running: dict[Future[_Ready | StepResult], str], waiting: set[str]) -> None:
-        """Wait for workers, publish what is ready, note what is finished."""
+    def _collect(self, running: dict[Future[_Ready | StepResult], str]) -> list[_Ready]:
+        """Wait for workers; note what is finished, and give the candidates that can be published."""
         done, _ = wait(running, return_when=FIRST_COMPLETED)
         ready: list[_Ready] = []
-        for future in list(done)[:COMMIT_TOGETHER]:
+        for future in done:
             running.pop(future)
             outcome = future.result()
             if isinstance(outcome, StepResult):
                 self._finish(outcome)
             else:
                 ready.append(outcome)
-        if ready:
-            self._publish(ready, waiting)
+        return ready
 
     def _publish(self, ready: Sequence[_Ready], waiting: set[str]) -> None:
         for one in ready:
@@ -329,6 +350,7 @@ class Crew:
                 stages.publication(work, seconds, self.gauge.peak(name), recreate=name in self.damaged),
                 attempt,
                 started,
+                time.monotonic(),
             )
 
     @contextmanager

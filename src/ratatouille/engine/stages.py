@@ -18,6 +18,7 @@ from ratatouille.engine.records import as_json
 from ratatouille.engine.work import Work
 from ratatouille.lake import Entry, Publication, discard
 from ratatouille.lake import seal as make_durable
+from ratatouille.lake.quoting import table
 
 
 def seal(work: Work) -> None:
@@ -90,8 +91,11 @@ def rows_in(work: Work) -> int:
         return sum(file.rows_read + file.rejects for file in work.landing.files.values())
     if work.incremental or work.asset.kind != "sql" or not work.asset.depends_on:
         return (work.staged.rows if work.staged else 0) + work.n_kept_out
-    heads = work.state.heads
-    return sum(heads[name].rows_total for name in reads(work.bench.project, work.asset.name) if name in heads)
+    # An asset that only a check looks up is no input of the rows.
+    project, heads = work.bench.project, work.state.heads
+    direct = [name for name in work.asset.depends_on if table(name) in work.select]
+    read = {name for one in direct for name in ((one,) if heads[one].materialize != "view" else reads(project, one))}
+    return sum(heads[name].rows_total for name in read if name in heads)
 
 
 def _final_columns(work: Work) -> tuple[tuple[str, str], ...]:
