@@ -37,6 +37,7 @@ from ratatouille.lake import (
 # More steps at a time than this only share the same cores and memory.
 MAX_WORKERS = 4
 LEASE_WAIT_S = 600.0
+FIRST_PAUSE_S = 0.01
 _SUPERSEDED_TRIES = 20
 SHARE_VERSION_S = 2.0
 # Candidates in one commit: a commit costs tens of milliseconds, one more candidate in it a few.
@@ -82,6 +83,7 @@ class Crew:
         self._states = {state.version: state}
         self._newest = state
         self._superseded: dict[str, int] = {}
+        self._seen_before = 0.0  # sessions entered before this moment do not show what somebody else published
         self.damaged: dict[str, str] = {}  # assets whose files are not what was published, and why
         self._published: dict[str, int] = {}  # by this run: asset -> version
         self._worker = threading.local()
@@ -187,6 +189,8 @@ class Crew:
             if isinstance(outcome.error, Superseded) and self._superseded.get(name, 0) < _SUPERSEDED_TRIES:
                 self._superseded[name] = self._superseded.get(name, 0) + 1
                 self._states.clear()
+                self._seen_before = time.monotonic()
+                time.sleep(random.uniform(0, 0.05))  # noqa: S311  jitter: do not meet the same rival again
                 waiting.add(name)
             elif outcome.error is not None:
                 self._finish(outcomes.failed(name, outcome.error, one.attempts, one.started, self._version(name)))
@@ -300,10 +304,12 @@ class Crew:
 
     def _wait_for_lease(self, name: str) -> int:
         deadline = time.monotonic() + LEASE_WAIT_S
-        pause = 0.01
+        pause = FIRST_PAUSE_S
         while True:
             token = self.bench.journal.take_lease(name, self.run_id)
             if token is not None:
+                if pause > FIRST_PAUSE_S:
+                    self._seen_before = time.monotonic()  # whoever held the lease has published
                 return token
             if time.monotonic() > deadline:
                 raise StepFailed(
@@ -364,7 +370,9 @@ class Crew:
         needed = max((self._published.get(above, 0) for above in (name, *assets[name].depends_on)), default=0)
         kept: tuple[ExitStack, Session, int, float] | None = getattr(self._worker, "kept", None)
         self._worker.kept = None
-        if kept is not None and (kept[2] < needed or time.monotonic() - kept[3] > SHARE_VERSION_S):
+        if kept is not None and (
+            kept[2] < needed or kept[3] < self._seen_before or time.monotonic() - kept[3] > SHARE_VERSION_S
+        ):
             kept[0].close()
             kept = None
         if kept is None:
