@@ -85,7 +85,14 @@ def account_for_rows(work: Work) -> None:
 
 
 def _rows_by_file(work: Work) -> dict[str, int]:
-    """Rows of each file that reached the candidate; where the query dropped some, rows that were read."""
+    """Rows of each file that reached the candidate; where the query dropped some, rows that were read.
+
+    A candidate with as many rows as the files have records lost none: no need to ask for each file.
+    """
+    landing.count_from_footers(work.session, work.root, work.landing)
+    records = [one.records for one in work.landing.files.values()]
+    if None not in records and work.built.rows + len(work.rejects) == sum(r or 0 for r in records):
+        return {file: (one.records or 0) - one.rejects for file, one in work.landing.files.items()}
     if any(name == "_file" for name, _ in work.built.columns):
         found = dict(work.session.rows(f"select _file, count(*) from ({work.built.relation}) group by all"))
         if all(one.records in (None, found.get(f, 0) + one.rejects) for f, one in work.landing.files.items()):

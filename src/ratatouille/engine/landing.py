@@ -21,6 +21,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +35,7 @@ from ratatouille.project.records import ORIGIN_COLUMNS, Source
 
 _CHUNK = 1 << 22  # 4 MiB
 _MAX_LINE = 10_000_000  # bytes of one CSV record; DuckDB's own limit is 2 MB
+_BUFFER = 32_000_000  # bytes; left alone it would be 16 of the longest lines
 _UNFINISHED = (".tmp", ".part", ".partial", ".crdownload", ".filepart", "~")
 
 
@@ -176,18 +178,23 @@ def _inspect_csv(path: Path, source: Source, inspection: Inspection) -> None:
 def _count_records(stream: IO[bytes], quote: bytes, digest: Any) -> tuple[int, bool, bytes]:
     """Line ends outside quotes, whether a quote is left open, and the first bytes. All in C, per chunk."""
     newlines, inside, start, last = 0, False, b"", b""
-    while chunk := stream.read(_CHUNK):
-        if digest is not None:
-            digest.update(chunk)
-        start = start or chunk[:1_000_000]
-        last = chunk[-1:]
-        if quote and quote in chunk:
-            parts = chunk.split(quote)
-            outside = parts[1::2] if inside else parts[0::2]
-            newlines += b"".join(outside).count(b"\n")
-            inside ^= len(parts) % 2 == 0
-        elif not inside:
-            newlines += chunk.count(b"\n")
+    # Hashing lets go of the interpreter, so it runs beside the counting of the same chunk.
+    with ThreadPoolExecutor(1, thread_name_prefix="checksum") as beside:
+        hashed: Future[None] | None = None
+        while chunk := stream.read(_CHUNK):
+            if hashed is not None:
+                hashed.result()
+            if digest is not None:
+                hashed = beside.submit(digest.update, chunk)
+            start = start or chunk[:1_000_000]
+            last = chunk[-1:]
+            if quote and quote in chunk:
+                parts = chunk.split(quote)
+                outside = parts[1::2] if inside else parts[0::2]
+                newlines += b"".join(outside).count(b"\n")
+                inside ^= len(parts) % 2 == 0
+            elif not inside:
+                newlines += chunk.count(b"\n")
     return newlines + (1 if start and last != b"\n" else 0), inside, start
 
 
@@ -310,6 +317,7 @@ def _csv_select(
         f"encoding = {text(source.encoding)}",
         f"columns = {{{shape}}}",
         f"max_line_size = {_MAX_LINE}",
+        f"buffer_size = {_BUFFER}",
         "store_rejects = true",
         "rejects_limit = 0",
         f"rejects_table = 'rejects_{number}'",
@@ -388,6 +396,16 @@ def unreadable_files(session: Session, root: Path, landing: Landing, selects: Ma
 def _plainly(error: RatError, root: Path) -> str:
     message = getattr(error, "message", "") or error.what
     return message.replace(f"{root}/", "")
+
+
+def count_from_footers(session: Session, root: Path, landing: Landing) -> None:
+    """Parquet files say how many rows they hold."""
+    waiting = [one for one in landing.files.values() if one.source.format == "parquet" and one.records is None]
+    if waiting:
+        found = session.rows(f"select file_name, num_rows from parquet_file_metadata([{_paths(root, waiting)}])")
+        rows = {os.path.relpath(path, root): int(count) for path, count in found}
+        for one in waiting:
+            one.records = rows.get(one.file)
 
 
 def unaccounted(root: Path, landing: Landing, read: Mapping[str, int]) -> dict[str, str]:
