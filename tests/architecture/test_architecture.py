@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -107,3 +108,16 @@ def test_a_package_that_cannot_be_imported_is_said_so(tmp_path: Path) -> None:
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("import nothing_of_this_name\n", encoding="utf-8")
     assert "cannot be imported: ModuleNotFoundError" in check.loaded_early(tmp_path)[0]
+
+
+def test_every_error_says_where_and_what_next() -> None:
+    """Four lines need four parts; what and state have no empty default."""
+    kinds = {"RequestError", "LakeError", "StepFailed", "GateFailed", "TransientError", "Superseded", "UnknownOutcome"}
+    poor = []
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in kinds:
+                given = {keyword.arg for keyword in node.keywords}
+                if not {"where", "next"} <= given:
+                    poor.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert poor == []

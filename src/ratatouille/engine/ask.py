@@ -132,7 +132,9 @@ def write_answer(session: Session, sql: str, target: Path, storage: Storage) -> 
             written = session.value(f"copy ({select}) to {text(str(beside))} ({_options(kind)})")
             os.replace(beside, target)
         except OSError as error:
-            raise LakeError(f"{target} cannot be written: {error.strerror}", where=str(target)) from error
+            raise LakeError(
+                f"{target} cannot be written: {error.strerror}", where=str(target), next="choose another place: -o"
+            ) from error
         finally:
             with suppress(OSError):
                 beside.unlink(missing_ok=True)

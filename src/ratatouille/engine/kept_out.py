@@ -100,7 +100,9 @@ def kept_out(project: Project, name: str, *, run: str = "", limit: int = 10) -> 
                 failing = _failing(session, project, name, limit) if blocked and not run else []
     if asset is None and not by_check:
         raise RequestError(
-            f"There is no asset called '{name}'.{near_miss(name, project.assets)}", next="List them: rat show"
+            f"There is no asset called '{name}'.{near_miss(name, project.assets)}",
+            where=f"asset {name}",
+            next="List them: rat show",
         )
     aside = tuple(files_set_aside(workspace, name))
     return KeptOut(name, tuple((c, n) for _, c, n in by_check), tuple(rows), blocked, tuple(failing), aside)

@@ -273,7 +273,11 @@ def page(project: Project, name: str, *, rows: int = 5) -> Page:
     if name not in shown:
         if name in {p.asset for p in project.errors}:
             files.ensure_valid(project)
-        raise RequestError(f"There is no asset called '{name}'.{near_miss(name, shown)}", next="List them: rat show")
+        raise RequestError(
+            f"There is no asset called '{name}'.{near_miss(name, shown)}",
+            where=f"asset {name}",
+            next="List them: rat show",
+        )
     asset = project.assets.get(name)
     head, preview = None, None
     with reading_lake(project.workspace) as lake:
@@ -346,7 +350,9 @@ def history(project: Project, asset: str | None = None, limit: int = 20) -> list
             if name and not found and name not in project.assets:
                 known = {*project.assets, *ledger.heads(session)}
                 raise RequestError(
-                    f"There is no asset called '{name}'.{near_miss(name, known)}", next="List them: rat show"
+                    f"There is no asset called '{name}'.{near_miss(name, known)}",
+                    where=f"asset {name}",
+                    next="List them: rat show",
                 )
             return found
 

@@ -84,7 +84,7 @@ def _room(folder: Path) -> bool:
 
 def _query_failed(error: duckdb.Error, text: str, doing: str, next: str) -> RatError:
     full = str(error)
-    failed = QueryFailed(f"{doing}: {text}", next=next)
+    failed = QueryFailed(f"{doing}: {text}", where=f"while {doing}", next=next or "run the same command again")
     if isinstance(error, duckdb.IOException):
         named = _MISSING_FILE.search(text)
         failed.where = named.group(1) if named else "the disk"

@@ -85,5 +85,7 @@ def find_asset(project: Project, name: str) -> Asset:
     if broken:
         raise RequestError(f"{name} cannot be used: {broken.message}.", where=broken.path, next="See: rat check")
     raise RequestError(
-        f"There is no asset called '{name}'.{near_miss(name, project.assets)}", next="List them: rat check"
+        f"There is no asset called '{name}'.{near_miss(name, project.assets)}",
+        where=f"selector {name}",
+        next="List them: rat check",
     )

@@ -24,7 +24,9 @@ def render(
     """The SQL of a SQL asset. RequestError when the file changed since it was loaded, or is not one select."""
     asset = find_asset(project, asset_name)
     if asset.kind != "sql":
-        raise RequestError(f"{asset.name} is not a SQL asset: {asset.path}.", next=f"See: rat show {asset.name}")
+        raise RequestError(
+            f"{asset.name} is not a SQL asset: {asset.path}.", where=asset.path, next=f"See: rat show {asset.name}"
+        )
     file = _unchanged(project, asset)
     return _rendered(file, project, asset, bindings, environment)
 
@@ -72,9 +74,13 @@ def _unchanged(project: Project, asset: Asset) -> TextFile:
     try:
         raw = (Path(project.workspace.root) / asset.path).read_bytes()
     except OSError as error:
-        raise RequestError(f"{asset.path} cannot be read: {error.strerror}.", next="Run again: rat run") from error
+        raise RequestError(
+            f"{asset.path} cannot be read: {error.strerror}.", where=asset.path, next="Run again: rat run"
+        ) from error
     if hashlib.sha256(raw).hexdigest() != asset.file_hash:
-        raise RequestError(f"{asset.path} changed while the run was going on.", next="Run again: rat run")
+        raise RequestError(
+            f"{asset.path} changed while the run was going on.", where=asset.path, next="Run again: rat run"
+        )
     file = decode(asset.path, raw)
     if isinstance(file, Problem):
         raise as_error(file)

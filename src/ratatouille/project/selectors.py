@@ -42,7 +42,11 @@ class _Parser:
         self.project = project
         self.selector = selector
         if len(selector) > MAX_LENGTH:
-            raise RequestError(f"A selector may have {MAX_LENGTH:,} characters; this has {len(selector):,}.")
+            raise RequestError(
+                f"A selector may have {MAX_LENGTH:,} characters; this has {len(selector):,}.",
+                where=f"selector {selector[:60]} ...",
+                next="Select by pipeline:, layer: or tag: instead",
+            )
         self.tokens = [(m.group(1), m.start(1)) for m in _TOKEN.finditer(selector)]
         self.index = 0
         self.depth = 0
@@ -122,7 +126,7 @@ def _matching(project: Project, word: str) -> set[str]:
     if any(character in name for character in "*?["):
         found = {key for key in project.assets if fnmatchcase(key, name)}
         if not found:
-            raise RequestError(f"No asset matches '{word}'.", next="List them: rat check")
+            raise RequestError(f"No asset matches '{word}'.", where=f"selector {word}", next="List them: rat check")
         return found
     return {find_asset(project, name).name}
 
@@ -131,6 +135,7 @@ def _by_method(project: Project, method: str, value: str) -> set[str]:
     if method not in METHODS:
         raise RequestError(
             f"'{method}:' is not a way to select.{near_miss(method, METHODS)}",
+            where=f"selector {method}:{value}",
             next="Use one of " + ", ".join(f"{name}:" for name in METHODS),
         )
     known = {one for asset in project.assets.values() for one in _values(asset, method)}
@@ -138,6 +143,7 @@ def _by_method(project: Project, method: str, value: str) -> set[str]:
     if value not in known and not any(fnmatchcase(one, value) for one in known):
         raise RequestError(
             f"No asset has the {method} '{value}'.{near_miss(value, known)}",
+            where=f"selector {method}:{value}",
             next=f"Known: {', '.join(sorted(known)[:20]) or 'none'}",
         )
     return {

@@ -65,7 +65,9 @@ def expand(root: Path, settings: Settings, environment: Mapping[str, str]) -> Wo
         try:
             sources[name] = make_source(name, options)
         except ValueError as error:
-            raise RequestError(f"{WORKSPACE_FILE}: {error}", where=f"{WORKSPACE_FILE}: sources.{name}") from error
+            raise RequestError(
+                f"{WORKSPACE_FILE}: {error}", where=f"{WORKSPACE_FILE}: sources.{name}", next="Then: rat check"
+            ) from error
     return Workspace(
         root=str(root),
         name=settings["name"] or root.name,
@@ -151,4 +153,6 @@ def _number(read: Any, value: Any, where: str) -> int:
     try:
         return int(read(value))
     except ValueError as error:
-        raise RequestError(f"{where} in {WORKSPACE_FILE}: {error}.", where=f"{WORKSPACE_FILE}: {where}") from error
+        raise RequestError(
+            f"{where} in {WORKSPACE_FILE}: {error}.", where=f"{WORKSPACE_FILE}: {where}", next="Then: rat check"
+        ) from error
