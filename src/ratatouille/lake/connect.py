@@ -27,7 +27,7 @@ import duckdb
 
 from ratatouille.errors import LakeError, RatError, RequestError
 from ratatouille.lake import ledger, relocate
-from ratatouille.lake.faults import explain
+from ratatouille.lake.faults import can_be_written, explain
 from ratatouille.lake.lock import exclusive
 from ratatouille.lake.quoting import LAKE, text
 from ratatouille.lake.session import Session
@@ -205,7 +205,7 @@ def _attach(
         try:
             _attach_file(connection, storage.catalog, options)
         except duckdb.Error:
-            if write or (os.access(storage.catalog.parent, os.W_OK) and _has_room(storage.catalog.parent)):
+            if write or can_be_written(storage.catalog.parent):
                 raise
             # SQLite needs room beside the catalog even to read it; a copy elsewhere reads as well.
             _attach_file(connection, _copy_of(storage.catalog), options)
@@ -219,11 +219,6 @@ def _attach(
 
 def _attach_file(connection: duckdb.DuckDBPyConnection, catalog: Path, options: Sequence[str]) -> None:
     connection.execute(f"attach {text(f'ducklake:sqlite:{catalog}')} as {LAKE} ({', '.join(options)})")
-
-
-def _has_room(folder: Path) -> bool:
-    status = os.statvfs(folder)
-    return status.f_bavail * status.f_frsize > 1 << 20 and not status.f_flag & os.ST_RDONLY
 
 
 def _copy_of(catalog: Path) -> Path:

@@ -42,7 +42,7 @@ def explain(error: Exception, doing: str, *, next: str = "", folder: Path | None
         return error
     text = first_line(error)
     if "disk I/O error" in text:
-        if folder is not None and not _room(folder):
+        if folder is not None and not has_room(folder):
             text = f"No space left on device: {folder}"
         else:
             return LakeError(f"{doing}: {text}", where=str(folder or "the disk"), next=next or "check the disk")
@@ -77,9 +77,15 @@ def explain(error: Exception, doing: str, *, next: str = "", folder: Path | None
     return LakeError(f"{doing}: {text}", where=where, next=next or "run the same command again")
 
 
-def _room(folder: Path) -> bool:
+def has_room(folder: Path) -> bool:
+    """Whether the folder's disk has the megabyte free that SQLite may need beside its file."""
     status = os.statvfs(folder)
     return status.f_bavail * status.f_frsize > 1 << 20
+
+
+def can_be_written(folder: Path) -> bool:
+    """Whether this user may write in the folder, on a disk that is neither read-only nor full."""
+    return os.access(folder, os.W_OK) and has_room(folder) and not os.statvfs(folder).f_flag & os.ST_RDONLY
 
 
 def _query_failed(error: duckdb.Error, text: str, doing: str, next: str) -> RatError:

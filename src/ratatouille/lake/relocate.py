@@ -6,12 +6,12 @@ the files of the folder that it came from. So the paths are rewritten once, befo
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from ratatouille.errors import LakeError
+from ratatouille.lake.faults import can_be_written
 from ratatouille.lake.lock import exclusive
 
 _PATH_TABLES = ("ducklake_data_file", "ducklake_delete_file", "ducklake_files_scheduled_for_deletion")
@@ -32,16 +32,11 @@ def follow(catalog: Path, data: Path) -> None:
             finally:
                 writer.close()
     except sqlite3.OperationalError as error:
-        if not os.access(catalog.parent, os.W_OK) or _on_full_or_read_only_disk(catalog):
+        if not can_be_written(catalog.parent):
             return  # it cannot have been moved here and written to since
         raise unreadable(catalog, error) from error
     except sqlite3.DatabaseError as error:
         raise unreadable(catalog, error) from error
-
-
-def _on_full_or_read_only_disk(catalog: Path) -> bool:
-    status = os.statvfs(catalog.parent)
-    return bool(status.f_flag & os.ST_RDONLY) or status.f_bavail * status.f_frsize < 1 << 20
 
 
 def unreadable(catalog: Path, error: Exception) -> LakeError:
