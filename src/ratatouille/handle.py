@@ -89,14 +89,19 @@ class Workspace:
 def run_request(root: Path, request: Request, listener: Listener | None = None) -> RunResult:
     """Build what `request` asks for; inside a run on the same workspace, join that run."""
     from ratatouille import engine
-    from ratatouille.engine import look
+    from ratatouille.engine import last_known, look
+    from ratatouille.engine.fresh import nothing_to_do
 
     outer = look.bench_in_progress(root)
     if outer is not None:
         return engine.run(outer, request, listener)
     project = look.usable_project(root, request)
+    known = last_known.recall(project)
+    fresh = nothing_to_do(project, request, known) if known else None
+    if fresh is not None:
+        return fresh
     with engine.open_workbench(root, write=True, project=project) as bench:
-        return engine.run(bench, request, listener)
+        return engine.run(bench, request, listener, known)
 
 
 def as_mapping(result: RunResult, *, alone: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 HEAVY = (
+    "duckdb",
     "sqlglot",
     "polars",
     "pyarrow",
@@ -48,6 +49,11 @@ def _loaded_by(kitchen: Any, *words: str) -> set[str]:
 def test_a_run_with_nothing_to_do_loads_nothing_heavy(kitchen: Any, words: tuple[str, ...]) -> None:
     assert kitchen.rat("run").code == 0  # the project cache is warm
     assert _loaded_by(kitchen, *words) == set()
+
+
+def test_an_incremental_run_loads_no_parser_of_sql(kitchen: Any) -> None:
+    kitchen.rat("run")
+    assert not _loaded_by(kitchen, "run", "-f") & {"sqlglot", "polars", "pyarrow", "pydantic", "yaml", "typer"}
 
 
 def test_other_commands_load_no_frames(kitchen: Any) -> None:

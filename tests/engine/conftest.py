@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from ratatouille.engine import Plan, Request, RunResult, StepResult, open_workbench, plan, run
+from ratatouille.engine import Plan, Request, RunResult, StepResult, open_workbench, plan
+from ratatouille.handle import run_request
 from ratatouille.lake import Entry, ledger
 
 
@@ -31,8 +32,7 @@ class Shop:
         os.unlink(self.root / name)
 
     def run(self, *selectors: str, **options: Any) -> RunResult:
-        with open_workbench(self.root, write=True) as bench:
-            return run(bench, Request(selectors, **options))
+        return run_request(self.root, Request(selectors, **options))
 
     def step(self, asset: str, *selectors: str, **options: Any) -> StepResult:
         return self.run(*(selectors or (asset,)), **options).step(asset)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ratatouille.engine import deduplicate
 from ratatouille.lake import Session
 from ratatouille.project.records import Asset
+from ratatouille.project.sidecar import order_terms
 
 duckdb = pytest.importorskip("duckdb")
 KEY = st.one_of(st.none(), st.integers(0, 4))
@@ -16,7 +17,7 @@ ROW = st.tuples(KEY, KEY, st.one_of(st.none(), st.integers(0, 3)), st.integers(0
 
 
 def asset(order: str, key: tuple[str, ...]) -> Asset:
-    return Asset("silver.x", "silver", "x", "sql", "x.sql", unique_key=key, deduplicate=order)
+    return Asset("silver.x", "silver", "x", "sql", "x.sql", unique_key=key, deduplicate=order, order=order_terms(order))
 
 
 @settings(max_examples=60, deadline=None)
@@ -53,4 +54,12 @@ def test_many_rows_take_the_quick_way(shop):
 
 
 def test_order_terms_are_told_apart():
-    assert deduplicate.order_terms("a desc, coalesce(b, 'x, y') nulls last") == ["a", "COALESCE(b, 'x, y')"]
+    terms = order_terms("a desc, coalesce(b, 'x, y', a) nulls last")
+    assert [term.sql for term in terms] == ["a", "COALESCE(b, 'x, y', a)"]
+    assert [term.columns for term in terms] == [("a",), ("a", "b")]
+
+
+@pytest.mark.parametrize("order", ["a desc; drop table x", "a desc nulls", "", "a limit 1)", "a limit 1"])
+def test_what_is_no_order_is_refused(order):
+    with pytest.raises(ValueError):
+        order_terms(order)

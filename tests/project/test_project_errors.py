@@ -75,6 +75,19 @@ CASES = {
         "silver/sales.yaml:2:13",
         "[id, store]",
     ),
+    "an order by a column that the query does not give": Case(
+        {**GOOD, "silver/sales.yaml": "unique_key: id\ndeduplicate: abs(amuont) desc\n"},
+        "silver.sales has no column 'amuont'",
+        "silver/sales.yaml:2:14",
+        "abs(amuont) desc",
+        "Did you mean 'amount'?",
+    ),
+    "an order that is more than an order": Case(
+        {**GOOD, "silver/sales.yaml": "unique_key: id\ndeduplicate: id limit 1\n"},
+        "deduplicate is an order, like updated_at desc",
+        "silver/sales.yaml:2:14",
+        "id limit 1",
+    ),
     "a relationship to a missing column": Case(
         {
             **GOOD,

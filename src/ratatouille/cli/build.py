@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratatouille.cli import printing as p
-from ratatouille.engine import Request, look
+from ratatouille.engine import Request
 from ratatouille.engine import as_json as mapping
 from ratatouille.handle import run_request
 
@@ -32,7 +32,7 @@ def build(root: Path, request: Request, *, as_json: bool = False) -> int:
     if as_json:
         p.print_json(mapping(result))
     else:
-        _print_result(result, look.set_aside_for(root, {step.asset for step in result.steps}))
+        _print_result(result)
     return 1 if result.failed else 0
 
 
@@ -44,7 +44,7 @@ def _reporter(as_json: bool) -> AbstractContextManager[Reporter | None]:
     return live_reporter() if sys.stderr.isatty() else plain_reporter()
 
 
-def _print_result(result: RunResult, aside: Sequence[Mapping[str, Any]]) -> None:
+def _print_result(result: RunResult) -> None:
     if result.resumed:
         p.say(f"Went on with run {result.resumed}, which was stopped before its end.")
     if result.status == "fresh":
@@ -54,7 +54,7 @@ def _print_result(result: RunResult, aside: Sequence[Mapping[str, Any]]) -> None
     for warning in (*result.warnings, *(f"{s.asset}: {w}" for s in result.steps for w in s.warnings)):
         p.say(f"{p.paint('Warning:', 'yellow')} {p.printable(warning)}")
     _print_failed_warnings(result.steps)
-    _print_aside(aside)
+    _print_aside(result.set_aside)
     for step in result.steps:
         if step.error is not None:
             p.say()

@@ -67,7 +67,9 @@ def render(work: Work) -> None:
     if work.asset.kind == "sql":
         bindings = Bindings(work)
         try:
-            work.select = files.render(work.bench.project, work.asset.name, bindings).sql
+            work.select = files.render(
+                work.bench.project, work.asset.name, bindings, is_select=work.session.is_select
+            ).sql
         except RequestError:
             if bindings.failed is not None:
                 raise bindings.failed from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -18,15 +18,18 @@ from dataclasses import dataclass, replace
 from ratatouille import project as files
 from ratatouille.engine import outcomes, stages
 from ratatouille.engine.build import render
+from ratatouille.engine.fresh import skipped
 from ratatouille.engine.memory import MemoryGauge
 from ratatouille.engine.plan import Request, State, decide, read_state, reads, version_tokens
+from ratatouille.engine.recorded import Recorded
 from ratatouille.engine.records import Listener, Plan, PlannedStep, Progress, RunResult, StepResult, as_json
 from ratatouille.engine.stages import STAGES
 from ratatouille.engine.work import UnreadableFiles, Work
 from ratatouille.engine.workbench import Workbench
-from ratatouille.errors import LakeError, RatError, RequestError, StepFailed, TransientError
+from ratatouille.errors import RatError, RequestError, StepFailed, TransientError
 from ratatouille.lake import (
     Entry,
+    LandingFile,
     Publication,
     Session,
     Superseded,
@@ -65,7 +68,7 @@ class Crew:
         self,
         bench: Workbench,
         request: Request,
-        run_id: str,
+        journalled: Recorded,
         planned: Plan,
         state: State,
         already: dict[str, Entry],
@@ -73,15 +76,15 @@ class Crew:
     ) -> None:
         self.bench = bench
         self.request = request
-        self.run_id = run_id
+        self.run_id = journalled.run_id
+        self._journal_may_fail = journalled.journal_may_fail
         self.planned = planned
         self.already = already
         self.listener = listener
-        self.warnings: list[str] = []
         self.results: dict[str, StepResult] = {}
         self.gauge = MemoryGauge()
         self._states = {state.version: state}
-        self._newest = state
+        self.state = state  # the newest
         self._superseded: dict[str, int] = {}
         self._seen_before = 0.0  # sessions entered before this moment do not show what somebody else published
         self.damaged: dict[str, str] = {}  # assets whose files are not what was published, and why
@@ -96,7 +99,7 @@ class Crew:
         order = [step.asset for step in self.planned.steps]
         for step in self.planned.steps:
             if step.action != "build":
-                self._finish(outcomes.skipped(step))
+                self._finish(skipped(step))
         waiting = {step.asset for step in self.planned.to_build}
         running: dict[Future[_Ready | StepResult], str] = {}
         ready: list[_Ready] = []
@@ -155,7 +158,7 @@ class Crew:
                     break
 
     def _version(self, name: str) -> int | None:
-        head = self._newest.heads.get(name)
+        head = self.state.heads.get(name)
         return head.version if head else None
 
     def _collect(self, running: dict[Future[_Ready | StepResult], str]) -> list[_Ready]:
@@ -200,33 +203,34 @@ class Crew:
         version = max(entry.version for entry in published.values())
         kinds = {n: "view" if e.materialize == "view" else "table" for n, e in published.items()}
         self._published |= {name: entry.version for name, entry in published.items()}
-        previous = self._newest
-        self._newest = replace(
+        previous = self.state
+        self.state = replace(
             previous,
             version=version,
             heads={**previous.heads, **published},
             standing={**previous.standing, **kinds},
             holds={n: h for n, h in previous.holds.items() if n not in published},
+            landing={**previous.landing, **_remembered(previous, published, ready)},
         )
         if previous.version != version - 1:
             # Somebody else committed in between: what we know of the others is old.
             with self.bench.lake.pinned("reading the ledger") as session:
-                self._newest = read_state(session, self.bench.project, aside=previous.aside_rows)
-        self._states[self._newest.version] = self._newest
+                self.state = read_state(session, self.bench.project, aside=previous.aside_rows)
+        self._states[self.state.version] = self.state
         for old in sorted(self._states)[:-50]:
             del self._states[old]
-        with self.journal_may_fail():
+        with self._journal_may_fail():
             # Their checksums were computed a moment ago.
             self.bench.journal.note_verified([file["path"] for entry in published.values() for file in entry.manifest])
         for one in ready:
             if one.work.asset.sources and one.work.asset.name in published:
-                with self.journal_may_fail():
+                with self._journal_may_fail():
                     self.bench.journal.accepted(one.work.asset.name, list(one.work.landing.files))
 
     def _finish(self, result: StepResult) -> None:
         self.results[result.asset] = result
         if result.status in ("built", "failed", "blocked"):
-            with self.journal_may_fail():
+            with self._journal_may_fail():
                 self.bench.journal.record_step(
                     self.run_id, result.asset, result.attempts, result.status, as_json(result)
                 )
@@ -291,16 +295,8 @@ class Crew:
 
     def _drop_lease(self, name: str, token: int) -> None:
         if token:
-            with self.journal_may_fail():
+            with self._journal_may_fail():
                 self.bench.journal.drop_lease(name, token)
-
-    @contextmanager
-    def journal_may_fail(self) -> Iterator[None]:
-        """What was published stays published when the journal cannot be told; the person is."""
-        try:
-            yield
-        except LakeError as error:
-            self.warnings.append(f"{error.what} ({error.where}); the ledger is whole")
 
     def _wait_for_lease(self, name: str) -> int:
         deadline = time.monotonic() + LEASE_WAIT_S
@@ -330,9 +326,9 @@ class Crew:
             forced = self.request.force and self._superseded.get(name, 0) == 0
             step = decide(self.bench.project, name, state, self.request, {}, forced, tokens)
             if step.action != "build":
-                return outcomes.skipped(step)
+                return skipped(step)
             if self._was_finished(state, step):
-                return outcomes.skipped(step, "published before the run was stopped")
+                return skipped(step, "published before the run was stopped")
             self._refuse_damaged_inputs(name, step.mode)
             self.bench.journal.record_step(self.run_id, name, attempt, "running")
             work = Work(
@@ -391,9 +387,9 @@ class Crew:
 
     def _state_seen_by(self, session: Session, version: int, name: str) -> State:
         known = self._states.get(version)
-        if known is not None and not self.bench.project.assets[name].sources:
+        if known is not None:
             return known
-        return read_state(session, self.bench.project, [name], aside=self._newest.aside_rows)
+        return read_state(session, self.bench.project, [name], aside=self.state.aside_rows)
 
     def _refuse_damaged_inputs(self, name: str, mode: str) -> None:
         """A full build may replace its own damaged files; nothing may be computed from them."""
@@ -437,3 +433,16 @@ class Crew:
         for file, reason in work.aside.items():
             status = (work.root / file).stat()
             self.bench.journal.set_aside(work.asset.name, file, status.st_size, status.st_mtime_ns, reason, self.run_id)
+
+
+def _remembered(
+    previous: State, published: Mapping[str, Entry], ready: Sequence[_Ready]
+) -> dict[str, Sequence[LandingFile]]:
+    """What the published assets remember of landing files now."""
+    found: dict[str, Sequence[LandingFile]] = {}
+    for one in (one.publication for one in ready if one.publication.asset in published):
+        if one.landing is not None:
+            gone = {file.file for file in one.landing}
+            stay = [] if one.how == "replace" else previous.landing.get(one.asset, ())
+            found[one.asset] = [file for file in stay if file.file not in gone] + list(one.landing)
+    return found

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ratatouille import project as files
+from ratatouille.engine.recorded import recorded
 from ratatouille.engine.records import StepResult, as_json
-from ratatouille.engine.run import new_run_id
 from ratatouille.engine.workbench import Workbench, journal_path, storage_of
 from ratatouille.errors import RatError, RequestError, near_miss
-from ratatouille.lake import Entry, Hold, Session, heartbeat, ledger, open_journal, open_lake
+from ratatouille.lake import Entry, Hold, Session, ledger, open_journal, open_lake
 from ratatouille.lake import release as release_hold
 from ratatouille.lake import roll_back as publish_again
 from ratatouille.project.records import Project
@@ -41,21 +41,9 @@ def roll_back(bench: Workbench, asset: str, to: int) -> RolledBack:
         asset = known_asset(session, bench, asset)
         replaced = ledger.heads(session, [asset])
     bench.journal.reap()
-    run_id = new_run_id()
-    bench.journal.start_run(run_id, {"rollback": asset, "to": to})
-    status, error = "failed", None
-    try:
-        with heartbeat(bench.journal, run_id):
-            entry = _under_lease(bench, run_id, asset, to)
-        status = "done"
-    except KeyboardInterrupt:
-        status = "interrupted"
-        raise
-    except RatError as failed:
-        error = failed.as_record()
-        raise
-    finally:
-        bench.journal.end_run(run_id, status, error)
+    with recorded(bench.journal, {"rollback": asset, "to": to}) as journalled:
+        entry = _under_lease(bench, journalled.run_id, asset, to)
+        journalled.status = "done"
     below = files.downstream(bench.project, asset) if asset in bench.project.assets else ()
     return RolledBack(entry, replaced[asset].version if asset in replaced else 0, below)
 

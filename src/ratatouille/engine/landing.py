@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -106,7 +107,7 @@ def take_stock(
             fresh.append(file)
             continue
         same = (status.st_size, status.st_mtime_ns) == (old.bytes, old.modified_ns)
-        if same or (status.st_size == old.bytes and _sha256(root / file) == old.sha256):
+        if same or (status.st_size == old.bytes and _known_sha256(str(root / file), status.st_size, status.st_mtime_ns) == old.sha256):
             known.append(file)
         else:
             changed.append(file)
@@ -126,6 +127,12 @@ def matching_files(root: Path, pattern: str) -> list[str]:
             continue
         found.append(Path(name).as_posix())
     return sorted(found)
+
+
+@lru_cache(maxsize=10_000)
+def _known_sha256(path: str, size: int, modified_ns: int) -> str:
+    """Of a file that was touched: one run asks several times."""
+    return _sha256(Path(path))
 
 
 def _sha256(path: Path) -> str:

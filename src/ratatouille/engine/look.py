@@ -5,7 +5,7 @@ Everything here works on a workspace without a lake too: then nothing has been b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -118,11 +118,6 @@ def files_set_aside(workspace: Workspace, asset: str | None = None) -> list[dict
     """Landing files that could not be read: asset, file, bytes, reason, run_id, at."""
     with reading_journal(workspace) as journal:
         return journal.files_set_aside(asset) if journal else []
-
-
-def set_aside_for(root: Path, assets: Collection[str]) -> list[dict[str, Any]]:
-    """The landing files of `assets` that are set aside now."""
-    return [row for row in files_set_aside(files.load(root).workspace) if row["asset"] in assets]
 
 
 # The plan, and the SQL

@@ -9,15 +9,10 @@ from datetime import datetime, timedelta
 
 from ratatouille.engine.plan import utc_now
 from ratatouille.engine.quarantine import failing_rows_folder
-from ratatouille.engine.records import PlannedStep, StepResult
+from ratatouille.engine.records import StepResult
 from ratatouille.engine.work import Work
 from ratatouille.errors import RatError
 from ratatouille.lake import Entry
-
-
-def skipped(step: PlannedStep, reason: str = "") -> StepResult:
-    status = "held" if step.action == "hold" else "skipped"
-    return StepResult(step.asset, status, reason or step.reason, version=step.version)
 
 
 def stamp(head: Entry | None) -> datetime:

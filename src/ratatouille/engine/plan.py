@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,9 @@ class State:
     standing: Mapping[str, str] = field(default_factory=dict)  # asset -> table | view
     landing: Mapping[str, Sequence[LandingFile]] = field(default_factory=dict)
     aside_rows: Sequence[Mapping[str, Any]] = ()  # files that were set aside, as the journal has them
+
+    def with_files_set_aside(self, rows: Sequence[Mapping[str, Any]]) -> State:
+        return replace(self, aside_rows=rows)
 
 
 def read_state(

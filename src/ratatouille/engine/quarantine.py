@@ -58,7 +58,9 @@ def _judged(work: Work, checks: Sequence[Check]) -> list[Verdict]:
     bindings = _CheckBindings(work, seen.whole)
 
     def render(check: Check) -> str:
-        return files.render_check_sql(work.bench.project, work.asset.name, check, bindings).sql
+        return files.render_check_sql(
+            work.bench.project, work.asset.name, check, bindings, is_select=work.session.is_select
+        ).sql
 
     return judge(work.session, work.asset, checks, seen, render)
 

@@ -83,6 +83,9 @@ class RunResult:
     seconds: float = 0.0
     resumed: str = ""  # the killed run that this one continued
     warnings: tuple[str, ...] = ()
+    set_aside: tuple[
+        Mapping[str, Any], ...
+    ] = ()  # landing files of these assets that cannot be read: asset, file, reason
 
     @property
     def failed(self) -> bool:

@@ -3,51 +3,44 @@
 from __future__ import annotations
 
 import math
-import random
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from typing import Any
 
 from ratatouille import project as files
-from ratatouille.engine import outcomes
+from ratatouille.engine import fresh, last_known
 from ratatouille.engine.crew import Crew, current
 from ratatouille.engine.plan import Request, State, make_plan, read_state, reads, version_tokens
+from ratatouille.engine.recorded import recorded
 from ratatouille.engine.records import Listener, Plan, RunResult
 from ratatouille.engine.workbench import Workbench
-from ratatouille.errors import RatError
-from ratatouille.lake import (
-    damaged_tables,
-    heartbeat,
-    ledger,
-)
+from ratatouille.lake import damaged_tables, ledger
 
 
 def plan(bench: Workbench, request: Request) -> Plan:
     """What `run` would do now."""
     files.ensure_valid(bench.project)
     with bench.lake.pinned("planning") as session:
-        return _plan(bench, request, read_state(session, bench.project, aside=bench.journal.files_set_aside()))
+        state = read_state(session, bench.project, aside=bench.journal.files_set_aside())
+    planned = _plan(bench, request, state)
+    building = {step.asset for step in planned.to_build}
+    aside = fresh.still_set_aside(bench.project, [s.asset for s in planned.steps if s.asset not in building], state)
+    said = [f"{row['file']} is not in {row['asset']}: {row['reason']}" for row in aside]
+    return replace(planned, warnings=(*planned.warnings, *said))
 
 
 def _plan(bench: Workbench, request: Request, state: State) -> Plan:
     with bench.lake.session("planning") as session:
         tokens = version_tokens(bench.project, list(bench.project.assets), session)
-    planned = make_plan(bench.project, request, state, tokens=tokens)
-    return replace(planned, warnings=(*planned.warnings, *_still_set_aside(bench, planned, state)))
+    return make_plan(bench.project, request, state, tokens=tokens)
 
 
-def _still_set_aside(bench: Workbench, planned: Plan, state: State) -> list[str]:
-    """Files that could not be read and did not change: said again each time, until somebody mends them."""
-    chosen = {step.asset for step in planned.steps if step.action != "build"}
-    return [
-        f"{row['file']} is not in {row['asset']}: {row['reason']}"
-        for row in state.aside_rows
-        if row["asset"] in chosen and (bench.root / row["file"]).exists()
-    ]
+def run(bench: Workbench, request: Request, listener: Listener | None = None, known: State | None = None) -> RunResult:
+    """Build what `request` asks for. A failed asset is in the result; wrong files or requests raise.
 
-
-def run(bench: Workbench, request: Request, listener: Listener | None = None) -> RunResult:
-    """Build what `request` asks for. A failed asset is in the result; wrong files or requests raise."""
+    `known` is the state as somebody just read it: it spares a look at the ledger if nothing was published since.
+    """
     files.ensure_valid(bench.project)
     outer = current.get()
     if outer is not None and outer.bench.root == bench.root:
@@ -57,39 +50,42 @@ def run(bench: Workbench, request: Request, listener: Listener | None = None) ->
     resumed = bench.journal.runs_to_resume(asked) if request.resume else []
     started = time.monotonic()
     with bench.lake.pinned("planning") as session:
-        state = read_state(session, bench.project, aside=bench.journal.files_set_aside())
+        aside = bench.journal.files_set_aside()
+        if known is not None and known.version == session.snapshot:
+            state = known.with_files_set_aside(aside)
+        else:
+            state = read_state(session, bench.project, aside=aside)
         already = {
             name: entry for one in reversed(resumed) for name, entry in ledger.published_in(session, one).items()
         }
     planned = _plan(bench, request, state)
     if not planned.to_build:
-        return _fresh(planned, started)
-    run_id = new_run_id()
-    bench.journal.start_run(run_id, asked, resumes=resumed)
-    crew = Crew(bench, request, run_id, planned, state, already, listener)
-    status, error = "failed", None
-    try:
-        with heartbeat(bench.journal, run_id):
-            crew.damaged = _damaged_inputs(bench, planned)
-            steps = crew.go()
-        status = "failed" if any(step.status in ("failed", "blocked") for step in steps) else "done"
-    except KeyboardInterrupt:
-        status = "interrupted"
-        raise
-    except RatError as failed:
-        error = failed.as_record()
-        raise
-    finally:
-        with crew.journal_may_fail():
-            bench.journal.end_run(run_id, status, error)
+        _write_down(bench, state)
+        return fresh.result(bench.project, planned, state, started)
+    with recorded(bench.journal, asked, resumed) as journalled:
+        crew = Crew(bench, request, journalled, planned, state, already, listener)
+        crew.damaged = _damaged_inputs(bench, planned)
+        steps = crew.go()
+        journalled.status = "failed" if any(step.status in ("failed", "blocked") for step in steps) else "done"
+        still_aside: Sequence[Mapping[str, Any]] = ()
+        with journalled.journal_may_fail():
+            state = crew.state.with_files_set_aside(bench.journal.files_set_aside())
+            still_aside = fresh.still_set_aside(bench.project, [step.asset for step in steps], state)
+    _write_down(bench, crew.state)
     return RunResult(
-        run_id,
-        status,
+        journalled.run_id,
+        journalled.status,
         steps,
         time.monotonic() - started,
         resumed[0] if resumed else "",
-        (*planned.warnings, *crew.warnings),
+        (*planned.warnings, *journalled.warnings),
+        tuple(still_aside),
     )
+
+
+def _write_down(bench: Workbench, state: State) -> None:
+    with bench.lake.session("planning") as session:
+        last_known.write_down(bench.project, state, session)
 
 
 def _damaged_inputs(bench: Workbench, planned: Plan) -> dict[str, str]:
@@ -104,13 +100,3 @@ def _damaged_inputs(bench: Workbench, planned: Plan) -> dict[str, str]:
     with bench.lake.pinned("verifying the inputs") as session:
         found = damaged_tables(session, journal, storage, sorted(read), every_s)
         return found | damaged_tables(session, journal, storage, sorted(replaced), math.inf)
-
-
-def new_run_id() -> str:
-    """Sortable by time, unique enough for a folder name: 20261121T061530-9f3a2c."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{random.SystemRandom().getrandbits(24):06x}"
-
-
-def _fresh(planned: Plan, started: float) -> RunResult:
-    steps = tuple(outcomes.skipped(step) for step in planned.steps)
-    return RunResult("", "fresh", steps, time.monotonic() - started, warnings=planned.warnings)

@@ -17,20 +17,22 @@ import stat
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
-
-import duckdb
+from typing import TYPE_CHECKING
 
 from ratatouille.errors import LakeError, RatError, RequestError
-from ratatouille.lake import ledger, relocate
+from ratatouille.lake import catalog_file, ledger
 from ratatouille.lake.faults import can_be_written, explain
 from ratatouille.lake.lock import exclusive
 from ratatouille.lake.quoting import LAKE, text
 from ratatouille.lake.session import Session
+
+if TYPE_CHECKING:
+    import duckdb
 
 NETWORK_FILESYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs")
 _opened = itertools.count()
@@ -55,6 +57,7 @@ class Lake:
     def __init__(self, storage: Storage, connection: duckdb.DuckDBPyConnection, spill: Path, *, writable: bool) -> None:
         self.storage = storage
         self.writable = writable
+        self.attached = False
         self._connection = connection
         self._spill = spill
         # duckdb.cursor() on one connection is not safe from several threads at once.
@@ -93,8 +96,12 @@ class Lake:
                 cursor.interrupt()
 
     def close(self) -> None:
+        """May be called twice."""
         self._connection.close()
         shutil.rmtree(self._spill, ignore_errors=True)
+        if self.attached:
+            self.attached = False
+            catalog_file.detached(self.storage.catalog)
 
 
 @contextmanager
@@ -106,8 +113,19 @@ def open_lake(
     `create` makes the lake first if it is not there. Raises RequestError if there is none, LakeError if it
     cannot be opened.
     """
+    with ExitStack() as stack:
+        with catalog_file.attaching(storage.catalog) as alone:
+            lake = _attached(storage, alone=alone, write=write, create=create, at=at)
+            stack.callback(lake.close)
+        if create:
+            _create_ledger(lake)
+        yield lake
+
+
+def _attached(storage: Storage, *, alone: bool, write: bool, create: bool, at: int | datetime | None) -> Lake:
+    """The lake, attached. `alone`: this process has not attached it already, so its file may be looked at."""
     try:
-        exists = relocate.is_created(storage.catalog)
+        exists = not alone or catalog_file.is_created(storage.catalog)
     except OSError as error:
         raise explain(error, "opening the lake", folder=storage.catalog.parent) from error
     if not exists and not create:
@@ -123,23 +141,24 @@ def open_lake(
             _make_folders(storage)
         with suppress(OSError):  # a disk that cannot be written to can still be read from
             storage.spill.mkdir(parents=True, exist_ok=True, mode=0o700)  # DuckDB makes only the last folder
-        relocate.follow(storage.catalog, storage.data)
+        if alone:
+            catalog_file.follow(storage.catalog, storage.data)
         connection = _connect(storage, spill)
-    except (duckdb.Error, OSError) as error:
+    except Exception as error:
         raise explain(error, "opening the lake", folder=storage.catalog.parent) from error
     lake = Lake(storage, connection, spill, writable=write or create)
     try:
         if create and not exists:
             with exclusive(storage.catalog, "creating the lake"):
-                first = not relocate.is_created(storage.catalog)
+                first = not catalog_file.is_created(storage.catalog)
                 _attach(connection, storage, write=True, create=first, at=None)
         else:
             _attach(connection, storage, write=write or create, create=False, at=at)
-        if create:
-            _create_ledger(lake)
-        yield lake
-    finally:
+    except BaseException:
         lake.close()
+        raise
+    lake.attached = True
+    return lake
 
 
 def _make_folders(storage: Storage) -> None:
@@ -149,6 +168,8 @@ def _make_folders(storage: Storage) -> None:
 
 
 def _connect(storage: Storage, spill: Path) -> duckdb.DuckDBPyConnection:
+    import duckdb
+
     connection = duckdb.connect(
         config={
             "memory_limit": f"{storage.memory_bytes or default_memory_bytes()}B",
@@ -204,12 +225,12 @@ def _attach(
     try:
         try:
             _attach_file(connection, storage.catalog, options)
-        except duckdb.Error:
+        except Exception:
             if write or can_be_written(storage.catalog.parent):
                 raise
             # SQLite needs room beside the catalog even to read it; a copy elsewhere reads as well.
             _attach_file(connection, _copy_of(storage.catalog), options)
-    except duckdb.Error as error:
+    except Exception as error:
         if at is not None and "snapshot" in str(error).lower():
             raise RequestError(
                 f"the lake has no version {at}", where=str(storage.catalog), next="rat history"
@@ -231,7 +252,7 @@ def _copy_of(catalog: Path) -> Path:
     return Path(folder) / catalog.name
 
 
-def _cannot_open(error: duckdb.Error, storage: Storage) -> RatError:
+def _cannot_open(error: Exception, storage: Storage) -> RatError:
     known = explain(error, "opening the lake", folder=storage.catalog.parent)
     if not isinstance(known, LakeError):
         return LakeError(
@@ -254,6 +275,8 @@ def extension_file(name: str) -> Path:
     DuckDB finds the entry point by the file's name, so the sqlite one must come from the
     `-sqlite-scanner` wheel: the `-sqlite` wheel holds the same bytes under a name that does not load.
     """
+    import duckdb
+
     module = f"duckdb_extension_{name}"
     found = find_spec(module)
     if found is None or found.origin is None:

@@ -6,8 +6,6 @@ import os
 import re
 from pathlib import Path
 
-import duckdb
-
 from ratatouille.errors import LakeError, RatError, StepFailed, TransientError
 
 _TRANSIENT = re.compile(
@@ -40,6 +38,8 @@ def explain(error: Exception, doing: str, *, next: str = "", folder: Path | None
     """
     if isinstance(error, RatError):
         return error
+    import duckdb
+
     text = first_line(error)
     if "disk I/O error" in text:
         if folder is not None and not has_room(folder):
@@ -88,7 +88,9 @@ def can_be_written(folder: Path) -> bool:
     return os.access(folder, os.W_OK) and has_room(folder) and not os.statvfs(folder).f_flag & os.ST_RDONLY
 
 
-def _query_failed(error: duckdb.Error, text: str, doing: str, next: str) -> RatError:
+def _query_failed(error: Exception, text: str, doing: str, next: str) -> RatError:
+    import duckdb
+
     full = str(error)
     failed = QueryFailed(f"{doing}: {text}", where=f"while {doing}", next=next or "run the same command again")
     if isinstance(error, duckdb.IOException):

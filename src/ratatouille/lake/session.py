@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-import duckdb
+from typing import TYPE_CHECKING, Any
 
 from ratatouille.lake.faults import explain
 from ratatouille.lake.quoting import LAKE
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 class Session:
@@ -23,14 +24,14 @@ class Session:
     def execute(self, sql: str, parameters: object = None) -> duckdb.DuckDBPyConnection:
         try:
             return self.cursor.execute(sql, parameters)
-        except duckdb.Error as error:
+        except Exception as error:
             raise explain(error, self.doing, folder=self.folder) from error
 
     def rows(self, sql: str, parameters: object = None) -> list[tuple[Any, ...]]:
         result = self.execute(sql, parameters)
         try:
             return result.fetchall()
-        except duckdb.Error as error:
+        except Exception as error:
             raise explain(error, self.doing, folder=self.folder) from error
 
     def row(self, sql: str, parameters: object = None) -> tuple[Any, ...] | None:
@@ -45,6 +46,14 @@ class Session:
         found = self.row(sql, parameters)
         return found[0] if found else None
 
+    def is_select(self, sql: str) -> bool:
+        """Whether `sql` is exactly one statement that only reads, as DuckDB's parser sees it; no comes easily."""
+        try:
+            kinds = [statement.type.name for statement in self.cursor.extract_statements(sql)]
+        except Exception:
+            return False
+        return kinds == ["SELECT"] and ";" not in sql
+
     def describe(self, select: str) -> tuple[tuple[str, str], ...]:
         """(name, type) of every column that `select` returns; the query is bound, not run."""
         return tuple((row[0], row[1]) for row in self.rows(f"describe (\n{select}\n)"))
@@ -55,5 +64,5 @@ class Session:
         return int(self.value(f"select id from {LAKE}.current_snapshot()"))
 
     def rollback(self) -> None:
-        with suppress(duckdb.Error):  # no transaction was open, or it is gone with its connection
+        with suppress(Exception):  # no transaction was open, or it is gone with its connection
             self.cursor.execute("rollback")

@@ -38,6 +38,13 @@ def standing(session: Session) -> dict[str, str]:
     return dict(rows)
 
 
+def newest_version(session: Session) -> tuple[int, str]:
+    """The newest version and when it was made, in the catalog's own words: what `catalog_file` reads from outside."""
+    newest = f"select snapshot_id, snapshot_time from {METADATA}.ducklake_snapshot order by snapshot_id desc limit 1"
+    version, made_at = session.one(newest)
+    return int(version), str(made_at)
+
+
 def roll_back(lake: Lake, journal: Journal, run_id: str, asset: str, to: int, token: int) -> ledger.Entry:
     """Publish the rows of version `to` again as a new version, with that version's memory of landing files.
 

@@ -2,9 +2,10 @@
 
 .rat/cache/project.json    the finished project, under one key for everything it comes from
 .rat/cache/analysis.json   drafts and columns of each asset, under keys of their own; read when something changed
+.rat/cache/state.json      what the engine last knew of the lake
 
-Values of environment variables are in the keys as hashes only. Both files can be deleted at any time, a damaged one
-is ignored, and a folder that cannot be written only makes the next load slower.
+Values of environment variables are in the keys as hashes only. All of it can be deleted at any time, a damaged
+file is ignored, and a folder that cannot be written only makes the next load slower.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ratatouille.project.records import Asset, Check, Column, Problem, Retries, Source
+from ratatouille.project.records import Asset, Check, Column, OrderTerm, Problem, Retries, Source
 from ratatouille.project.text_file import Mention, Place
 
 FOLDER = ".rat/cache"
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(slots=True)
@@ -52,19 +53,19 @@ def key_of(facts: object) -> str:
 def read_project(root: Path) -> CachedProject:
     """What the last load wrote; an empty record when there is nothing to use."""
     try:
-        found = _read(root, "project.json")
+        found = read_facts(root, "project.json")
         assets = {raw["name"]: _asset(raw) for raw in found["assets"]}
         problems = tuple(Problem(**raw) for raw in found["problems"])
         settings = dict(found["settings"])
         return CachedProject(str(found["workspace_key"]), settings, str(found["key"]), assets, problems)
-    except _UNREADABLE:
+    except UNREADABLE:
         return CachedProject()
 
 
 def write_project(root: Path, project: CachedProject) -> None:
     assets = list(project.assets.values())
     facts = {"workspace_key": project.workspace_key, "settings": project.settings, "key": project.key}
-    _write(root, "project.json", {**facts, "assets": assets, "problems": project.problems})
+    write_facts(root, "project.json", {**facts, "assets": assets, "problems": project.problems})
 
 
 def read_analysis(root: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -73,7 +74,7 @@ def read_analysis(root: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     from ratatouille.project.link import Columns
 
     try:
-        found = _read(root, "analysis.json")
+        found = read_facts(root, "analysis.json")
         drafts = {}
         for raw in found["drafts"]:
             problems = tuple(Problem(**problem) for problem in raw["problems"])
@@ -82,7 +83,7 @@ def read_analysis(root: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             drafts[draft.asset.path] = draft
         columns = {name: Columns(**_columns(raw)) for name, raw in found["columns"].items()}
         return drafts, columns
-    except _UNREADABLE:
+    except UNREADABLE:
         return {}, {}
 
 
@@ -91,17 +92,19 @@ def write_analysis(root: Path, drafts: Mapping[str, Any], columns: Mapping[str, 
         {"key": draft.key, "asset": draft.asset, "mentions": draft.mentions, "problems": draft.problems}
         for draft in drafts.values()
     ]
-    _write(root, "analysis.json", {"drafts": shown, "columns": dict(columns)})
+    write_facts(root, "analysis.json", {"drafts": shown, "columns": dict(columns)})
 
 
-def _read(root: Path, name: str) -> dict[str, Any]:
+def read_facts(root: Path, name: str) -> dict[str, Any]:
+    """What `write_facts` wrote under this name. Raises one of UNREADABLE if there is nothing to use."""
     found = json.loads((root / FOLDER / name).read_bytes())
     if found["product"] != product_key():
         raise ValueError("written by another version")
     return dict(found)
 
 
-def _write(root: Path, name: str, facts: Mapping[str, Any]) -> None:
+def write_facts(root: Path, name: str, facts: Mapping[str, Any]) -> None:
+    """Keep JSON-safe facts and records, all at once or not at all."""
     folder = root / FOLDER
     try:
         text = json.dumps({"product": product_key(), **facts}, default=_plain)
@@ -146,6 +149,8 @@ def _asset(raw: dict[str, Any]) -> Asset:
         values["columns"] = tuple(Column(**column) for column in values["columns"])
     if "checks" in values:
         values["checks"] = tuple(_check(check) for check in values["checks"])
+    if "order" in values:
+        values["order"] = tuple(OrderTerm(term["sql"], tuple(term["columns"])) for term in values["order"])
     if "retries" in values:
         values["retries"] = Retries(**values["retries"])
     if "sources" in values:

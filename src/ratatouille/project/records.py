@@ -84,6 +84,14 @@ class Retries:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderTerm:
+    """One expression of an ORDER BY, without its direction, and the columns in it."""
+
+    sql: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Asset:
     """One file asset. `path` is relative to the workspace root, with forward slashes."""
 
@@ -111,6 +119,7 @@ class Asset:
     triggers: tuple[Mapping[str, Any], ...] = ()
     refresh_every_s: float = 0.0  # volatile assets are fresh for this long
     version: Mapping[str, Any] = field(default_factory=dict)  # {sql|python|files: ...}
+    order: tuple[OrderTerm, ...] = ()  # what `deduplicate` says
     # What the code says.
     depends_on: tuple[str, ...] = ()  # lake assets it reads, `this` not included
     sources: tuple[Source, ...] = ()

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from ratatouille.project import checks
-from ratatouille.project.records import Check, Column, Problem, Retries, Source
+from ratatouille.project.records import Check, Column, OrderTerm, Problem, Retries, Source
 from ratatouille.project.sources import make_source
 from ratatouille.project.text_file import Mention, Place, TextFile
 from ratatouille.project.yaml_models import AssetModel, validated
@@ -86,6 +86,24 @@ def is_type(text: str) -> bool:
     except (SqlglotError, ValueError, RecursionError):
         return False
     return built.this not in (exp.DataType.Type.USERDEFINED, exp.DataType.Type.UNKNOWN)
+
+
+def order_terms(order: str) -> tuple[OrderTerm, ...]:
+    """`updated_at desc, abs(x)` -> the terms `updated_at` and `abs(x)`. ValueError if it is no order."""
+    from sqlglot import exp, parse_one
+    from sqlglot.errors import SqlglotError
+
+    try:
+        window = parse_one(f"row_number() over (order by {order})", read="duckdb")
+    except (SqlglotError, RecursionError) as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+    terms = window.args["order"].expressions if isinstance(window, exp.Window) and window.args.get("order") else []
+    if not all(isinstance(term, exp.Ordered) for term in terms) or not terms:
+        raise ValueError(f"'{order}' cannot be sorted by")
+    return tuple(
+        OrderTerm(term.this.sql(dialect="duckdb"), tuple(sorted({c.name for c in term.find_all(exp.Column)})))
+        for term in terms
+    )
 
 
 def _checks(model: AssetModel, document: Document, sidecar: Sidecar) -> list[Check]:
@@ -168,6 +186,14 @@ def _apply_rules(model: AssetModel, document: Document, sidecar: Sidecar, kind: 
     for name in {n for n in model.columns if declared.count(n.lower()) > 1}:
         place = document.place(("columns", name), key=True)
         sidecar.problems.append(place.problem(f"the column '{name}' is there twice: case does not tell names apart"))
+    if model.deduplicate:
+        try:
+            sidecar.fields["order"] = order_terms(model.deduplicate)
+        except ValueError as error:
+            wrong("deduplicate", f"deduplicate is an order, like updated_at desc: {error}")
+        for term in sidecar.fields.get("order", ()):
+            place = document.place(("deduplicate",))
+            sidecar.mentions += [Mention("column", column, place) for column in term.columns]
     for name in model.unique_key:
         sidecar.mentions.append(Mention("column", name, document.place(("unique_key",))))
     for owner in (o for o in model.owners if not o.strip()):
