@@ -107,7 +107,10 @@ def take_stock(
             fresh.append(file)
             continue
         same = (status.st_size, status.st_mtime_ns) == (old.bytes, old.modified_ns)
-        if same or (status.st_size == old.bytes and _known_sha256(str(root / file), status.st_size, status.st_mtime_ns) == old.sha256):
+        if same or (
+            status.st_size == old.bytes
+            and _known_sha256(str(root / file), status.st_size, status.st_mtime_ns) == old.sha256
+        ):
             known.append(file)
         else:
             changed.append(file)

@@ -63,6 +63,9 @@ class Lake:
         # duckdb.cursor() on one connection is not safe from several threads at once.
         self._guard = threading.Lock()
         self._open: list[duckdb.DuckDBPyConnection] = []
+        # DuckDB opens a SQLite connection for each transaction. The first one to come recovers the WAL, the last one
+        # to go truncates it, and whoever comes meanwhile is told "busy" and waits a whole second: so one at a time.
+        self._door = threading.Lock()
 
     @property
     def threads(self) -> int:
@@ -77,7 +80,8 @@ class Lake:
         try:
             yield session
         finally:
-            session.rollback()
+            with self._door:
+                session.rollback()
             with self._guard:
                 self._open.remove(cursor)
             cursor.close()
@@ -86,7 +90,9 @@ class Lake:
     def pinned(self, doing: str = "reading the lake") -> Iterator[Session]:
         """A session in which all queries see the version that is current now."""
         with self.session(doing) as session:
-            session.execute("begin transaction")
+            with self._door:
+                session.execute("begin transaction")
+                _ = session.snapshot
             yield session
 
     def interrupt(self) -> None:
