@@ -63,7 +63,9 @@ class StepFailed(RatError):
 
 
 class GateFailed(StepFailed):
-    """A candidate was built and kept out by a gate."""
+    """A candidate was built and kept out by a gate. `checks` holds what every gate of it found."""
+
+    checks: tuple[object, ...] = ()
 
 
 class LakeError(RatError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from polars import DataFrame
 
-    from ratatouille.engine import Listener, Request, RunResult
+    from ratatouille.engine import Listener, Outer, Request, RunResult
     from ratatouille.lake import Session
 
 VARIABLE = "RATATOUILLE_WORKSPACE"
@@ -86,8 +86,17 @@ class Workspace:
         return [_json_safe(as_json(problem)) for problem in _files(self.root).problems]
 
 
-def run_request(root: Path, request: Request, listener: Listener | None = None) -> RunResult:
-    """Build what `request` asks for; inside a run on the same workspace, join that run."""
+# Orchestrators say here which of their runs the calling code is part of.
+outer_runs: list[Callable[[], Outer | None]] = []
+
+
+def run_request(
+    root: Path, request: Request, listener: Listener | None = None, within: Outer | None = None
+) -> RunResult:
+    """Build what `request` asks for; inside a run on the same workspace, join that run.
+
+    `within` is the orchestrator's run that this is a part of; without it the orchestrators are asked.
+    """
     from ratatouille import engine
     from ratatouille.engine import last_known, look
     from ratatouille.engine.fresh import nothing_to_do
@@ -95,13 +104,14 @@ def run_request(root: Path, request: Request, listener: Listener | None = None) 
     outer = look.bench_in_progress(root)
     if outer is not None:
         return engine.run(outer, request, listener)
+    within = within or next((run for run in (ask() for ask in outer_runs) if run is not None), None)
     project = look.usable_project(root, request)
     known = last_known.recall(project)
     fresh = nothing_to_do(project, request, known) if known else None
     if fresh is not None:
         return fresh
     with engine.open_workbench(root, write=True, project=project) as bench:
-        return engine.run(bench, request, listener, known)
+        return engine.run(bench, request, listener, known, within)
 
 
 def as_mapping(result: RunResult, *, alone: bool) -> dict[str, Any]:

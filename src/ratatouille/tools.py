@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ratatouille.errors import RequestError
 from ratatouille.handle import _frame, _json_safe, workspace_of_caller
+from ratatouille.lake.quoting import table as quoted
 
 if TYPE_CHECKING:
     from polars import DataFrame
@@ -75,7 +76,7 @@ def preview(table: str, n: int = 10) -> DataFrame:
             f"{page.shown.name} was never built", where=page.shown.path, next=f"rat run +{page.shown.name}"
         )
     with ask.reading(project.workspace) as session:
-        select = look.masked_select(session, page.shown.name, page.asset)
+        select = ask.masked_select(session, quoted(page.shown.name), page.asset)
         return _frame(session, f"{select} limit {int(n)}", ours=True)
 
 

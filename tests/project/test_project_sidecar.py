@@ -150,7 +150,7 @@ def test_checks_that_read_other_assets_put_them_upstream(make: Make) -> None:
         ("columns: {id: {}, ID: {}}", "is there twice: case does not tell names apart"),
         ("deduplicate: id", "deduplicate needs a unique_key"),
         ("version: {sql: select 1, files: a}", "version is exactly one of"),
-        ("triggers: [{schedule: daily}]", "'schedule': write a cron line"),
+        ("triggers: [{schedule: dayly}]", "'schedule': write five fields"),
         ("retries: {max: lots}", "'max' must be a whole number"),
         ("max_quarantine: 3", "'max_quarantine' must be at most 1"),
         ("sources: {sales: {columns: {a: int}}}", "the source 'sales' needs files"),

@@ -13,7 +13,7 @@ from ratatouille.cli import options
 from ratatouille.cli import printing as p
 
 if TYPE_CHECKING:
-    from ratatouille.engine.ask import Answer
+    from ratatouille.engine.records import Answer
 
 EXAMPLES = """
 rat query "select store_id, sum(total) from silver.sales group by all"

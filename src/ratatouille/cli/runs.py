@@ -86,6 +86,8 @@ def _took(row: Mapping[str, Any]) -> float:
 
 
 def _asked(request: Mapping[str, Any]) -> str:
+    if "label" in request:
+        return str(request["label"])
     if "rollback" in request:
         return f"rollback {request['rollback']} to {request['to']}"
     words = [*request.get("selectors", ()), *(["-f"] if request.get("force") else [])]

@@ -1,6 +1,6 @@
 """HEART: plan what is stale, run it through STAGES, publish it or keep it out."""
 
-from ratatouille.engine.plan import Request
+from ratatouille.engine.plan import Outer, Request
 from ratatouille.engine.records import (
     CheckResult,
     Listener,
@@ -17,6 +17,7 @@ from ratatouille.engine.workbench import Workbench, open_workbench, storage_of
 __all__ = [
     "CheckResult",
     "Listener",
+    "Outer",
     "Plan",
     "PlannedStep",
     "Progress",

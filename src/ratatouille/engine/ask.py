@@ -11,18 +11,19 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ratatouille import project as files
+from ratatouille.engine.gates import MASK
+from ratatouille.engine.records import Answer
 from ratatouille.engine.workbench import storage_of
 from ratatouille.errors import LakeError, RequestError, underline
-from ratatouille.lake import Lake, QueryFailed, Session, Storage, load_extension, open_lake
+from ratatouille.lake import Lake, QueryFailed, Session, Storage, candidates, load_extension, open_lake
 from ratatouille.lake.faults import explain
 from ratatouille.lake.quoting import LAKE, ident, text
-from ratatouille.project.records import Workspace
+from ratatouille.project.records import Asset, Workspace
 
 FORMATS = ("csv", "parquet", "xlsx", "json")
 MAX_XLSX_ROWS = 1_048_575  # of one sheet, below the header
@@ -31,15 +32,6 @@ _BATCH = 1000
 _UNFRAMED = re.compile(r"\b(INTERVAL|UNION|BIGNUM|BIT|GEOMETRY|VARIANT)\b|(?<!\w)TIME WITH TIME ZONE")
 _UNSHEETED = re.compile(r"[\[(]|HUGEINT|BLOB|INTERVAL|UUID|BIT|BIGNUM|WITH TIME ZONE|_NS")
 _QUOTED = re.compile(r"\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*'")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The first rows of a query, every value as text (None: null). `more`: there are rows beyond these."""
-
-    columns: tuple[tuple[str, str], ...]  # (name, type)
-    rows: tuple[tuple[str | None, ...], ...]
-    more: bool = False
 
 
 def moment(said: str | int | datetime) -> int | datetime:
@@ -62,14 +54,16 @@ def moment(said: str | int | datetime) -> int | datetime:
 @contextmanager
 def reading(workspace: Workspace, *, at: int | datetime | None = None) -> Iterator[Session]:
     """A session on the workspace's lake, read-only, in which two-part names resolve."""
-    with open_lake(storage_of(workspace), at=at) as lake, session_on(lake) as session:
+    with open_lake(storage_of(workspace), at=at) as lake, session_on(lake, candidates_too=at is None) as session:
         yield session
 
 
 @contextmanager
-def session_on(lake: Lake, doing: str = "the query") -> Iterator[Session]:
+def session_on(lake: Lake, doing: str = "the query", *, candidates_too: bool = True) -> Iterator[Session]:
     with lake.session(doing) as session:
         session.execute(f"use {LAKE}")
+        if candidates_too:
+            candidates.stand_in(session, lake.storage.catalog)
         yield session
 
 
@@ -80,6 +74,18 @@ def answer(session: Session, sql: str, limit: int, *, ours: bool = False) -> Ans
         places = ", ".join(f"c{i}::varchar" for i in range(len(columns)))
         found = _fetch(session, f"select {places} from {_numbered(sql, columns)}", limit + 1)
     return Answer(columns, tuple(found[:limit]), len(found) > limit)
+
+
+def masked_select(session: Session, relation: str, asset: Asset | None) -> str:
+    """A SELECT over a relation whose sensitive columns show no more than whether there is a value."""
+    hidden = {column.name.lower() for column in asset.columns if column.sensitive} if asset else set()
+    if not hidden:
+        return f"select * from {relation}"
+    shown = (
+        f"case when {ident(n)} is not null then '{MASK}' end as {ident(n)}" if n.lower() in hidden else ident(n)
+        for n, _ in session.describe(f"select * from {relation}")
+    )
+    return f"select {', '.join(shown)} from {relation}"
 
 
 def json_rows(session: Session, sql: str, limit: int | None = None, *, ours: bool = False) -> Iterator[str]:

@@ -106,8 +106,10 @@ def _build_python(work: Work) -> None:
     returned = context.call_build(work.root, work.asset, said)
     if context.is_batches(returned):
         try:
-            selects = context.batches(work.session, returned)
-            work.staged = stage_batches(work.session, selects, work.asset.name, work.folder(""))
+            # Beside the pinned session: a transaction that is open keeps every frame it has seen.
+            with work.bench.lake.session(work.session.doing) as beside:
+                selects = context.batches(beside, (context.tabular(frame) for frame in returned))
+                work.staged = stage_batches(beside, selects, work.asset.name, work.folder(""))
         except RatError:
             raise
         except Exception as error:

@@ -141,6 +141,17 @@ def batches(session: Session, returned: Any) -> Iterator[str]:
         session.cursor.unregister(with_name)
 
 
+def tabular(value: Any) -> Any:
+    """A value in a form that any connection reads: relations of other connections and lone record batches too."""
+    if type(value).__name__ == "DuckDBPyRelation":
+        return value.to_arrow_reader() if hasattr(value, "to_arrow_reader") else value.fetch_arrow_reader()
+    if type(value).__name__ == "RecordBatch":
+        import pyarrow
+
+        return pyarrow.Table.from_batches([value])
+    return value
+
+
 def is_batches(returned: Any) -> bool:
     return hasattr(returned, "__next__")
 

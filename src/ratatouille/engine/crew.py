@@ -73,6 +73,7 @@ class Crew:
         state: State,
         already: dict[str, Entry],
         listener: Listener | None,
+        first_attempt: int = 1,
     ) -> None:
         self.bench = bench
         self.request = request
@@ -81,6 +82,7 @@ class Crew:
         self.planned = planned
         self.already = already
         self.listener = listener
+        self._first_attempt = first_attempt
         self.results: dict[str, StepResult] = {}
         self.gauge = MemoryGauge()
         self._states = {state.version: state}
@@ -99,7 +101,7 @@ class Crew:
         order = [step.asset for step in self.planned.steps]
         for step in self.planned.steps:
             if step.action != "build":
-                self._finish(skipped(step))
+                self._finish(skipped(step, self.state))
         waiting = {step.asset for step in self.planned.to_build}
         running: dict[Future[_Ready | StepResult], str] = {}
         ready: list[_Ready] = []
@@ -260,7 +262,7 @@ class Crew:
         """One asset through its stages, with retries for what may pass. Never raises."""
         asset = self.bench.project.assets[name]
         started = time.monotonic()
-        token, attempt = 0, 0
+        token, attempt = 0, self._first_attempt - 1
         aside: dict[str, str] = {}
         marker = current.set(self)
         try:
@@ -275,7 +277,7 @@ class Crew:
                 except UnreadableFiles as unreadable:
                     aside |= unreadable.reasons
                 except TransientError as error:
-                    if attempt > asset.retries.max:
+                    if attempt > asset.retries.max or not self.request.retry:
                         raise
                     time.sleep(outcomes.pause_s(asset.retries.delay_s, asset.retries.backoff, attempt))
                     self._tell(name, "build", f"trying again: {error.what}")
@@ -326,9 +328,9 @@ class Crew:
             forced = self.request.force and self._superseded.get(name, 0) == 0
             step = decide(self.bench.project, name, state, self.request, {}, forced, tokens)
             if step.action != "build":
-                return skipped(step)
+                return skipped(step, state)
             if self._was_finished(state, step):
-                return skipped(step, "published before the run was stopped")
+                return skipped(step, state, "published before the run was stopped")
             self._refuse_damaged_inputs(name, step.mode)
             self.bench.journal.record_step(self.run_id, name, attempt, "running")
             work = Work(
@@ -346,6 +348,8 @@ class Crew:
                 stages.drop(work)
                 raise
             self._note_set_aside(work)
+            if self.request.preview_rows:
+                work.preview = outcomes.first_rows(work)
             seconds = time.monotonic() - started
             return _Ready(
                 work,
@@ -403,10 +407,11 @@ class Crew:
                 )
 
     def _was_finished(self, state: State, step: PlannedStep) -> bool:
-        """Whether the killed run that this one continues has built the asset, and nothing but time went by since."""
+        """Whether this run has built the asset, or the killed one that it continues and only time went by since."""
         head, finished = state.heads.get(step.asset), self.already.get(step.asset)
-        same = head is not None and finished is not None and head.version == finished.version
-        return same and step.rule in ("always", "refresh due", "forced")
+        if head is None or finished is None or head.version != finished.version:
+            return False
+        return head.run_id == self.run_id or step.rule in ("always", "refresh due", "forced", "asked again")
 
     def _nothing_to_read(self, work: Work) -> StepResult | None:
         """An incremental step all of whose new files had to be set aside has nothing to do."""
@@ -420,6 +425,7 @@ class Crew:
                 "skipped",
                 "no new file can be read",
                 version=version,
+                entry=work.head,
                 set_aside=outcomes.set_aside(work),
             )
         file, reason = next(iter(work.aside.items()))

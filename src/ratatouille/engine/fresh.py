@@ -27,14 +27,14 @@ def nothing_to_do(project: Project, request: Request, state: State) -> RunResult
 
 def result(project: Project, planned: Plan, state: State, started: float) -> RunResult:
     """Every step skipped. `started` in seconds of time.monotonic()."""
-    steps = tuple(skipped(step) for step in planned.steps)
+    steps = tuple(skipped(step, state) for step in planned.steps)
     aside = still_set_aside(project, [step.asset for step in steps], state)
     return RunResult("", "fresh", steps, time.monotonic() - started, warnings=planned.warnings, set_aside=tuple(aside))
 
 
-def skipped(step: PlannedStep, reason: str = "") -> StepResult:
-    status = "held" if step.action == "hold" else "skipped"
-    return StepResult(step.asset, status, reason or step.reason, version=step.version)
+def skipped(step: PlannedStep, state: State, reason: str = "") -> StepResult:
+    status, entry = "held" if step.action == "hold" else "skipped", state.heads.get(step.asset)
+    return StepResult(step.asset, status, reason or step.reason, version=step.version, entry=entry)
 
 
 def still_set_aside(project: Project, assets: Collection[str], state: State) -> list[Mapping[str, Any]]:

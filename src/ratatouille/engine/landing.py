@@ -37,7 +37,7 @@ from ratatouille.project.records import ORIGIN_COLUMNS, Source
 _CHUNK = 1 << 22  # 4 MiB
 _MAX_LINE = 10_000_000  # bytes of one CSV record; DuckDB's own limit is 2 MB
 _BUFFER = 32_000_000  # bytes; left alone it would be 16 of the longest lines
-_UNFINISHED = (".tmp", ".part", ".partial", ".crdownload", ".filepart", "~")
+UNFINISHED = (".tmp", ".part", ".partial", ".crdownload", ".filepart", "~")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def matching_files(root: Path, pattern: str) -> list[str]:
     for name in globbing.glob(pattern, root_dir=root, recursive=True):
         path = root / name
         hidden = any(part.startswith(".") for part in Path(name).parts)
-        if hidden or name.endswith(_UNFINISHED) or not path.is_file():
+        if hidden or name.endswith(UNFINISHED) or not path.is_file():
             continue
         if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
             continue

@@ -14,18 +14,17 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from ratatouille import project as files
-from ratatouille.engine.ask import Answer, answer, session_on
+from ratatouille.engine.ask import answer, masked_select, session_on
 from ratatouille.engine.build import render
 from ratatouille.engine.crew import current
-from ratatouille.engine.gates import MASK
 from ratatouille.engine.plan import Request, State, make_plan, read_state, utc_now, version_tokens
-from ratatouille.engine.records import Plan, PlannedStep
+from ratatouille.engine.records import Answer, Plan, PlannedStep
 from ratatouille.engine.run import plan
 from ratatouille.engine.work import UnreadableFiles, Work
 from ratatouille.engine.workbench import Workbench, journal_path, storage_of
 from ratatouille.errors import RequestError, near_miss
 from ratatouille.lake import Entry, Hold, Journal, Lake, Session, Storage, ledger, open_journal, open_lake
-from ratatouille.lake.quoting import ident, table
+from ratatouille.lake.quoting import table
 from ratatouille.project.find import PIPELINES
 from ratatouille.project.records import Asset, Project, Workspace
 
@@ -76,7 +75,7 @@ class Page:
 def usable_project(root: Path, request: Request = Request()) -> Project:  # noqa: B008  frozen
     """The project, when a run could start: no file has an error, there are assets, the selectors mean some."""
     project = files.load(root)
-    files.ensure_valid(project)
+    files.ensure_valid(project, request.selectors if request.alone else ())
     if not project.assets:
         layers = "/, ".join(project.workspace.layers)
         raise RequestError(
@@ -253,8 +252,10 @@ def _orphan(entry: Entry) -> Shown:
         kind="",
         materialize=entry.materialize,
         path="",
-        status="no file",
-        reason="its file is gone; the table stays until it is dropped",
+        status="native" if entry.materialize == "native" else "no file",
+        reason="a Dagster asset in Python"
+        if entry.materialize == "native"
+        else "its file is gone; the table stays until it is dropped",
         version=entry.version,
         rows=entry.rows_total,
         published_at=entry.published_at,
@@ -310,19 +311,7 @@ def _columns(asset: Asset | None, head: Entry | None) -> Iterator[ShownColumn]:
 
 def first_rows(session: Session, name: str, asset: Asset | None, count: int) -> Answer:
     """The first rows of a table as text, sensitive columns masked."""
-    return answer(session, masked_select(session, name, asset), count, ours=True)
-
-
-def masked_select(session: Session, name: str, asset: Asset | None) -> str:
-    """A SELECT over a table whose sensitive columns show no more than whether there is a value."""
-    hidden = {column.name.lower() for column in asset.columns if column.sensitive} if asset else set()
-    if not hidden:
-        return f"select * from {table(name)}"
-    shown = (
-        f"case when {ident(n)} is not null then '{MASK}' end as {ident(n)}" if n.lower() in hidden else ident(n)
-        for n, _ in session.describe(f"select * from {table(name)}")
-    )
-    return f"select {', '.join(shown)} from {table(name)}"
+    return answer(session, masked_select(session, table(name), asset), count, ours=True)
 
 
 def attach_sql(workspace: Workspace) -> str:

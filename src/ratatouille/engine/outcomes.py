@@ -7,9 +7,10 @@ import shutil
 import time
 from datetime import datetime, timedelta
 
+from ratatouille.engine.ask import answer, masked_select
 from ratatouille.engine.plan import utc_now
 from ratatouille.engine.quarantine import failing_rows_folder
-from ratatouille.engine.records import StepResult
+from ratatouille.engine.records import Answer, CheckResult, StepResult
 from ratatouille.engine.work import Work
 from ratatouille.errors import RatError
 from ratatouille.lake import Entry
@@ -52,7 +53,15 @@ def built(work: Work, entry: Entry, attempts: int, started: float) -> StepResult
         set_aside=set_aside(work),
         checks=tuple(verdict.result for verdict in work.verdicts),
         warnings=tuple(work.warnings),
+        preview=work.preview,
+        entry=entry,
     )
+
+
+def first_rows(work: Work) -> Answer:
+    """The first rows of the candidate, as `request.preview_rows` asks for."""
+    relation = f"({work.built.relation if work.staged is not None else work.select})"
+    return answer(work.session, masked_select(work.session, relation, work.asset), work.request.preview_rows, ours=True)
 
 
 def set_aside(work: Work) -> tuple[dict[str, str], ...]:
@@ -75,6 +84,7 @@ def failed(
         seconds=time.monotonic() - started,
         attempts=max(1, attempts),
         set_aside=tuple({"file": file, "reason": reason} for file, reason in (aside or {}).items()),
+        checks=tuple(c for c in getattr(error, "checks", ()) if isinstance(c, CheckResult)),
         error=error.as_record(),
     )
 

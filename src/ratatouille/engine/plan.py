@@ -28,9 +28,23 @@ class Request:
 
     selectors: tuple[str, ...] = ()
     force: bool = False  # rebuild in full, even what is fresh
+    again: bool = False  # run what is fresh too, as it would run if it were stale
     accept_schema: bool = False  # removed or retyped columns may go
     accept_loss: bool = False  # rows of landing files that are gone may go
     resume: bool = True  # continue a killed run that answered the same request
+    alone: bool = False  # other files of the workspace may have errors
+    preview_rows: int = 0  # of each built asset, sensitive columns masked
+    retry: bool = True  # try again what may pass; no: whoever asks does it
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    """The run of an orchestrator that a request belongs to: several requests and processes, one run."""
+
+    run_id: str
+    label: str  # what a person calls it: `Dagster job sales_pipeline`
+    attempt: int = 1  # of this step in that run
+    resumes: tuple[str, ...] = ()  # the runs that it goes on from
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +188,8 @@ def _rule(
     due = _due(asset, head, token)
     if due:
         return due[0], due[1], False
+    if request.again:
+        return "asked again", "asked for, though nothing changed", False
     if request.accept_schema and fingerprint(asset, inputs, token) != head.fingerprint:
         return "code changed", "its fingerprint changed", True
     return "fresh", f"unchanged since version {head.version}", False

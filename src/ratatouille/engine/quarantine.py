@@ -15,7 +15,7 @@ from ratatouille.engine.work import Work, candidate
 from ratatouille.errors import GateFailed
 from ratatouille.lake import attempt_folder, discard, ledger, stage
 from ratatouille.lake.quoting import ident, idents, literal, text
-from ratatouille.project.records import Check
+from ratatouille.project.records import Asset, Check
 
 # Rows of a blocked candidate that are kept for looking at, per check.
 KEPT_FAILING_ROWS = 1000
@@ -23,7 +23,7 @@ KEPT_FAILING_ROWS = 1000
 
 def gate(work: Work) -> None:
     """Judge the candidate; quarantine; judge what is left. Raises GateFailed, with the failing rows kept."""
-    checks = all_checks(work)
+    checks = all_checks(work.asset)
     work.verdicts = _judged(work, checks)
     failing = [v for v in work.verdicts if not v.result.passed and v.result.severity == "error"]
     by_row = [v for v in failing if _keeps_rows_out(work, v)]
@@ -36,9 +36,8 @@ def gate(work: Work) -> None:
         _stage_kept_out(work, "")
 
 
-def all_checks(work: Work) -> list[Check]:
+def all_checks(asset: Asset) -> list[Check]:
     """The declared checks, and for a merge that its key is there and there once."""
-    asset = work.asset
     checks = list(asset.checks)
     if asset.unique_key and asset.materialize != "view":
         for column in asset.unique_key:
@@ -72,7 +71,7 @@ def _keeps_rows_out(work: Work, verdict: Verdict) -> bool:
 
 
 def _check(work: Work, verdict: Verdict) -> Check:
-    return next(check for check in all_checks(work) if check.name == verdict.result.name)
+    return next(check for check in all_checks(work.asset) if check.name == verdict.result.name)
 
 
 def _keep_out(work: Work, checks: Sequence[Check], failing: Sequence[Verdict]) -> None:
@@ -165,12 +164,14 @@ def _blocked(work: Work, failing: Sequence[Verdict], too_many: int = 0) -> GateF
     _keep_failing_rows(work, failing)
     head = work.head
     stands = f"Readers still see version {head.version} of {head.published_at:%Y-%m-%d %H:%M} UTC." if head else ""
-    return GateFailed(
+    failed = GateFailed(
         what,
         where=where,
         state=stands or "Nothing was published; the table does not exist yet.",
         next=f"rat quarantine {work.asset.name}",
     )
+    failed.checks = tuple(verdict.result for verdict in work.verdicts)
+    return failed
 
 
 def _keep_failing_rows(work: Work, failing: Sequence[Verdict]) -> None:

@@ -32,9 +32,14 @@ class Recorded:
 
 
 @contextmanager
-def recorded(journal: Journal, request: Mapping[str, Any], resumes: Sequence[str] = ()) -> Iterator[Recorded]:
-    """Write down that a run starts, keep its heart beating, and write down how it ended."""
-    run = Recorded(new_run_id(), journal)
+def recorded(
+    journal: Journal, request: Mapping[str, Any], resumes: Sequence[str] = (), run_id: str = ""
+) -> Iterator[Recorded]:
+    """Write down that a run starts, keep its heart beating, and write down how it ended.
+
+    `run_id` is that of an orchestrator's run, which may have started already, in another process too.
+    """
+    run = Recorded(run_id or new_run_id(), journal)
     journal.start_run(run.run_id, request, resumes=resumes)
     error = None
     try:

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+from ratatouille.lake import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The first rows of a query, every value as text (None: null). `more`: there are rows beyond these."""
+
+    columns: tuple[tuple[str, str], ...]  # (name, type)
+    rows: tuple[tuple[str | None, ...], ...]
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +24,7 @@ class PlannedStep:
 
     asset: str
     action: str  # build | skip | hold | blocked
-    rule: str  # new | code changed | inputs changed | new files | always | refresh due | forced | fresh | on hold | upstream
+    rule: str  # new | code changed | inputs changed | new files | always | refresh due | forced | asked again | fresh | on hold | upstream
     reason: str  # one sentence for a person
     mode: str = "full"  # full | incremental
     version: int | None = None  # the version that stands
@@ -69,6 +80,9 @@ class StepResult:
     checks: tuple[CheckResult, ...] = ()
     warnings: tuple[str, ...] = ()
     error: Mapping[str, str] | None = None  # the four lines of a RatError
+    # For whoever asked, in this process: neither written down nor part of a step's JSON.
+    preview: Answer | None = None  # the first rows, where they were asked for
+    entry: Entry | None = None  # the ledger's, of the version that stands
 
     @property
     def rows_per_second(self) -> float:
@@ -112,4 +126,10 @@ Listener = Callable[[Progress], None]
 
 def as_json(record: Any) -> dict[str, Any]:
     """A record as a JSON-safe mapping."""
-    return asdict(record)
+    if isinstance(record, StepResult):
+        plain = asdict(replace(record, preview=None, entry=None))
+        return {name: value for name, value in plain.items() if name not in ("preview", "entry")}
+    if isinstance(record, RunResult):
+        steps = [as_json(step) for step in record.steps]
+        return asdict(replace(record, steps=())) | {"steps": steps}
+    return dict(asdict(record))

@@ -11,7 +11,7 @@ from typing import Any
 from ratatouille import project as files
 from ratatouille.engine import fresh, last_known
 from ratatouille.engine.crew import Crew, current
-from ratatouille.engine.plan import Request, State, make_plan, read_state, reads, version_tokens
+from ratatouille.engine.plan import Outer, Request, State, make_plan, read_state, reads, version_tokens
 from ratatouille.engine.recorded import recorded
 from ratatouille.engine.records import Listener, Plan, RunResult
 from ratatouille.engine.workbench import Workbench
@@ -36,18 +36,27 @@ def _plan(bench: Workbench, request: Request, state: State) -> Plan:
     return make_plan(bench.project, request, state, tokens=tokens)
 
 
-def run(bench: Workbench, request: Request, listener: Listener | None = None, known: State | None = None) -> RunResult:
+def run(
+    bench: Workbench,
+    request: Request,
+    listener: Listener | None = None,
+    known: State | None = None,
+    within: Outer | None = None,
+) -> RunResult:
     """Build what `request` asks for. A failed asset is in the result; wrong files or requests raise.
 
     `known` is the state as somebody just read it: it spares a look at the ledger if nothing was published since.
+    `within` is the orchestrator's run that this is a part of: what that run has published is not built again.
     """
-    files.ensure_valid(bench.project)
+    files.ensure_valid(bench.project, request.selectors if request.alone else ())
     outer = current.get()
     if outer is not None and outer.bench.root == bench.root:
         return outer.join(request)
     bench.journal.reap()
-    asked = {"selectors": list(request.selectors), "force": request.force}
-    resumed = bench.journal.runs_to_resume(asked) if request.resume else []
+    asked: dict[str, Any] = {"selectors": list(request.selectors), "force": request.force}
+    resumed = bench.journal.runs_to_resume(asked) if request.resume and within is None else []
+    if within is not None:
+        asked, resumed = {"label": within.label}, list(within.resumes)
     started = time.monotonic()
     with bench.lake.pinned("planning") as session:
         aside = bench.journal.files_set_aside()
@@ -55,15 +64,17 @@ def run(bench: Workbench, request: Request, listener: Listener | None = None, kn
             state = known.with_files_set_aside(aside)
         else:
             state = read_state(session, bench.project, aside=aside)
+        published_by = [within.run_id, *resumed] if within else resumed
         already = {
-            name: entry for one in reversed(resumed) for name, entry in ledger.published_in(session, one).items()
+            name: entry for one in reversed(published_by) for name, entry in ledger.published_in(session, one).items()
         }
     planned = _plan(bench, request, state)
     if not planned.to_build:
         _write_down(bench, state)
         return fresh.result(bench.project, planned, state, started)
-    with recorded(bench.journal, asked, resumed) as journalled:
-        crew = Crew(bench, request, journalled, planned, state, already, listener)
+    with recorded(bench.journal, asked, resumed, within.run_id if within else "") as journalled:
+        attempt = within.attempt if within else 1
+        crew = Crew(bench, request, journalled, planned, state, already, listener, attempt)
         crew.damaged = _damaged_inputs(bench, planned)
         steps = crew.go()
         journalled.status = "failed" if any(step.status in ("failed", "blocked") for step in steps) else "done"
@@ -77,7 +88,7 @@ def run(bench: Workbench, request: Request, listener: Listener | None = None, kn
         journalled.status,
         steps,
         time.monotonic() - started,
-        resumed[0] if resumed else "",
+        resumed[0] if resumed and within is None else "",
         (*planned.warnings, *journalled.warnings),
         tuple(still_aside),
     )

@@ -62,7 +62,7 @@ def publication(work: Work, seconds: float, peak_memory_bytes: int, *, recreate:
         rows_rejected=len(work.rejects),
         seconds=seconds,
         peak_memory_bytes=peak_memory_bytes,
-        published_by=_user(),
+        published_by=user(),
     )
     return Publication(
         entry=entry,
@@ -106,7 +106,7 @@ def _final_columns(work: Work) -> tuple[tuple[str, str], ...]:
     return tuple((work.existing | dict(work.built.columns)).items())
 
 
-def _user() -> str:
+def user() -> str:
 
     try:
         return getpass.getuser()

@@ -12,7 +12,7 @@ from ratatouille.engine import landing
 from ratatouille.engine.evolve import Change
 from ratatouille.engine.gates import Candidate, Verdict
 from ratatouille.engine.plan import Request, State
-from ratatouille.engine.records import PlannedStep
+from ratatouille.engine.records import Answer, PlannedStep
 from ratatouille.engine.workbench import Workbench
 from ratatouille.errors import RequestError, StepFailed, near_miss
 from ratatouille.lake import Entry, Session, Staged, attempt_folder
@@ -54,6 +54,7 @@ class Work:
     kept_out: Staged | None = None  # rows for the quarantine
     n_kept_out: int = 0
     warnings: list[str] = field(default_factory=list)
+    preview: Answer | None = None
 
     @property
     def head(self) -> Entry | None:

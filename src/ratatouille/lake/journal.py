@@ -42,6 +42,9 @@ create table if not exists set_aside (
 create table if not exists verified (path text primary key, at real);
 create index if not exists steps_by_asset on steps (asset, started_at);
 """
+_LAST_ATTEMPT_FAILED = """
+select 1 from steps s where run_id = ? and status in ('failed', 'died', 'blocked')
+and attempt = (select max(attempt) from steps t where t.run_id = s.run_id and t.asset = s.asset)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,40 +131,87 @@ class Journal:
     # Runs
 
     def start_run(self, run_id: str, request: Mapping[str, Any], *, resumes: Sequence[str] = ()) -> None:
-        """`resumes`: the killed runs that this one goes on from, newest first."""
+        """`resumes`: the killed runs that this one goes on from, newest first.
+
+        A run may have several processes, as those of an orchestrator have: each starts it, and its row names one
+        of them that lives.
+        """
         now, me = time.time(), self._me
         asked = json.dumps(request, sort_keys=True)
         self._do(
             "insert into runs (run_id, status, request, pid, started_ticks, boot_id, host, started_at, heartbeat_at,"
-            " resumes) values (?, 'running', ?, ?, ?, ?, ?, ?, ?, ?)",
+            " resumes) values (?, 'running', ?, ?, ?, ?, ?, ?, ?, ?) on conflict (run_id) do update set"
+            " status = 'running', pid = excluded.pid, started_ticks = excluded.started_ticks, ended_at = null,"
+            " boot_id = excluded.boot_id, host = excluded.host, heartbeat_at = excluded.heartbeat_at",
             (run_id, asked, me.pid, me.started_ticks, me.boot_id, me.host, now, now, json.dumps(list(resumes))),
         )
 
     def end_run(self, run_id: str, status: str, error: Mapping[str, str] | None = None) -> None:
-        self._do(
-            "update runs set status = ?, ended_at = ?, error = ? where run_id = ?",
-            (status, time.time(), json.dumps(error) if error else None, run_id),
-        )
-        self._do("update steps set status = ? where run_id = ? and status = 'running'", (status, run_id))
+        """This process is done with the run; the run ends with the last of its processes."""
+        now = time.time()
+        with self._immediate() as connection:
+            if self._handed_over(connection, run_id, now):
+                return
+            if status == "done" and connection.execute(_LAST_ATTEMPT_FAILED, (run_id,)).fetchone():
+                status = "failed"  # in another of its processes
+            connection.execute(
+                "update runs set status = ?, ended_at = ?, error = coalesce(?, error) where run_id = ?",
+                (status, now, json.dumps(error) if error else None, run_id),
+            )
+            connection.execute("update steps set status = ? where run_id = ? and status = 'running'", (status, run_id))
 
     def beat(self, run_id: str) -> None:
-        now = time.time()
-        self._do("update runs set heartbeat_at = ? where run_id = ?", (now, run_id))
-        self._do("update leases set heartbeat_at = ? where run_id = ? and held = 1", (now, run_id))
+        now, me = time.time(), self._me
+        mine = "run_id = ? and pid = ? and host = ?"
+        self._do(f"update runs set heartbeat_at = ? where {mine}", (now, run_id, me.pid, me.host))
+        self._do(f"update leases set heartbeat_at = ? where {mine} and held = 1", (now, run_id, me.pid, me.host))
 
     def reap(self) -> list[str]:
-        """Mark runs whose process is gone as died; returns them."""
+        """Mark runs whose process is gone as died; returns them. The leases of dead processes are free again."""
         now, dead = time.time(), []
         found = self._do(
             "select run_id, pid, started_ticks, boot_id, host, heartbeat_at from runs where status = 'running'"
         )
         for run_id, pid, ticks, boot_id, host, heartbeat_at in found:
-            if not Owner(pid, ticks, boot_id, host).is_alive(heartbeat_at, now):
-                self._do("update runs set status = 'died', ended_at = ? where run_id = ?", (heartbeat_at, run_id))
-                self._do("update steps set status = 'died' where run_id = ? and status = 'running'", (run_id,))
-                self._do("update leases set held = 0 where run_id = ?", (run_id,))
-                dead.append(run_id)
+            if Owner(pid, ticks, boot_id, host).is_alive(heartbeat_at, now):
+                continue
+            with self._immediate() as connection:
+                if self._handed_over(connection, run_id, now):
+                    continue
+                connection.execute(
+                    "update runs set status = 'died', ended_at = ? where run_id = ?", (heartbeat_at, run_id)
+                )
+                connection.execute(
+                    "update steps set status = 'died' where run_id = ? and status = 'running'", (run_id,)
+                )
+                connection.execute("update leases set held = 0 where run_id = ?", (run_id,))
+            dead.append(run_id)
         return dead
+
+    def _handed_over(self, connection: sqlite3.Connection, run_id: str, now: float) -> bool:
+        """Whether another process works on the run; its row names that one then. Leases of dead ones are freed."""
+        others = connection.execute(
+            "select asset, pid, started_ticks, boot_id, host, heartbeat_at from leases where run_id = ? and held = 1",
+            (run_id,),
+        ).fetchall()
+        living = None
+        for asset, *owner, heartbeat_at in others:
+            if Owner(*owner) == self._me:
+                continue
+            if Owner(*owner).is_alive(heartbeat_at, now):
+                living = (*owner, heartbeat_at)
+                continue
+            connection.execute("update leases set held = 0 where run_id = ? and asset = ?", (run_id, asset))
+            connection.execute(
+                "update steps set status = 'died' where run_id = ? and asset = ? and status = 'running'",
+                (run_id, asset),
+            )
+        if living is not None:
+            connection.execute(
+                "update runs set pid = ?, started_ticks = ?, boot_id = ?, host = ?, heartbeat_at = ? where run_id = ?",
+                (*living, run_id),
+            )
+        return living is not None
 
     def runs_to_resume(self, request: Mapping[str, Any]) -> list[str]:
         """The newest run if it died while answering the same request not long ago, and those it resumed itself."""

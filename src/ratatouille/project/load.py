@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,12 +61,19 @@ def load(root: Path, *, environment: Mapping[str, str] = os.environ, use_cache: 
     return project
 
 
-def ensure_valid(project: Project) -> None:
-    """Returns when no file has an error; RequestError with the first of them otherwise."""
-    if not project.errors:
+def ensure_valid(project: Project, about: Collection[str] = ()) -> None:
+    """Returns when no file has an error; RequestError with the first of them otherwise.
+
+    With `about` only the files of those assets count, and of what they read.
+    """
+    errors = list(project.errors)
+    if about:
+        named = {above for name in about if name in project.assets for above in project.assets[name].depends_on}
+        errors = [problem for problem in errors if problem.asset in {*about, *named}]
+    if not errors:
         return
-    error = as_error(project.errors[0])
-    more = len(project.errors) - 1
+    error = as_error(errors[0])
+    more = len(errors) - 1
     step = f"{more} more; see rat check" if more else "See: rat check"
     raise RequestError(error.what, where=error.where, next=f"{error.next}\n{step}" if error.next else step)
 

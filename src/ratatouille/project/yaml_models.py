@@ -5,19 +5,28 @@ Only imported when a YAML file changed: the project cache holds their result.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
 
 from ratatouille.errors import near_miss
 from ratatouille.project import units
 from ratatouille.project.checks import column_checks_schema, table_checks_schema
+from ratatouille.project.cron import cron_line
 from ratatouille.project.records import Problem
 from ratatouille.project.yaml_text import Document, Path
-
-_CRON = re.compile(r"@(hourly|daily|weekly|monthly|yearly|annually|midnight)|(\S+\s+){4}\S+")
 
 
 def _a_list(value: Any) -> Any:
@@ -29,9 +38,7 @@ def _a_column(value: Any) -> Any:
 
 
 def _a_schedule(value: Any) -> Any:
-    if isinstance(value, str) and not _CRON.fullmatch(value.strip()):
-        raise ValueError("write a cron line with five fields like '0 2 * * *', or @daily")
-    return value
+    return cron_line(value) if isinstance(value, str) else value
 
 
 def _one_character(value: Any) -> Any:
@@ -128,20 +135,74 @@ class ColumnModel(Closed):
 
 class FreshnessModel(Closed):
     warn_after: Duration | None = None
-    """The age of the current version that is worth a warning."""
+    """The age of the current version that is worth a warning: a minute or more."""
     error_after: Duration | None = None
-    """The age that is an error."""
+    """The age that is an error; longer than warn_after."""
+
+    @field_validator("warn_after", "error_after")
+    @classmethod
+    def _watched_by_the_minute(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and value < 60:
+            raise ValueError("must be a minute (1m) or more")
+        warn_after = info.data.get("warn_after")
+        if info.field_name == "error_after" and value is not None and warn_after is not None and value <= warn_after:
+            raise ValueError("must be longer than warn_after")
+        return value
 
 
 class TriggerModel(Closed):
     schedule: Annotated[str, BeforeValidator(_a_schedule)] | None = None
-    """A cron line, like 0 2 * * *, or @daily."""
+    """When it starts: a cron line, like 0 2 * * *, or hourly, daily, weekly, monthly, yearly."""
     files: str | None = None
-    """Landing files whose arrival starts the asset."""
+    """Landing files whose arrival starts the asset, like landing/sales/*.csv."""
+    upstream: Annotated[bool | None, Field(validate_default=True)] = None
+    """true: it starts when an asset that it reads has a new version."""
     timezone: str | None = None
-    """The schedule's time zone (default UTC)."""
+    """The schedule's time zone, like Europe/Paris (default UTC)."""
     status: Literal["running", "stopped"] | None = None
-    """Whether it is on when it is first loaded."""
+    """Whether it is on when it is first loaded (default stopped)."""
+
+    @field_validator("files")
+    @classmethod
+    def _below_the_workspace(cls, value: str | None) -> str | None:
+        path = PurePosixPath("landing" if value is None else value)
+        if path.is_absolute() or ".." in path.parts or not path.name.strip():
+            raise ValueError("write files of this workspace, relative to its root, like landing/sales/*.csv")
+        return value
+
+    @field_validator("files", "upstream")
+    @classmethod
+    def _one_of_three(cls, value: str | bool | None, info: ValidationInfo) -> str | bool | None:
+        others = [name for name in ("schedule", "files") if name != info.field_name and info.data.get(name)]
+        if value and others:
+            raise ValueError(f"a trigger is one thing: write {others[0]} and {info.field_name} as two triggers")
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _of_a_schedule(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("schedule") is None and "schedule" in info.data:
+            raise ValueError("only a schedule has a time zone")
+        if value is not None and not _is_timezone(value):
+            raise ValueError(f"there is no time zone '{value}'; write one like Europe/Paris")
+        return value
+
+    @field_validator("upstream")
+    @classmethod
+    def _at_least_one(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        given = {"schedule", "files"} - set(info.data)  # what is wrong is not there, and has its own problem
+        if not value and not given and info.data["schedule"] is None and info.data["files"] is None:
+            raise ValueError("a trigger says one of schedule: ..., files: ..., upstream: true")
+        return value
+
+
+def _is_timezone(name: str) -> bool:
+    for known in (name, "Europe/Paris"):
+        try:
+            return ZoneInfo(known).key == name
+        except (KeyError, OSError, ValueError):  # "not found" is a KeyError, a folder's name an OSError
+            continue
+    return True  # this machine knows no time zones at all
 
 
 class RetriesModel(Closed):

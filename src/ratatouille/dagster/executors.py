@@ -1,0 +1,59 @@
+"""Where the assets of a run are built: RATATOUILLE_EXECUTOR, a variable of the code location.
+
+multiprocess   each asset in a process of its own, on the machine of the run: Dagster's own default, also when unset
+in_process     one after the other, in the process of the run: the least memory
+k8s            each asset in a pod of its own
+celery         each asset waits in a Celery queue for a worker
+celery_k8s     each asset waits in a Celery queue for a pod of its own
+
+A job that names an executor keeps it. An asset is built, gated and published by one step, whichever it is: the steps of
+a run share nothing but the lake.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+
+import dagster as dg
+
+from ratatouille.errors import RequestError, near_miss
+
+VARIABLE = "RATATOUILLE_EXECUTOR"
+_EXTRAS = {
+    "k8s": ("dagster_k8s", "k8s_job_executor", "k8s"),
+    "celery": ("dagster_celery", "celery_executor", "celery"),
+    "celery_k8s": ("dagster_celery_k8s", "celery_k8s_job_executor", "celery"),
+}
+_OWN = {"multiprocess": dg.multiprocess_executor, "in_process": dg.in_process_executor}
+
+
+def chosen_executor(name: str | None = None) -> dg.ExecutorDefinition | None:
+    """The executor that `name` (default: the variable) asks for; None where nothing is said.
+
+    RequestError for a name that nobody knows, and for a package that is not installed.
+    """
+    name = os.environ.get(VARIABLE, "") if name is None else name
+    if not name:
+        return None
+    if name in _OWN:
+        return _OWN[name]
+    if name not in _EXTRAS:
+        known = [*_OWN, *_EXTRAS]
+        raise RequestError(
+            f"There is no executor called '{name}'.{near_miss(name, known)}",
+            where=f"{VARIABLE}={name}",
+            state="Nothing was loaded.",
+            next=f"Set it to one of: {', '.join(known)}",
+        )
+    module, attribute, extra = _EXTRAS[name]
+    try:
+        found: dg.ExecutorDefinition = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise RequestError(
+            f"The executor {name} needs {module.replace('_', '-')}, which is not installed.",
+            where=f"{VARIABLE}={name}",
+            state="Nothing was loaded.",
+            next=f"pip install 'ratatouille-lakehouse[dagster,{extra}]'",
+        ) from error
+    return found

@@ -1,0 +1,52 @@
+"""Which Dagster run the calling code is part of, as the engine knows runs: all steps of one are one run.
+
+asked       a person clicked Materialize or named the assets: what is fresh runs too
+automatic   a schedule, a sensor, automation, a backfill, a retry: what is fresh is skipped
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from ratatouille import handle
+from ratatouille.engine import Outer
+
+_AUTOMATIC = (
+    "dagster/schedule_name",
+    "dagster/sensor_name",
+    "dagster/auto_materialize",
+    "dagster/from_automation_condition",
+    "dagster/backfill",
+    "dagster/is_resume_retry",
+    "dagster/is_asset_resume_retry",
+    "dagster/retry_number",
+)
+_PARENTS = ("dagster/parent_run_id", "dagster/root_run_id")
+
+
+def outer_of(context: dg.OpExecutionContext) -> Outer:
+    """The run and the attempt that a step's context belongs to."""
+    tags = context.run.tags
+    resumes = tuple(dict.fromkeys(tags[name] for name in _PARENTS if name in tags))
+    label = f"Dagster {context.job_name}" if not str(context.job_name).startswith("__") else "Dagster"
+    return Outer(context.run_id, label, context.retry_number + 1, resumes if is_automatic(context) else ())
+
+
+def is_automatic(context: dg.OpExecutionContext) -> bool:
+    """Whether nobody asked for these assets just now, or they are the rest of a run that failed."""
+    run = context.run
+    rest_of_another = any(name in run.tags for name in _PARENTS) and run.step_keys_to_execute is not None
+    return context.retry_number > 0 or rest_of_another or any(name in run.tags for name in _AUTOMATIC)
+
+
+def _calling_run() -> Outer | None:
+    try:
+        return outer_of(dg.OpExecutionContext.get())
+    except dg.DagsterInvariantViolationError:
+        return None
+
+
+def tell_the_engine() -> None:
+    """From now on `run()` in the body of a Dagster asset belongs to that asset's run."""
+    if _calling_run not in handle.outer_runs:
+        handle.outer_runs.append(_calling_run)

@@ -1,0 +1,243 @@
+"""Artifacts: versions that are folders. Models, reports, data sets, anything that is files and no table.
+
+    .rat/artifacts/<asset>/<run id>/          one version: its files, 0444, and manifest.json, written last
+    .rat/artifacts/<asset>/current.json       the pointer: what was published, newest last
+
+A version is written aside under a name that starts with a dot, fsynced, and renamed; then it is whole, and seen by
+nobody. Publishing moves the pointer with one rename. A file that an earlier version has too is a hard link to it.
+Loading compares every file with the manifest; nothing in here reads what the files mean.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import stat
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ratatouille.errors import LakeError, RequestError
+from ratatouille.lake.connect import Storage, fsync_path, make_private
+from ratatouille.lake.faults import explain
+from ratatouille.lake.lock import exclusive
+from ratatouille.lake.stage import Staged, StagedFile, checksum, fsync_folders
+
+MANIFEST = "manifest.json"
+POINTER = "current.json"
+_NAME = re.compile(r"[\w][\w.\- ]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One entry of the pointer. `number` counts from 1; `folder` is the version's, relative to the asset's."""
+
+    number: int
+    folder: str
+    run_id: str
+    published_at: str
+    restored: int = 0  # of a rollback: the number whose folder this is again
+    checks: tuple[Mapping[str, Any], ...] = field(default=())
+
+
+def folder_of(storage: Storage, asset: str) -> Path:
+    """Where an artifact's versions lie. RequestError for a name that is no folder's."""
+    if not _NAME.fullmatch(asset) or ".." in asset:
+        raise RequestError(f"'{asset}' is no name for an artifact", where=asset, next="use letters, digits, _ and .")
+    return storage.catalog.parent / "artifacts" / asset
+
+
+def begin(storage: Storage, asset: str, run_id: str, attempt: str) -> Path:
+    """An empty folder to write a version's files into. An attempt that dies leaves only this folder."""
+    folder = folder_of(storage, asset) / f".{run_id}-{attempt}"
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, mode=0o700)
+    except OSError as error:
+        raise explain(error, "making room for the artifact", folder=storage.catalog.parent) from error
+    return folder
+
+
+def finish(storage: Storage, asset: str, run_id: str, attempt: str, aside: Path, facts: Mapping[str, Any]) -> Staged:
+    """Make the files durable and the folder a version; `facts` go into its manifest. Nobody sees it yet."""
+    home = folder_of(storage, asset)
+    try:
+        known = _stored_files(home)
+        files = [_settle(path, aside, known, home) for path in sorted(aside.rglob("*")) if path.is_file()]
+        listed = [
+            {"path": str(Path(file.path).relative_to(aside)), "bytes": file.bytes, "sha256": file.sha256}
+            for file in files
+        ]
+        _write_durably(aside / MANIFEST, {"asset": asset, "run_id": run_id, **facts, "files": listed})
+        make_private([aside / MANIFEST])
+        for folder in sorted((path for path in aside.rglob("*") if path.is_dir()), reverse=True):
+            fsync_path(folder)
+        fsync_path(aside)
+        version = home / run_id if not (home / run_id).exists() else home / f"{run_id}-{attempt}"
+        os.rename(aside, version)
+        fsync_folders(home, storage.catalog.parent)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise explain(error, f"storing {asset}", folder=storage.catalog.parent) from error
+    moved = [StagedFile(str(version / file["path"]), 0, file["bytes"], file["sha256"]) for file in listed]  # type: ignore[operator, arg-type]
+    return Staged(version, (), tuple(moved))
+
+
+def _settle(path: Path, aside: Path, known: Mapping[str, Path], home: Path) -> StagedFile:
+    """fsync one file, or make it a hard link to the same bytes of an earlier version."""
+    if path.is_symlink():
+        raise LakeError(
+            f"{path.relative_to(aside)} is a link", where=str(home), next="put the file itself into the folder"
+        )
+    with open(path, "rb") as handle:
+        digest = checksum(handle)
+        same = known.get(digest)
+        if same is None:
+            os.fsync(handle.fileno())
+    if same is not None and _link_instead(same, path):
+        return StagedFile(str(path), 0, path.stat().st_size, digest)
+    make_private([path])
+    return StagedFile(str(path), 0, path.stat().st_size, digest)
+
+
+def _link_instead(same: Path, path: Path) -> bool:
+    """Whether `path` is now the earlier file. That one is compared first: a damaged file must not spread."""
+    beside = path.with_name(f".{path.name}.link")
+    try:
+        with open(same, "rb") as old, open(path, "rb") as new:
+            if os.fstat(old.fileno()).st_size != os.fstat(new.fileno()).st_size or checksum(old) != checksum(new):
+                return False
+        os.link(same, beside)
+        os.replace(beside, path)
+    except OSError:
+        return False  # too many links, another disk, gone meanwhile: then it is stored once more
+    return True
+
+
+def _stored_files(home: Path) -> dict[str, Path]:
+    """sha256 -> a file with these bytes, of the versions that are whole."""
+    found: dict[str, Path] = {}
+    for manifest in sorted(home.glob(f"[!.]*/{MANIFEST}")):
+        try:
+            listed = json.loads(manifest.read_text())["files"]
+        except (OSError, ValueError, KeyError):
+            continue
+        found |= {file["sha256"]: manifest.parent / file["path"] for file in listed}
+    return found
+
+
+def publish(
+    storage: Storage, asset: str, version: Path, base: int, run_id: str, checks: tuple[Mapping[str, Any], ...]
+) -> Published | None:
+    """Move the pointer to a finished version. None if somebody moved it since it was at number `base`.
+
+    A run that has published this very folder already gets the entry that it made.
+    """
+    home = folder_of(storage, asset)
+    with exclusive(home / POINTER, f"publishing {asset}"):
+        known = published(storage, asset)
+        for entry in known:
+            if entry.folder == version.name and entry.run_id == run_id and not entry.restored:
+                return entry
+        if (known[-1].number if known else 0) != base:
+            return None
+        new = Published(base + 1, version.name, run_id, datetime.now(UTC).isoformat(), 0, checks)
+        _move_pointer(home, [*known, new])
+    return new
+
+
+def roll_back(storage: Storage, asset: str, to: int, run_id: str) -> Published:
+    """Make an earlier version current again, as a new number."""
+    home = folder_of(storage, asset)
+    with exclusive(home / POINTER, f"rolling back {asset}"):
+        known = published(storage, asset)
+        target = next((entry for entry in known if entry.number == to), None)
+        if target is None:
+            some = ", ".join(str(entry.number) for entry in known[-5:]) or "none"
+            raise RequestError(
+                f"{asset} has no version {to}", where=f"its newest are {some}", next="choose one of them"
+            )
+        verify(home / target.folder)
+        new = Published(
+            known[-1].number + 1, target.folder, run_id, datetime.now(UTC).isoformat(), target.number, target.checks
+        )
+        _move_pointer(home, [*known, new])
+    return new
+
+
+def published(storage: Storage, asset: str) -> list[Published]:
+    """Every number that was ever published, oldest first."""
+    pointer = folder_of(storage, asset) / POINTER
+    try:
+        listed = json.loads(pointer.read_text())["published"]
+        return [Published(**{**one, "checks": tuple(one["checks"])}) for one in listed]
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError) as error:
+        raise LakeError(
+            f"the pointer of {asset} cannot be read", where=str(pointer), next="restore it from a backup"
+        ) from error
+
+
+def current(storage: Storage, asset: str) -> tuple[Path, Published] | None:
+    """The folder of the newest version, not verified yet."""
+    known = published(storage, asset)
+    return (folder_of(storage, asset) / known[-1].folder, known[-1]) if known else None
+
+
+def verify(version: Path) -> dict[str, Any]:
+    """The manifest of a version, when every file is what it says. LakeError names the one that is not."""
+    try:
+        manifest: dict[str, Any] = json.loads((version / MANIFEST).read_text())
+    except (OSError, ValueError) as error:
+        raise _damaged(version, version / MANIFEST, "the manifest cannot be read") from error
+    for file in manifest["files"]:
+        path = version / file["path"]
+        try:
+            if path.stat().st_size != file["bytes"]:
+                raise _damaged(version, path, f"it has {path.stat().st_size:,} bytes instead of {file['bytes']:,}")
+            with open(path, "rb") as handle:
+                if checksum(handle) != file["sha256"]:
+                    raise _damaged(version, path, "its checksum is not the one it was published with")
+        except OSError as error:
+            raise _damaged(version, path, "it cannot be read") from error
+    return manifest
+
+
+def _damaged(version: Path, path: Path, why: str) -> LakeError:
+    return LakeError(
+        f"the artifact {version.parent.name} is damaged",
+        where=f"{path}: {why}",
+        state="Nothing was loaded from it.",
+        next="materialize it again, or go back to a version that is whole",
+    )
+
+
+def _move_pointer(home: Path, entries: list[Published]) -> None:
+    aside = home / f".{POINTER}.{os.getpid()}"
+    try:
+        _write_durably(aside, {"version": entries[-1].folder, "published": [asdict(entry) for entry in entries]})
+        os.replace(aside, home / POINTER)
+        fsync_path(home)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise explain(error, f"publishing {home.name}", folder=home) from error
+
+
+def _write_durably(path: Path, value: Mapping[str, Any]) -> None:
+    with open(path, "w", encoding="utf-8") as handle:
+        json.dump(value, handle, indent=1, default=str)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def discard(version: Path) -> None:
+    """Remove a version that was never published."""
+    for path in version.rglob("*"):
+        if path.is_dir():
+            path.chmod(path.stat().st_mode | stat.S_IWUSR)
+    shutil.rmtree(version, ignore_errors=True)

@@ -1,0 +1,93 @@
+"""A real PostgreSQL for a test: a cluster of its own in a temporary folder, on a free loopback port."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+INSTALL = "apt-get install postgresql"
+UNPRIVILEGED = ("postgres", "nobody")  # PostgreSQL refuses to run as root
+UP_WITHIN_S = 60
+
+
+@dataclass(frozen=True)
+class Postgres:
+    port: int
+    user: str = "dagster"
+    password: str = "not a secret: it lives for one test"
+    database: str = "postgres"
+    host: str = "127.0.0.1"
+
+
+def with_debian_binaries(path: str) -> str:
+    """`PATH` with the folders where Debian keeps the server's programs, the newest first."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name), reverse=True)
+    return os.pathsep.join([path, *map(str, folders)])
+
+
+@contextmanager
+def a_postgres(need_tool: Callable[[str, str], str]) -> Iterator[Postgres]:
+    programs = {name: need_tool(name, INSTALL) for name in ("initdb", "postgres")}
+    # Not below pytest's own folder, into which an unprivileged user may not look.
+    folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
+    as_user = _somebody_unprivileged(folder)
+    made = Postgres(_free_port())
+    data, secret = folder / "data", folder / "password"
+    secret.write_text(made.password)
+    try:
+        subprocess.run(
+            [programs["initdb"], "-D", str(data), "-U", made.user, "-A", "scram-sha-256", "--pwfile", str(secret)],
+            check=True, capture_output=True, cwd=folder, timeout=120, **as_user,
+        )  # fmt: skip
+        with (folder / "log").open("wb") as log:
+            server = subprocess.Popen(
+                [programs["postgres"], "-D", str(data), "-p", str(made.port), "-h", made.host, "-k", str(folder), "-F"],
+                stdout=log, stderr=log, cwd=folder, **as_user,
+            )  # fmt: skip
+        try:
+            _wait_until_it_answers(made, server, folder / "log")
+            yield made
+        finally:
+            server.terminate()
+            server.wait(30)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _somebody_unprivileged(folder: Path) -> dict[str, str]:
+    if os.getuid() != 0:
+        return {}
+    name = next(name for name in UNPRIVILEGED if _exists(name))
+    shutil.chown(folder, name)
+    return {"user": name}
+
+
+def _exists(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_until_it_answers(made: Postgres, server: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + UP_WITHIN_S
+    while "ready to accept connections" not in log.read_text(errors="replace"):
+        assert server.poll() is None and time.monotonic() < until, log.read_text(errors="replace")
+        time.sleep(0.1)
