@@ -54,7 +54,7 @@ class Workspace:
         """
         from ratatouille.engine import Request
 
-        request = Request(selectors, full, accept_schema, accept_loss, resume)
+        request = Request(selectors, force=full, accept_schema=accept_schema, accept_loss=accept_loss, resume=resume)
         return as_mapping(run_request(self.root, request), alone=len(selectors) == 1)
 
     def query(self, sql: str, at: str | int | datetime | None = None) -> DataFrame:
@@ -76,7 +76,7 @@ class Workspace:
         """What a run would do: `steps` (asset, action, rule, reason, mode, rows, files) and `warnings`; JSON-safe."""
         from ratatouille.engine import Request, as_json, look
 
-        request = Request(selectors, full)
+        request = Request(selectors, force=full)
         return _json_safe(as_json(look.plan_of(look.usable_project(self.root, request), request)))
 
     def check(self) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ def plan(
     from ratatouille.engine import as_json as mapping
 
     root = options.root_of(ctx, workspace)
-    request = Request(tuple(selectors or ()), full)
+    request = Request(tuple(selectors or ()), force=full)
     planned = look.plan_of(look.usable_project(root, request), request)
     if as_json:
         p.print_json(mapping(planned))

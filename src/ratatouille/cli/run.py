@@ -41,5 +41,11 @@ def run(
     from ratatouille.cli.build import build
     from ratatouille.engine import Request
 
-    request = Request(tuple(selectors or ()), full, accept_schema, accept_loss, not no_resume)
+    request = Request(
+        tuple(selectors or ()),
+        force=full,
+        accept_schema=accept_schema,
+        accept_loss=accept_loss,
+        resume=not no_resume,
+    )
     return build(options.root_of(ctx, workspace), request, as_json=as_json)

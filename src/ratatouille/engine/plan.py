@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ class Request:
     """What a person asked for. No selectors: everything stale."""
 
     selectors: tuple[str, ...] = ()
+    _: KW_ONLY
     force: bool = False  # rebuild in full, even what is fresh
     again: bool = False  # run what is fresh too, as it would run if it were stale
     accept_schema: bool = False  # removed or retyped columns may go
