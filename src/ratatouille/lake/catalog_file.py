@@ -49,12 +49,14 @@ def newest_version(catalog: Path) -> tuple[int, str] | None:
     """
     newest = "select snapshot_id, snapshot_time from ducklake_snapshot order by snapshot_id desc limit 1"
     with _guard:
-        if _attached[catalog] or not catalog.exists():
+        if _attached[catalog]:
             return None
         try:
+            if not catalog.exists():
+                return None
             with closing(_open_to_read(catalog)) as reader:
                 found = reader.execute(newest).fetchone()
-        except sqlite3.Error:
+        except (sqlite3.Error, OSError):
             return None
     return (int(found[0]), str(found[1])) if found else None
 

@@ -141,8 +141,8 @@ def _attached(storage: Storage, *, alone: bool, write: bool, create: bool, at: i
             state="Nothing has been built.",
             next="rat run",
         )
-    spill = _spill_folder(storage)
     try:
+        spill = _spill_folder(storage)
         if create:
             _make_folders(storage)
         with suppress(OSError):  # a disk that cannot be written to can still be read from
