@@ -21,22 +21,30 @@ _AUTOMATIC = (
     "dagster/is_asset_resume_retry",
     "dagster/retry_number",
 )
+_FAILED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 _PARENTS = ("dagster/parent_run_id", "dagster/root_run_id")
 
 
 def outer_of(context: dg.OpExecutionContext) -> Outer:
     """The run and the attempt that a step's context belongs to."""
-    tags = context.run.tags
-    resumes = tuple(dict.fromkeys(tags[name] for name in _PARENTS if name in tags))
+    resumes = tuple(dict.fromkeys(_parents(context)))
     label = f"Dagster {context.job_name}" if not str(context.job_name).startswith("__") else "Dagster"
     return Outer(context.run_id, label, context.retry_number + 1, resumes if is_automatic(context) else ())
 
 
 def is_automatic(context: dg.OpExecutionContext) -> bool:
     """Whether nobody asked for these assets just now, or they are the rest of a run that failed."""
+    if context.retry_number > 0 or any(name in context.run.tags for name in _AUTOMATIC):
+        return True
+    before = next((context.instance.get_run_by_id(run_id) for run_id in _parents(context)), None)
+    return before is not None and before.status in _FAILED
+
+
+def _parents(context: dg.OpExecutionContext) -> list[str]:
+    """The run that this one executes again, and the first of its kind."""
     run = context.run
-    rest_of_another = any(name in run.tags for name in _PARENTS) and run.step_keys_to_execute is not None
-    return context.retry_number > 0 or rest_of_another or any(name in run.tags for name in _AUTOMATIC)
+    found = [run.parent_run_id, run.root_run_id, *(run.tags.get(name) for name in _PARENTS)]
+    return [run_id for run_id in found if run_id]
 
 
 def _calling_run() -> Outer | None:
