@@ -238,3 +238,51 @@ def test_a_workspace_in_another_project_takes_a_prefix(kitchen):
 if __name__ == "__main__":
     os.chdir(ROOT)
     SNAPSHOT.write_text(json.dumps(shown(definitions()), indent=2) + "\n")
+
+
+_FEED = """
+import dagster as dg
+import polars as pl
+from ratatouille import run
+
+
+@dg.asset(key_prefix="raw")
+def NAME() -> pl.DataFrame:
+    return pl.DataFrame({"place": ["NAME"]})
+
+
+@dg.asset
+def NAME_served() -> None:
+    run("silver.dishes")
+"""
+
+
+def test_each_workspace_stores_its_native_assets_in_its_own_lake(kitchen) -> None:
+    dishes = "select place from {{ ref('raw.NAME') }}"
+    kitchen.write(
+        {
+            "pipelines/feeds.py": _FEED.replace("NAME", "spices"),
+            "pipelines/silver/dishes.sql": dishes.replace("NAME", "spices"),
+            "workspaces/bakery/workspace.yaml": "name: bakery\nresources: {memory: 1GB, threads: 2}\n",
+            "workspaces/bakery/pipelines/feeds.py": _FEED.replace("NAME", "flour"),
+            "workspaces/bakery/pipelines/silver/dishes.sql": dishes.replace("NAME", "flour"),
+        }
+    )
+    defs = kitchen.defs()
+    graph = defs.resolve_asset_graph()
+    above = {key.to_user_string(): {k.to_user_string() for k in graph.get(key).parent_keys} for key in graph.get_all_asset_keys()}  # fmt: skip
+    assert above == {
+        "raw/spices": set(),
+        "silver/dishes": {"raw/spices"},
+        "spices_served": {"silver/dishes"},
+        "raw/flour": set(),
+        "bakery/silver/dishes": {"raw/flour"},
+        "flour_served": {"bakery/silver/dishes"},
+    }
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert defs.resolve_implicit_global_asset_job_def().execute_in_process(instance=instance).success
+    from ratatouille.handle import Workspace
+
+    bakery = Workspace(kitchen.root / "workspaces/bakery")
+    assert kitchen.rows("select place from silver.dishes") == [("spices",)]
+    assert bakery.query("select place from silver.dishes").rows() == [("flour",)]

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from ratatouille.dagster.component import Workspace
-from ratatouille.errors import RequestError
+from ratatouille.errors import RatError, RequestError
 
 DEFS_YAML = "type: ratatouille.dagster.Workspace\nattributes:\n  path: {path}\n"
 TOML = """
@@ -136,3 +136,42 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+NATIVE = """
+import dagster as dg
+import polars as pl
+
+
+@dg.asset(key_prefix="raw")
+def NAME() -> pl.DataFrame:
+    return pl.DataFrame({"n": [1]})
+"""
+
+
+def test_native_assets_are_stored_in_their_own_lake_and_others_where_they_were(
+    project: Project, tmp_path: Path
+) -> None:
+    root = project(
+        {
+            "kitchen/defs.yaml": DEFS_YAML.format(path="../../../../../kitchen"),
+            "bakery/defs.yaml": DEFS_YAML.format(path="../../../../../bakery") + "  key_prefix: [bakery]\n",
+            "own.py": "import dagster as dg\n\n\n@dg.asset\ndef own() -> int:\n    return 1\n",
+        }
+    )
+    (tmp_path / "kitchen/pipelines/feeds.py").write_text(NATIVE.replace("NAME", "spices"))
+    (tmp_path / "bakery/pipelines/feeds.py").write_text(NATIVE.replace("NAME", "flour"))
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = load(root).resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=instance, asset_selection=[dg.AssetKey(["raw", "spices"]), dg.AssetKey(["raw", "flour"]), dg.AssetKey("own")]
+        )  # fmt: skip
+    assert result.success and result.output_for_node("own") == 1
+    from ratatouille.handle import Workspace as Handle
+
+    kitchen, bakery = Handle(tmp_path / "kitchen"), Handle(tmp_path / "bakery")
+    assert kitchen.query("select n from raw.spices").rows() == [(1,)]
+    assert bakery.query("select n from raw.flour").rows() == [(1,)]
+    for handle, other in ((kitchen, "raw.flour"), (bakery, "raw.spices")):
+        with pytest.raises(RatError, match="does not exist"):
+            handle.query(f"select * from {other}")
+    assert not (tmp_path / "kitchen/.rat/artifacts").exists()  # the project's own asset is not ours to store

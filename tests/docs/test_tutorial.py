@@ -1,6 +1,6 @@
-"""The tutorial is executed: its commands run in order, its files are written, its output is what comes out.
+"""Pages are executed: their commands run in order, their files are written, their output is what comes out.
 
-In docs/tutorial.md
+In docs/tutorial.md and docs/native-assets.md
 
     ```console          each line `$ command` is run by bash; what follows it is the expected output
     ```sql some/path    the block is written to that path of the current folder (any language)
@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TUTORIAL = ROOT / "docs" / "tutorial.md"
+PAGES = ("tutorial.md", "native-assets.md")
 BLOCK = re.compile(r"^```(?P<language>\w+)(?: (?P<path>\S+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -113,11 +113,12 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def test_the_tutorial_is_true(tmp_path: Path, environment: dict[str, str]) -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_the_page_is_true(page: str, tmp_path: Path, environment: dict[str, str]) -> None:
     here = tmp_path / "home"
     here.mkdir()
-    steps = steps_of(TUTORIAL.read_text(encoding="utf-8"))
-    assert len([s for s in steps if s.command]) >= 10, "the tutorial has lost its commands"
+    steps = steps_of((ROOT / "docs" / page).read_text(encoding="utf-8"))
+    assert len([s for s in steps if s.command]) >= 6, "the page has lost its commands"
     for step in steps:
         if step.path:
             target = here / step.path
@@ -126,7 +127,7 @@ def test_the_tutorial_is_true(tmp_path: Path, environment: dict[str, str]) -> No
             continue
         output, here = shell(step.command, here, environment)
         assert matches(step.expected, output), (
-            f"docs/tutorial.md:{step.line}: $ {step.command}\n--- it says\n{step.expected}\n--- it is\n{output}"
+            f"docs/{page}:{step.line}: $ {step.command}\n--- it says\n{step.expected}\n--- it is\n{output}"
         )
 
 

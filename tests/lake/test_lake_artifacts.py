@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ratatouille.errors import LakeError, RequestError
-from ratatouille.lake import Storage, artifacts
+from ratatouille.lake import Entry, Storage, artifacts
 
 ASSET = "models.classifier"
 
@@ -21,17 +21,19 @@ def storage(tmp_path: Path) -> Storage:
     return Storage(tmp_path / ".rat" / "catalog.sqlite", tmp_path / ".rat" / "data", tmp_path / ".rat" / "spill")
 
 
-def make(
-    storage: Storage, run_id: str, files: dict[str, str], *, base: int | None = None
-) -> artifacts.Published | None:
+def make(storage: Storage, run_id: str, files: dict[str, str], *, base: int | None = None) -> Entry | None:
     aside = artifacts.begin(storage, ASSET, run_id, "1.1")
     for name, content in files.items():
         (aside / name).parent.mkdir(parents=True, exist_ok=True)
         (aside / name).write_text(content)
     staged = artifacts.finish(storage, ASSET, run_id, "1.1", aside, {"kind": "folder"})
     known = artifacts.published(storage, ASSET)
-    at = base if base is not None else (known[-1].number if known else 0)
-    return artifacts.publish(storage, ASSET, staged.folder, at, run_id, ())
+    at = base if base is not None else (known[-1].entry.version if known else 0)
+    return artifacts.publish(storage, entry(run_id, at), staged.folder)
+
+
+def entry(run_id: str, base: int = 0) -> Entry:
+    return Entry(ASSET, run_id, materialize="artifact", base_version=base, code_hash=f"code of {run_id}")
 
 
 def folder(storage: Storage) -> Path:
@@ -57,7 +59,7 @@ def test_nothing_is_current_before_the_pointer_moves(storage: Storage) -> None:
     assert artifacts.current(storage, ASSET) is None
     staged = artifacts.finish(storage, ASSET, "run-1", "1.1", aside, {})
     assert artifacts.current(storage, ASSET) is None
-    artifacts.publish(storage, ASSET, staged.folder, 0, "run-1", ())
+    artifacts.publish(storage, entry("run-1"), staged.folder)
     assert folder(storage) == staged.folder
 
 
@@ -105,7 +107,7 @@ def test_the_later_of_two_writers_is_told(storage: Storage) -> None:
 
 def test_publishing_twice_is_publishing_once(storage: Storage) -> None:
     made = make(storage, "run-1", {"a": "1"})
-    again = artifacts.publish(storage, ASSET, folder(storage), 0, "run-1", ())
+    again = artifacts.publish(storage, entry("run-1"), folder(storage))
     assert again == made
     assert len(artifacts.published(storage, ASSET)) == 1
 
@@ -114,10 +116,32 @@ def test_going_back_is_a_new_version_of_the_old_folder(storage: Storage) -> None
     make(storage, "run-1", {"a": "1"})
     make(storage, "run-2", {"a": "2"})
     back = artifacts.roll_back(storage, ASSET, 1, "run-3")
-    assert (back.number, back.folder, back.restored) == (3, "run-1", 1)
+    assert (back.version, back.action, back.restored_version) == (3, "rollback", 1)
     assert (folder(storage) / "a").read_text() == "1"
+    assert artifacts.published(storage, ASSET)[-1].folder == "run-1"
     with pytest.raises(RequestError, match="no version 9"):
         artifacts.roll_back(storage, ASSET, 9, "run-4")
+
+
+def test_going_back_holds_the_artifact_until_it_is_released(storage: Storage) -> None:
+    make(storage, "run-1", {"a": "1"})
+    make(storage, "run-2", {"a": "2"})
+    assert artifacts.hold(storage, ASSET) is None
+    artifacts.roll_back(storage, ASSET, 1, "run-3")
+    held = artifacts.hold(storage, ASSET)
+    assert held is not None and (held.version, held.code_hash, held.run_id) == (1, "code of run-2", "run-3")
+    assert artifacts.release(storage, ASSET) == held
+    assert artifacts.hold(storage, ASSET) is None
+    with pytest.raises(RequestError, match="not on hold"):
+        artifacts.release(storage, ASSET)
+    assert (folder(storage) / "a").read_text() == "1"
+
+
+def test_an_entry_is_read_as_it_was_written(storage: Storage) -> None:
+    made = make(storage, "run-1", {"a": "1"})
+    assert made is not None
+    assert [one.entry for one in artifacts.published(storage, ASSET)] == [made]
+    assert artifacts.names(storage) == [ASSET]
 
 
 def test_a_link_is_no_file(storage: Storage) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ratatouille.cli import printing as p
 from ratatouille.engine import Request
 from ratatouille.engine import as_json as mapping
+from ratatouille.errors import RequestError
 from ratatouille.handle import run_request
 
 if TYPE_CHECKING:
@@ -27,13 +28,32 @@ LISTED_BUILT = 50
 
 def build(root: Path, request: Request, *, as_json: bool = False) -> int:
     """Run, print, and give the exit code."""
-    with _reporter(as_json) as reporter:
-        result = run_request(root, request, reporter)
+    try:
+        with _reporter(as_json) as reporter:
+            result = run_request(root, request, reporter)
+    except RequestError:
+        native = _run_natives(root, request)
+        if native is None:
+            raise
+        result = native
     if as_json:
         p.print_json(mapping(result))
     else:
         _print_result(result)
     return 1 if result.failed else 0
+
+
+def _run_natives(root: Path, request: Request) -> RunResult | None:
+    """The result of a run with native assets; None if the request names none."""
+    from ratatouille import project as files
+    from ratatouille.cli.native import natives_in
+
+    found = natives_in(root, request.selectors)
+    if found is None:
+        return None
+    natives, tables, others = found
+    chosen = files.select(files.load(root), others) if others else ()
+    return natives.run(list(tables), chosen, force=request.force)
 
 
 def _reporter(as_json: bool) -> AbstractContextManager[Reporter | None]:

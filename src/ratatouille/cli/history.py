@@ -34,11 +34,16 @@ def history(
     brought back (rat rollback). With --json every field of the ledger is there.
     """
     from ratatouille import project as files
+    from ratatouille.cli.native import with_native_names
     from ratatouille.engine import as_json as mapping
     from ratatouille.engine import look
 
-    project = files.load(options.root_of(ctx, workspace))
-    entries = look.history(project, asset, limit)
+    root = options.root_of(ctx, workspace)
+    project = files.load(root)
+    if asset is None:
+        entries = look.history(project, None, limit)
+    else:
+        entries = with_native_names(root, asset, lambda name: look.history(project, name, limit))
     if as_json:
         p.print_json([mapping(entry) for entry in entries])
         return

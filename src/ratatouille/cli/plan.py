@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
 
 from ratatouille.cli import options
 from ratatouille.cli import printing as p
+from ratatouille.errors import RequestError
 
 if TYPE_CHECKING:
     from ratatouille.engine import PlannedStep
@@ -33,12 +35,24 @@ def plan(
     For each asset: the rule that applied, the mode, and the rows and landing files that it would read. Nothing is
     built.
     """
-    from ratatouille.engine import Request, look
+    from ratatouille.cli.native import natives_in
+    from ratatouille.engine import Plan, Request, look
     from ratatouille.engine import as_json as mapping
 
     root = options.root_of(ctx, workspace)
     request = Request(tuple(selectors or ()), force=full)
-    planned = look.plan_of(look.usable_project(root, request), request)
+    try:
+        planned = look.plan_of(look.usable_project(root, request), request)
+    except RequestError:
+        found = natives_in(root, request.selectors)
+        if found is None:
+            raise
+        natives, tables, others = found
+        steps = natives.plan(list(tables), force=full)
+        if others:
+            rest = replace(request, selectors=tuple(others))
+            steps += look.plan_of(look.usable_project(root, rest), rest).steps
+        planned = Plan(tuple(steps))
     if as_json:
         p.print_json(mapping(planned))
         return

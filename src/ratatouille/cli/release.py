@@ -25,12 +25,14 @@ def release(
     The next run builds it again, in full.
     """
     from ratatouille import project as files
+    from ratatouille.cli.native import with_native_names
     from ratatouille.engine import as_json as mapping
     from ratatouille.engine import holds
 
-    project = files.load(options.root_of(ctx, workspace))
+    root = options.root_of(ctx, workspace)
+    project = files.load(root)
     with holds.bench_on(project) as bench:
-        hold = holds.release(bench, asset)
+        hold = with_native_names(root, asset, lambda name: holds.release(bench, name))
     if as_json:
         p.print_json(mapping(hold))
         return

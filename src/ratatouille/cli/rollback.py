@@ -29,12 +29,14 @@ def rollback(
     it alone until its code or config changes, or until rat release.
     """
     from ratatouille import project as files
+    from ratatouille.cli.native import with_native_names
     from ratatouille.engine import as_json as mapping
     from ratatouille.engine import holds
 
-    project = files.load(options.root_of(ctx, workspace))
+    root = options.root_of(ctx, workspace)
+    project = files.load(root)
     with holds.bench_on(project) as bench:
-        done = holds.roll_back(bench, asset, to)
+        done = with_native_names(root, asset, lambda name: holds.roll_back(bench, name, to))
     if as_json:
         p.print_json(mapping(done))
         return

@@ -6,7 +6,7 @@ keeps the candidate out, and Dagster sees the failed checks and no materializati
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +35,16 @@ def file_asset(
     asset: Asset,
     *,
     prefix: Prefix = (),
+    reads: Sequence[dg.AssetKey] = (),
     automation: dg.AutomationCondition[Any] | None = None,
     freshness: dg.FreshnessPolicy | None = None,
 ) -> dg.AssetsDefinition:
-    """The asset of one file in the workspace at `root`."""
+    """The asset of one file in the workspace at `root`; `reads` are the keys of what it depends on."""
     key = key_of(asset.name, prefix)
 
     @dg.asset(
         key=key,
-        deps=[key_of(above, prefix) for above in asset.depends_on],
+        deps=list(reads),
         group_name=group_of(asset),
         description=asset.description or f"`{asset.path}`",
         kinds=set(_KINDS[asset.kind]),

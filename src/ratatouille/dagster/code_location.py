@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,11 @@ from ratatouille.dagster.assets import file_asset, group_of
 from ratatouille.dagster.dead_runs import dead_runs_sensor
 from ratatouille.dagster.executors import chosen_executor
 from ratatouille.dagster.guard import guard
-from ratatouille.dagster.io_managers import artifact_io_manager, lake_io_manager, workspace_io_manager
 from ratatouille.dagster.keys import Prefix, key_of, word
 from ratatouille.dagster.link import linked, with_kinds
 from ratatouille.dagster.outer import tell_the_engine
 from ratatouille.dagster.reports import ledger_sensor
+from ratatouille.dagster.stores import Stores, stored_in, tables_of
 from ratatouille.errors import RatError, StepFailed
 from ratatouille.handle import find_workspace
 from ratatouille.project.find import PIPELINES, WORKSPACE_FILE
@@ -39,15 +39,24 @@ WORKSPACES = "workspaces"
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """A workspace whose files are loaded. `prefix` stands in front of its keys where another has the same names."""
+    """A workspace whose files are loaded, and what its Python modules define.
+
+    `prefix` stands in front of the keys of its file assets where another workspace has the same names. Python assets
+    keep the keys that their code gives them. `stores` names the IO managers of its native assets.
+    """
 
     root: Path
     project: Project
     prefix: Prefix = ()
+    found: modules.Found = field(default_factory=modules.Found)
+    stores: Stores = field(default_factory=Stores)
 
     @property
     def keys(self) -> dict[str, dg.AssetKey]:
-        return {name: key_of(name, self.prefix) for name in self.project.assets}
+        """The asset key of each table: of the files, and of Python assets that are stored in this lake."""
+        layers = self.project.workspace.layers
+        native = {table: key for asset in self.found.assets for table, key in tables_of(asset, layers)}
+        return native | {name: key_of(name, self.prefix) for name in self.project.assets}
 
 
 def definitions(root: Path | str | None = None) -> dg.Definitions:
@@ -55,12 +64,12 @@ def definitions(root: Path | str | None = None) -> dg.Definitions:
     top = find_workspace(root)
     folders = [top, *sorted(path.parent for path in top.glob(f"{WORKSPACES}/*/{WORKSPACE_FILE}"))]
     mounted, broken = _load(folders, top)
-    found = modules.packages(top)
-    for one in mounted:
-        if one.root != top:
-            found.add(modules.dropped_files(one.root, one.project))
-    found.sensors.append(dead_runs_sensor())
-    return _assembled(mounted, found, broken, chosen_executor())
+    for number, one in enumerate(mounted):
+        if one.root == top:
+            one.found.add(modules.packages(top))
+        one.found.add(modules.dropped_files(one.root, one.project))
+        mounted[number] = replace(one, stores=Stores() if one.root == top else Stores(_name_of(one)))
+    return _assembled(mounted, broken, chosen_executor(), [dead_runs_sensor()])
 
 
 def pipeline(module: str) -> dg.Definitions:
@@ -72,17 +81,25 @@ def pipeline(module: str) -> dg.Definitions:
     name = folder.relative_to(root / PIPELINES).parts[0]
     mine = {key: asset for key, asset in project.assets.items() if asset.pipeline == name}
     problems = tuple(p for p in project.problems if p.path.startswith(f"{PIPELINES}/{name}/"))
-    found = modules.in_module(loaded)
-    found.sensors.append(dead_runs_sensor())
-    return _assembled([Mounted(root, Project(project.workspace, mine, problems))], found, {}, chosen_executor())
+    one = Mounted(root, replace(project, assets=mine, problems=problems), found=modules.in_module(loaded))
+    return _assembled([one], {}, chosen_executor(), [dead_runs_sensor()])
 
 
 def workspace_definitions(root: Path | str, prefix: Sequence[str] = ()) -> dg.Definitions:
     """One workspace, to be mounted in another Dagster project; `prefix` goes in front of its asset keys."""
     folder = files.find_root(Path(root))
     mounted, broken = _load([folder], folder)
-    one = [Mounted(each.root, each.project, tuple(prefix)) for each in mounted]
-    return _assembled(one, modules.dropped_files(folder, one[0].project) if one else modules.Found(), broken)
+    mounted = [
+        replace(
+            one,
+            prefix=tuple(prefix),
+            found=modules.dropped_files(folder, one.project),
+            # The project that it is mounted in may have an "io_manager" of its own.
+            stores=Stores("_".join(["ratatouille", *prefix, _name_of(one)])),
+        )
+        for one in mounted
+    ]
+    return _assembled(mounted, broken)
 
 
 def _load(folders: Sequence[Path], top: Path) -> tuple[list[Mounted], dict[str, StepFailed]]:
@@ -103,28 +120,38 @@ def _load(folders: Sequence[Path], top: Path) -> tuple[list[Mounted], dict[str, 
     return mounted, broken
 
 
+def _name_of(one: Mounted) -> str:
+    return word(one.project.workspace.name)
+
+
 def _assembled(
     mounted: Sequence[Mounted],
-    found: modules.Found,
     broken: Mapping[str, StepFailed],
     executor: dg.ExecutorDefinition | None = None,
+    more_sensors: Sequence[dg.SensorDefinition] = (),
 ) -> dg.Definitions:
     tell_the_engine()
-    assets: list[Any] = []
-    jobs, schedules, sensors = list(found.jobs), list(found.schedules), list(found.sensors)
-    keys = {name: key for one in reversed(mounted) for name, key in one.keys.items()}
+    found = modules.Found()
     for one in mounted:
-        assets += [_file_asset(one, name) for name in one.project.assets]
+        found.add(one.found)
+    assets: list[Any] = []
+    jobs, schedules, sensors = list(found.jobs), list(found.schedules), [*found.sensors, *more_sensors]
+    resources = dict(found.resources)
+    for one in mounted:
+        keys = one.keys
+        assets += [_file_asset(one, name, keys) for name in one.project.assets]
         assets += _placeholders(one)
-        jobs += _jobs(one, {job.name for job in jobs}, found)
+        jobs += _jobs(one, {job.name for job in jobs})
         taken = {each.name for each in (*jobs, *schedules, *sensors)}
         schedules += triggers.schedules(one.project, one.root, one.prefix, taken)
         sensors += triggers.file_sensors(one.project, one.root, one.prefix, taken)
         sensors += triggers.upstream_sensors(one.project, one.root, one.prefix, taken)
         if one.project.assets:
             sensors.append(ledger_sensor(one.root, one.project, one.prefix))
-    native = [linked(with_kinds(asset), keys) for asset in found.assets]
-    assets += native
+    for one in mounted:
+        assets += [stored_in(linked(with_kinds(asset), one.keys), one.stores) for asset in one.found.assets]
+        if one.found.assets or not one.stores.name:
+            resources = {**one.stores.managers(one.root), **resources}
     for path, error in {**broken, **found.broken}.items():
         assets.append(modules.placeholder(dg.AssetKey(["broken", word(path)]), error))
     made = dg.Definitions(
@@ -133,29 +160,18 @@ def _assembled(
         jobs=jobs,
         schedules=schedules,
         sensors=sensors,
-        resources={**_io_managers(mounted), **found.resources},
+        resources=resources,
         executor=executor,
     )
     return guard(made)
 
 
-def _io_managers(mounted: Sequence[Mounted]) -> dict[str, Any]:
-    """Where native assets are stored: in the lake of the first workspace, unless they name a manager of their own."""
-    if not mounted:
-        return {}
-    root = mounted[0].root
-    return {
-        "io_manager": workspace_io_manager(root),
-        "lake_io_manager": lake_io_manager(root),
-        "artifact_io_manager": artifact_io_manager(root),
-    }
-
-
-def _file_asset(one: Mounted, name: str) -> dg.AssetsDefinition:
+def _file_asset(one: Mounted, name: str, keys: Mapping[str, dg.AssetKey]) -> dg.AssetsDefinition:
     asset = one.project.assets[name]
     return file_asset(
         one.root,
         asset,
+        reads=[keys.get(above) or key_of(above, one.prefix) for above in asset.depends_on],
         prefix=one.prefix,
         automation=triggers.automation_condition(asset),
         freshness=triggers.freshness_policy(asset),
@@ -180,10 +196,10 @@ def _as_error(problems: Sequence[Problem]) -> StepFailed:
     return StepFailed(f"{first.what}{more}", where=first.where, next=first.next or "rat check")
 
 
-def _jobs(one: Mounted, taken: set[str], found: modules.Found) -> list[Any]:
+def _jobs(one: Mounted, taken: set[str]) -> list[Any]:
     """A job for each group of file assets, unless Python modules bring jobs for it."""
     groups = dict.fromkeys(group_of(asset) for asset in one.project.assets.values())
-    spoken_for = {_group_of_native(asset) for asset in found.assets} if found.jobs else set()
+    spoken_for = {_group_of_native(asset) for asset in one.found.assets} if one.found.jobs else set()
     made = []
     for group in groups:
         name = word("_".join([*one.prefix, group, "job"]))
@@ -191,7 +207,7 @@ def _jobs(one: Mounted, taken: set[str], found: modules.Found) -> list[Any]:
             continue
         if name in taken:
             name = word(f"{one.project.workspace.name}_{name}")
-        chosen = [key for asset, key in one.keys.items() if group_of(one.project.assets[asset]) == group]
+        chosen = [key_of(a.name, one.prefix) for a in one.project.assets.values() if group_of(a) == group]
         made.append(dg.define_asset_job(name, dg.AssetSelection.assets(*chosen), description=f"All of {group}"))
     return made
 

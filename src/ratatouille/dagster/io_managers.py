@@ -28,9 +28,9 @@ from ratatouille.dagster.metadata import materialization_metadata
 from ratatouille.dagster.native import code_of, failure, table_of
 from ratatouille.dagster.outer import outer_of
 from ratatouille.engine import Outer, StepResult
-from ratatouille.engine.artifacts import ARTIFACT, is_artifact, read_artifact, read_value, store_artifact, write_value
+from ratatouille.engine.artifacts import is_artifact, read_artifact, read_value, store_artifact, write_value
 from ratatouille.engine.context import is_batches
-from ratatouille.engine.native import Given, is_frame, native_asset, stands
+from ratatouille.engine.native import ARTIFACT, Given, is_frame, native_asset, stands
 from ratatouille.engine.native_tables import read, store
 from ratatouille.engine.verdicts import Judged, Verdict, candidate_in_view, judge
 from ratatouille.errors import RatError, RequestError

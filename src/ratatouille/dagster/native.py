@@ -14,7 +14,7 @@ import inspect
 import json
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from decimal import Decimal
 from typing import Any
@@ -22,29 +22,15 @@ from typing import Any
 import dagster as dg
 
 from ratatouille.errors import RatError, TransientError
-
-STAGES = ("raw", "validated", "enriched", "transformed", "loaded")
-TABLE = "table"  # the metadata that names an asset's table
-
+from ratatouille.project.native import TABLE, table_name
 
 # Names
 
 
-def table_of(key: dg.AssetKey, group: str, metadata: Mapping[str, Any], layers: Iterable[str]) -> str:
+def table_of(key: dg.AssetKey, group: str, metadata: Mapping[str, Any], layers: Sequence[str]) -> str:
     """The table of an asset: its metadata `table`, else `<layer or stage prefix, else group>.<rest of the name>`."""
-    said = metadata.get(TABLE)
-    if said is not None:
-        return str(getattr(said, "value", said)).strip().replace("/", ".")
-    *above, name = key.path
-    known = (*layers, *STAGES)
-    for place, part in enumerate(above):
-        if part in known:
-            return f"{part}.{'_'.join([*above[place + 1 :], name])}"
-    prefix, _, rest = name.partition("_")
-    if prefix in known and rest:
-        return f"{prefix}.{rest}"
-    schema = above[-1] if above else (group or "default").replace("/", "_")
-    return f"{schema}.{name}"
+    said = metadata.get(TABLE, "")
+    return table_name(key.path, group, str(getattr(said, "value", said)), layers)
 
 
 # Code

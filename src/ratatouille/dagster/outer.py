@@ -11,7 +11,9 @@ import dagster as dg
 from ratatouille import handle
 from ratatouille.engine import Outer
 
+STALE_ONLY = "ratatouille/stale_only"  # the tag of a run that skips what is fresh, as `rat run` does
 _AUTOMATIC = (
+    STALE_ONLY,
     "dagster/schedule_name",
     "dagster/sensor_name",
     "dagster/auto_materialize",

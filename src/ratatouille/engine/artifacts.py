@@ -11,21 +11,28 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ratatouille.engine.context import tabular
-from ratatouille.engine.native import Given, candidate_of, is_frame, step_result, written_down
+from ratatouille.engine.native import (
+    ARTIFACT,
+    Given,
+    candidate_of,
+    heads_of,
+    held_back,
+    is_frame,
+    step_result,
+    written_down,
+)
 from ratatouille.engine.plan import fingerprint
 from ratatouille.engine.records import StepResult
 from ratatouille.engine.workbench import Workbench, open_workbench
 from ratatouille.errors import RequestError, StepFailed
-from ratatouille.lake import Entry, Superseded, artifacts, candidates, ledger
+from ratatouille.lake import Entry, Superseded, artifacts, candidates
 from ratatouille.lake.candidates import Candidate
 from ratatouille.lake.stage import Staged
 
-ARTIFACT = "artifact"
 VALUE = "value.json"
 FRAME = "data.parquet"
 FIGURE = "figure.json"
@@ -44,7 +51,9 @@ def store_artifact(root: Path, given: Given, value: Any) -> StepResult:
 def _stored(bench: Workbench, given: Given, value: Any, token: int, started: float) -> StepResult:
     storage, asset, outer = bench.lake.storage, given.asset, given.outer
     attempt = f"{token}.{outer.attempt}"
-    known = artifacts.published(storage, asset.name)
+    newest, held = artifacts.current(storage, asset.name), artifacts.hold(storage, asset.name)
+    if newest is not None and held is not None and held.code_hash == asset.code_hash:
+        return held_back(newest[1], held)
     aside = artifacts.begin(storage, asset.name, outer.run_id, attempt)
     try:
         staged = artifacts.finish(storage, asset.name, outer.run_id, attempt, aside, write_value(value, aside))
@@ -52,7 +61,7 @@ def _stored(bench: Workbench, given: Given, value: Any, token: int, started: flo
         shutil.rmtree(aside, ignore_errors=True)
         raise
     with bench.lake.pinned("reading the ledger") as session:
-        unseen = {n: e.data_version for n, e in ledger.heads(session, list(asset.depends_on)).items()}
+        unseen = {n: e.data_version for n, e in heads_of(session, storage, asset.depends_on).items()}
     inputs = {**unseen, **given.inputs}
     entry = Entry(
         asset=asset.name,
@@ -60,7 +69,7 @@ def _stored(bench: Workbench, given: Given, value: Any, token: int, started: flo
         materialize=ARTIFACT,
         fingerprint=fingerprint(asset, inputs),
         code_hash=asset.code_hash,
-        base_version=known[-1].number if known else 0,
+        base_version=newest[1].version if newest else 0,
         inputs=inputs,
         bytes_written=staged.bytes,
         seconds=time.monotonic() - started,
@@ -75,9 +84,7 @@ def _stored(bench: Workbench, given: Given, value: Any, token: int, started: flo
 
 def publish_artifact(bench: Workbench, entry: Entry, staged: Staged) -> Entry:
     """Move the artifact's pointer to a finished version. Raises Superseded if somebody else moved it since."""
-    moved = artifacts.publish(
-        bench.lake.storage, entry.asset, staged.folder, entry.base_version, entry.run_id, tuple(entry.checks)
-    )
+    moved = artifacts.publish(bench.lake.storage, entry, staged.folder)
     if moved is None:
         raise Superseded(
             f"{entry.asset} was published by somebody else while this run made it",
@@ -85,7 +92,7 @@ def publish_artifact(bench: Workbench, entry: Entry, staged: Staged) -> Entry:
             state="Readers see that version.",
             next="materialize it again",
         )
-    return replace(entry, version=moved.number)
+    return moved
 
 
 def read_artifact(
@@ -107,7 +114,7 @@ def read_artifact(
             next=f"materialize the asset that makes {name}, with its checks",
         )
     folder, entry = newest
-    return folder, artifacts.verify(folder), entry.number
+    return folder, artifacts.verify(folder), entry.version
 
 
 def is_artifact(root: Path, name: str, *, runs: Sequence[str] = (), as_check: bool = False) -> bool:
@@ -116,12 +123,9 @@ def is_artifact(root: Path, name: str, *, runs: Sequence[str] = (), as_check: bo
         found = candidate_of(bench.journal, name, runs) if as_check else None
         if found is not None:
             return found.entry.materialize == ARTIFACT
-        newest = artifacts.current(bench.lake.storage, name)
-        if newest is None:
-            return False
         with bench.lake.pinned("reading the ledger") as session:
-            head = ledger.heads(session, [name]).get(name)
-    return head is None or head.published_at is None or head.published_at.isoformat() < newest[1].published_at
+            head = heads_of(session, bench.lake.storage, [name]).get(name)
+    return head is not None and head.materialize == ARTIFACT
 
 
 # Values as files

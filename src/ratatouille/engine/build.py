@@ -39,7 +39,7 @@ class Bindings:
                 raise RequestError(
                     f"{self.work.asset.name} reads {name}, which was never built",
                     where=self.work.asset.path,
-                    next=f"rat run +{self.work.asset.name}",
+                    next=f"rat run {name if name in self.work.bench.project.natives else '+' + self.work.asset.name}",
                 )
         return table(name)
 

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ratatouille import project as files
+from ratatouille.engine.native import ARTIFACT, heads_of
 from ratatouille.engine.recorded import recorded
 from ratatouille.engine.records import StepResult, as_json
 from ratatouille.engine.workbench import Workbench, journal_path, storage_of
 from ratatouille.errors import RatError, RequestError, near_miss
-from ratatouille.lake import Entry, Hold, Session, ledger, open_journal, open_lake
+from ratatouille.lake import Entry, Hold, Session, artifacts, ledger, open_journal, open_lake
 from ratatouille.lake import release as release_hold
 from ratatouille.lake import roll_back as publish_again
 from ratatouille.project.records import Project
@@ -39,16 +40,20 @@ def roll_back(bench: Workbench, asset: str, to: int) -> RolledBack:
     """Publish version `to` of `asset` again and put it on hold. RequestError when it has no such version."""
     with bench.lake.session() as session:
         asset = known_asset(session, bench, asset)
-        replaced = ledger.heads(session, [asset])
+        replaced = heads_of(session, bench.lake.storage, [asset])
     bench.journal.reap()
     with recorded(bench.journal, {"rollback": asset, "to": to}) as journalled:
-        entry = _under_lease(bench, journalled.run_id, asset, to)
+        entry = _under_lease(bench, journalled.run_id, asset, to, _is_artifact(replaced.get(asset)))
         journalled.status = "done"
     below = files.downstream(bench.project, asset) if asset in bench.project.assets else ()
     return RolledBack(entry, replaced[asset].version if asset in replaced else 0, below)
 
 
-def _under_lease(bench: Workbench, run_id: str, asset: str, to: int) -> Entry:
+def _is_artifact(head: Entry | None) -> bool:
+    return head is not None and head.materialize == ARTIFACT
+
+
+def _under_lease(bench: Workbench, run_id: str, asset: str, to: int, is_artifact: bool) -> Entry:
     token = bench.journal.take_lease(asset, run_id)
     if token is None:
         raise RequestError(
@@ -58,7 +63,10 @@ def _under_lease(bench: Workbench, run_id: str, asset: str, to: int) -> Entry:
         )
     started = time.monotonic()
     try:
-        entry = publish_again(bench.lake, bench.journal, run_id, asset, to, token)
+        if is_artifact:
+            entry = artifacts.roll_back(bench.lake.storage, asset, to, run_id)
+        else:
+            entry = publish_again(bench.lake, bench.journal, run_id, asset, to, token)
         seconds = time.monotonic() - started
         bench.journal.record_step(run_id, asset, 1, "built", as_json(_step(entry, seconds)))
         return entry
@@ -87,15 +95,16 @@ def release(bench: Workbench, asset: str) -> Hold:
     """Take the hold off `asset`: the next run builds it again. RequestError when it is not on hold."""
     with bench.lake.session() as session:
         asset = known_asset(session, bench, asset)
-    return release_hold(bench.lake, asset)
+        head = heads_of(session, bench.lake.storage, [asset]).get(asset)
+    return artifacts.release(bench.lake.storage, asset) if _is_artifact(head) else release_hold(bench.lake, asset)
 
 
 def known_asset(session: Session, bench: Workbench, name: str) -> str:
     """The full name of an asset that has a file or was once published. RequestError with the near miss."""
     name = name.strip().replace("/", ".")
-    if name in bench.project.assets:
+    if name in bench.project.assets or name in bench.project.natives:
         return name
-    published = ledger.heads(session)
+    published = {*ledger.heads(session), *artifacts.names(bench.lake.storage)}
     if name in published:
         return name
     known = {*bench.project.assets, *published}

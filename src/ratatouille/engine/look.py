@@ -23,10 +23,10 @@ from ratatouille.engine.run import plan
 from ratatouille.engine.work import UnreadableFiles, Work
 from ratatouille.engine.workbench import Workbench, journal_path, storage_of
 from ratatouille.errors import RequestError, near_miss
-from ratatouille.lake import Entry, Hold, Journal, Lake, Session, Storage, ledger, open_journal, open_lake
+from ratatouille.lake import Entry, Hold, Journal, Lake, Session, Storage, artifacts, ledger, open_journal, open_lake
 from ratatouille.lake.quoting import table
 from ratatouille.project.find import PIPELINES
-from ratatouille.project.records import Asset, Project, Workspace
+from ratatouille.project.records import Asset, Native, Project, Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +217,7 @@ def overview(project: Project) -> list[Shown]:
     order = {layer: number for number, layer in enumerate(workspace.layers)}
     found = [_shown(project.assets[name], step, state, failed[name]) for name, step in steps.items()]
     found += [_orphan(entry) for entry in orphans]
+    found += [_unbuilt(native) for name, native in project.natives.items() if name not in {one.name for one in found}]
     return sorted(found, key=lambda one: (order.get(one.layer, len(order)), one.name))
 
 
@@ -249,7 +250,7 @@ def _orphan(entry: Entry) -> Shown:
     return Shown(
         name=entry.asset,
         layer=entry.asset.partition(".")[0],
-        kind="",
+        kind="dagster" if entry.materialize == "native" else "",
         materialize=entry.materialize,
         path="",
         status="native" if entry.materialize == "native" else "no file",
@@ -260,6 +261,12 @@ def _orphan(entry: Entry) -> Shown:
         rows=entry.rows_total,
         published_at=entry.published_at,
     )
+
+
+def _unbuilt(native: Native) -> Shown:
+    layer = native.name.partition(".")[0]
+    reason = "a Dagster asset in Python; the lake has no table of it"
+    return Shown(native.name, layer, "dagster", "native", f"{native.path}:{native.line}", "native", reason)
 
 
 def page(project: Project, name: str, *, rows: int = 5) -> Page:
@@ -325,20 +332,24 @@ def attach_sql(workspace: Workspace) -> str:
 
 def history(project: Project, asset: str | None = None, limit: int = 20) -> list[Entry]:
     """Published versions, newest first. RequestError for a name that is no asset and was never published."""
+    name = asset.strip().replace("/", ".") if asset else None
+    known: set[str] = {*project.assets, *project.natives}
+    found: list[Entry] = []
     with reading_lake(project.workspace) as lake:
-        if lake is None:
-            return []
-        with lake.session("reading the history") as session:
-            name = asset.strip().replace("/", ".") if asset else None
-            found = ledger.entries(session, name, limit)
-            if name and not found and name not in project.assets:
-                known = {*project.assets, *ledger.heads(session)}
-                raise RequestError(
-                    f"There is no asset called '{name}'.{near_miss(name, known)}",
-                    where=f"asset {name}",
-                    next="List them: rat show",
-                )
-            return found
+        if lake is not None:
+            with lake.session("reading the history") as session:
+                made = artifacts.names(lake.storage)
+                found = ledger.entries(session, name, limit)
+                found += [v.entry for n in made if name in (None, n) for v in artifacts.published(lake.storage, n)]
+                if name and not found:
+                    known |= {*made, *ledger.heads(session)}
+    if name and not found and name not in known:
+        raise RequestError(
+            f"There is no asset called '{name}'.{near_miss(name, known)}",
+            where=f"asset {name}",
+            next="List them: rat show",
+        )
+    return sorted(found, key=lambda entry: str(entry.published_at), reverse=True)[:limit]
 
 
 def holds(project: Project) -> Mapping[str, Hold]:

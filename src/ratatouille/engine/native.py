@@ -22,14 +22,15 @@ from typing import Any
 from ratatouille import project as files
 from ratatouille.engine.plan import Outer
 from ratatouille.engine.recorded import recorded
-from ratatouille.engine.records import Answer, CheckResult, StepResult, as_json
-from ratatouille.engine.workbench import Workbench, open_workbench, storage_of
+from ratatouille.engine.records import Answer, CheckResult, PlannedStep, StepResult, as_json, step_from_json
+from ratatouille.engine.workbench import Workbench, journal_path, open_workbench, storage_of
 from ratatouille.errors import RatError, RequestError, StepFailed
-from ratatouille.lake import Entry, Journal, candidates, ledger
+from ratatouille.lake import Entry, Hold, Journal, Session, Storage, artifacts, candidates, ledger, open_journal
 from ratatouille.lake.candidates import Candidate
 from ratatouille.project.records import Asset
 
 NATIVE = "native"
+ARTIFACT = "artifact"
 LEASE_WAIT_S = 600.0
 RESERVED = ("rat", "main", "information_schema", "pg_catalog")
 
@@ -123,6 +124,100 @@ def refuse_name(bench: Workbench, asset: Asset) -> None:
         )
 
 
+def heads_of(session: Session, storage: Storage, names: Sequence[str]) -> dict[str, Entry]:
+    """The newest version of each of `names`, be it a table or an artifact."""
+    found = ledger.heads(session, names)
+    for name in names:
+        newest = artifacts.current(storage, name)
+        if newest is not None and (name not in found or _is_newer(newest[1], found[name])):
+            found[name] = newest[1]
+    return found
+
+
+def _is_newer(one: Entry, other: Entry) -> bool:
+    return bool(one.published_at and other.published_at and one.published_at > other.published_at)
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What there is of an asset, and of what it reads, before a step."""
+
+    head: Entry | None
+    hold: Hold | None
+    partition: Entry | None  # the newest version of the partition that is asked for; the head where there is none
+    inputs: Mapping[str, int]
+
+
+def _standing(bench: Workbench, asset: Asset, partition: str = "") -> _Standing:
+    name, storage = asset.name, bench.lake.storage
+    with bench.lake.pinned("planning") as session:
+        heads = heads_of(session, storage, [name, *asset.depends_on])
+        head, held = heads.get(name), ledger.holds(session).get(name)
+        mine = head
+        if partition and head is not None and head.action == "build":
+            mine = next((one for one in ledger.entries(session, name) if one.token == partition), None)
+    if head is not None and head.materialize == ARTIFACT:
+        held = artifacts.hold(storage, name)
+    inputs = {above: heads[above].data_version for above in asset.depends_on if above in heads}
+    return _Standing(head, held, mine, inputs)
+
+
+def plan_native(root: Path, asset: Asset, *, force: bool = False) -> PlannedStep:
+    """What a run would do with a native asset, and why, as far as the lake can tell."""
+    if not storage_of(files.load(root).workspace).catalog.exists():
+        return PlannedStep(asset.name, "build", "new", "never built")
+    with open_workbench(root) as bench:
+        there = _standing(bench, asset)
+    rule, reason = _rule(asset, there)
+    version = there.head.version if there.head else None
+    if rule == "on hold" and not force:
+        return PlannedStep(asset.name, "hold", rule, reason, version=version)
+    if force and there.head is not None:
+        rule, reason = "forced", "asked for with -f"
+    return PlannedStep(asset.name, "skip" if rule == "fresh" else "build", rule, reason, version=version)
+
+
+def _rule(asset: Asset, there: _Standing) -> tuple[str, str]:
+    """(rule, reason), as `engine/plan.py` has them for files: the first that applies."""
+    head, mine = there.head, there.partition
+    if head is not None and there.hold is not None and there.hold.code_hash == asset.code_hash:
+        return "on hold", _on_hold(asset.name, there.hold)
+    if mine is None:
+        return "new", "never built"
+    if mine.code_hash != asset.code_hash:
+        return "code changed", "its code or config changed"
+    if mine.action == "rollback":
+        return "released", "its hold was released"
+    if mine.inputs != there.inputs:
+        changed = [n for n in {**there.inputs, **mine.inputs} if there.inputs.get(n) != mine.inputs.get(n)]
+        return "inputs changed", f"{', '.join(changed[:3])}{' ...' if len(changed) > 3 else ''} changed"
+    if not asset.depends_on:
+        return "always", "reads nothing that the lake can see"
+    unseen = [name for name in asset.depends_on if name not in there.inputs]
+    if unseen:
+        return "always", f"reads {', '.join(unseen[:3])}, which the lake cannot see"
+    return "fresh", f"unchanged since version {mine.version}"
+
+
+def _on_hold(name: str, hold: Hold) -> str:
+    return f"on hold at version {hold.version}; rat release {name} lets it go on"
+
+
+def steps_of_run(root: Path, run_id: str, names: Sequence[str]) -> dict[str, StepResult]:
+    """What the journal says of the steps of a run: the last attempt at each of `names` that it knows."""
+    path = journal_path(files.load(root).workspace)
+    if not path.exists():
+        return {}
+    with open_journal(path) as journal:
+        found = [step["record"] for step in journal.steps(run_id) if step["asset"] in names]
+    return {record["asset"]: step_from_json(record) for record in found if record}
+
+
+def held_back(head: Entry, hold: Hold) -> StepResult:
+    """The result of a step that may not replace what a rollback brought back."""
+    return StepResult(head.asset, "held", _on_hold(head.asset, hold), version=head.version, entry=head)
+
+
 def stands(root: Path, asset: Asset, outer: Outer, partition: str = "") -> StepResult | None:
     """Why `asset` need not be built by a run that nobody asked for just now; None if it must be.
 
@@ -132,18 +227,14 @@ def stands(root: Path, asset: Asset, outer: Outer, partition: str = "") -> StepR
     name, runs = asset.name, (outer.run_id, *outer.resumes)
     if not storage_of(files.load(root).workspace).catalog.exists():
         return None
-    with open_workbench(root) as bench, bench.lake.pinned("planning") as session:
-        heads = ledger.heads(session, [name, *asset.depends_on])
-        head, hold = heads.get(name), ledger.holds(session).get(name)
+    with open_workbench(root) as bench:
+        there = _standing(bench, asset, partition)
         found = candidates.find(bench.journal, name, runs)
-        mine = head
-        if partition and head is not None and head.action == "build":
-            mine = next((one for one in ledger.entries(session, name) if one.token == partition), None)
-    inputs = {above: heads[above].data_version for above in asset.depends_on if above in heads}
-    if head is not None and hold is not None and hold.code_hash == asset.code_hash:
-        reason = f"on hold at version {hold.version}; rat release {name} lets it go on"
-        return StepResult(name, "held", reason, version=head.version, entry=head)
-    same = (asset.code_hash, inputs)
+    rule, reason = _rule(asset, there)
+    head, mine = there.head, there.partition
+    if rule == "on hold" and head is not None and there.hold is not None:
+        return held_back(head, there.hold)
+    same = (asset.code_hash, there.inputs)
     if (
         found is not None
         and found.state in ("waiting", "passed")
@@ -154,9 +245,7 @@ def stands(root: Path, asset: Asset, outer: Outer, partition: str = "") -> StepR
         return None
     if mine.run_id in runs and mine.action == "build":
         return StepResult(name, "skipped", "published before the run was stopped", version=mine.version, entry=mine)
-    if not asset.depends_on or len(inputs) < len(asset.depends_on):
-        return None  # it reads what the lake cannot see
-    return StepResult(name, "skipped", f"unchanged since version {mine.version}", version=mine.version, entry=mine)
+    return StepResult(name, "skipped", reason, version=mine.version, entry=mine) if rule == "fresh" else None
 
 
 def step_result(

@@ -16,7 +16,16 @@ from typing import Any
 from ratatouille.engine.ask import answer, arrow
 from ratatouille.engine.context import batches, is_batches, select_over, tabular
 from ratatouille.engine.memory import MemoryGauge
-from ratatouille.engine.native import NATIVE, Given, candidate_of, refuse_name, step_result, written_down
+from ratatouille.engine.native import (
+    NATIVE,
+    Given,
+    candidate_of,
+    heads_of,
+    held_back,
+    refuse_name,
+    step_result,
+    written_down,
+)
 from ratatouille.engine.plan import fingerprint
 from ratatouille.engine.records import StepResult
 from ratatouille.engine.stages import user
@@ -67,11 +76,10 @@ def _stored(bench: Workbench, given: Given, returned: Any, token: int, preview_r
     name = asset.name
     folder = attempt_folder(bench.lake.storage, name, outer.run_id, f"{token}.{outer.attempt}")
     with bench.lake.pinned(f"building {name}") as session:
-        heads = ledger.heads(session, [name, *asset.depends_on])
+        heads = heads_of(session, bench.lake.storage, [name, *asset.depends_on])
         head, hold = heads.get(name), ledger.holds(session).get(name)
         if head is not None and hold is not None and hold.code_hash == asset.code_hash:
-            reason = f"on hold at version {hold.version}; rat release {name} lets it go on"
-            return StepResult(name, "held", reason, version=head.version, entry=head)
+            return held_back(head, hold)
         if head is not None and head.run_id == outer.run_id and head.action == "build":
             # A further attempt at a step that had published before it failed: once per run is enough.
             return StepResult(name, "built", "published by an earlier attempt", version=head.version, entry=head)

@@ -89,10 +89,10 @@ def reads(project: Project, asset: str) -> tuple[str, ...]:
     waiting = list(project.assets[asset].depends_on)
     while waiting:
         name = waiting.pop(0)
-        if name in found or name not in project.assets:
+        if name in found or (name not in project.assets and name not in project.natives):
             continue
         found[name] = None
-        if project.assets[name].materialize == "view":
+        if name in project.assets and project.assets[name].materialize == "view":
             waiting += project.assets[name].depends_on
     return tuple(found)
 

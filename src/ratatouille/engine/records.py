@@ -124,6 +124,16 @@ class Progress:
 Listener = Callable[[Progress], None]
 
 
+def step_from_json(record: Mapping[str, Any]) -> StepResult:
+    """A step as `as_json` wrote it."""
+    checks = tuple(
+        CheckResult(**{**check, "columns": tuple(check["columns"]), "sample": tuple(check["sample"])})
+        for check in record.get("checks", ())
+    )
+    lists = {name: tuple(record.get(name, ())) for name in ("files", "set_aside", "warnings")}
+    return StepResult(**{**record, **lists, "checks": checks})
+
+
 def as_json(record: Any) -> dict[str, Any]:
     """A record as a JSON-safe mapping."""
     if isinstance(record, StepResult):

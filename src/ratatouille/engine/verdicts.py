@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ratatouille import project as files
-from ratatouille.engine.artifacts import ARTIFACT, publish_artifact
-from ratatouille.engine.native import candidate_of, leased, step_result
+from ratatouille.engine.artifacts import publish_artifact
+from ratatouille.engine.native import ARTIFACT, candidate_of, leased, step_result
 from ratatouille.engine.native_tables import publish_table
 from ratatouille.engine.plan import Outer
 from ratatouille.engine.recorded import recorded
@@ -127,15 +127,14 @@ def _what_stands(bench: Workbench, rejected: Candidate) -> tuple[int | None, str
     """The version that readers see, and that as a sentence."""
     if rejected.entry.materialize == ARTIFACT:
         newest = artifacts.current(bench.lake.storage, rejected.asset)
-        version, since = (newest[1].number, newest[1].published_at[:16]) if newest else (None, "")
+        head = newest[1] if newest else None
     else:
         with bench.lake.pinned("reading the ledger") as session:
             head = ledger.heads(session, [rejected.asset]).get(rejected.asset)
-        version = head.version if head else None
-        since = f"{head.published_at:%Y-%m-%d %H:%M}" if head and head.published_at else ""
-    if version is None:
+    if head is None:
         return None, "Readers see nothing: no version of it was ever published."
-    return version, f"Readers still see version {version} of {since.replace('T', ' ')} (UTC)."
+    since = f" of {head.published_at:%Y-%m-%d %H:%M} (UTC)" if head.published_at else ""
+    return head.version, f"Readers still see version {head.version}{since}."
 
 
 def _as_check(found: Candidate, verdict: Verdict) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Artifacts: versions that are folders. Models, reports, data sets, anything that is files and no table.
 
     .rat/artifacts/<asset>/<run id>/          one version: its files, 0444, and manifest.json, written last
-    .rat/artifacts/<asset>/current.json       the pointer: what was published, newest last
+    .rat/artifacts/<asset>/current.json       the pointer: what was published, newest last, and the hold on it
 
 A version is written aside under a name that starts with a dot, fsynced, and renamed; then it is whole, and seen by
 nobody. Publishing moves the pointer with one rename. A file that an earlier version has too is a hard link to it.
@@ -16,7 +16,7 @@ import re
 import shutil
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,31 +24,29 @@ from typing import Any
 from ratatouille.errors import LakeError, RequestError
 from ratatouille.lake.connect import Storage, fsync_path, make_private
 from ratatouille.lake.faults import explain
+from ratatouille.lake.ledger import ROW, Entry, Hold, from_row, to_row
 from ratatouille.lake.lock import exclusive
 from ratatouille.lake.stage import Staged, StagedFile, checksum, fsync_folders
 
 MANIFEST = "manifest.json"
 POINTER = "current.json"
+FOLDER = "artifacts"
 _NAME = re.compile(r"[\w][\w.\- ]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One entry of the pointer. `number` counts from 1; `folder` is the version's, relative to the asset's."""
+    """One version: what the ledger would say of a table, numbered from 1; its folder, relative to the asset's."""
 
-    number: int
     folder: str
-    run_id: str
-    published_at: str
-    restored: int = 0  # of a rollback: the number whose folder this is again
-    checks: tuple[Mapping[str, Any], ...] = field(default=())
+    entry: Entry
 
 
 def folder_of(storage: Storage, asset: str) -> Path:
     """Where an artifact's versions lie. RequestError for a name that is no folder's."""
     if not _NAME.fullmatch(asset) or ".." in asset:
         raise RequestError(f"'{asset}' is no name for an artifact", where=asset, next="use letters, digits, _ and .")
-    return storage.catalog.parent / "artifacts" / asset
+    return storage.catalog.parent / FOLDER / asset
 
 
 def begin(storage: Storage, asset: str, run_id: str, attempt: str) -> Path:
@@ -130,63 +128,113 @@ def _stored_files(home: Path) -> dict[str, Path]:
     return found
 
 
-def publish(
-    storage: Storage, asset: str, version: Path, base: int, run_id: str, checks: tuple[Mapping[str, Any], ...]
-) -> Published | None:
-    """Move the pointer to a finished version. None if somebody moved it since it was at number `base`.
+def publish(storage: Storage, entry: Entry, version: Path) -> Entry | None:
+    """Move the pointer to a finished version: the entry, with its number. None if the base is not current any more.
 
     A run that has published this very folder already gets the entry that it made.
     """
-    home = folder_of(storage, asset)
-    with exclusive(home / POINTER, f"publishing {asset}"):
-        known = published(storage, asset)
-        for entry in known:
-            if entry.folder == version.name and entry.run_id == run_id and not entry.restored:
-                return entry
-        if (known[-1].number if known else 0) != base:
+    home = folder_of(storage, entry.asset)
+    with exclusive(home / POINTER, f"publishing {entry.asset}"):
+        known = published(storage, entry.asset)
+        for one in known:
+            if (one.folder, one.entry.run_id, one.entry.action) == (version.name, entry.run_id, "build"):
+                return one.entry
+        if (known[-1].entry.version if known else 0) != entry.base_version:
             return None
-        new = Published(base + 1, version.name, run_id, datetime.now(UTC).isoformat(), 0, checks)
-        _move_pointer(home, [*known, new])
+        new = replace(entry, version=entry.base_version + 1, published_at=_now())
+        _move_pointer(home, [*known, Published(version.name, new)], None)
     return new
 
 
-def roll_back(storage: Storage, asset: str, to: int, run_id: str) -> Published:
-    """Make an earlier version current again, as a new number."""
+def roll_back(storage: Storage, asset: str, to: int, run_id: str) -> Entry:
+    """Make version `to` current again, as a new number, and put the artifact on hold at it."""
     home = folder_of(storage, asset)
     with exclusive(home / POINTER, f"rolling back {asset}"):
         known = published(storage, asset)
-        target = next((entry for entry in known if entry.number == to), None)
+        target = next((one for one in known if one.entry.version == to), None)
         if target is None:
-            some = ", ".join(str(entry.number) for entry in known[-5:]) or "none"
+            some = ", ".join(str(one.entry.version) for one in known[-5:]) or "none"
             raise RequestError(
                 f"{asset} has no version {to}", where=f"its newest are {some}", next="choose one of them"
             )
         verify(home / target.folder)
-        new = Published(
-            known[-1].number + 1, target.folder, run_id, datetime.now(UTC).isoformat(), target.number, target.checks
+        head = known[-1].entry
+        new = replace(
+            target.entry,
+            run_id=run_id,
+            version=head.version + 1,
+            action="rollback",
+            base_version=head.version,
+            restored_version=to,
+            seconds=0.0,
+            published_at=_now(),
         )
-        _move_pointer(home, [*known, new])
+        hold = Hold(asset, to, head.code_hash, run_id, _now())
+        _move_pointer(home, [*known, Published(target.folder, new)], hold)
     return new
 
 
+def release(storage: Storage, asset: str) -> Hold:
+    """Take the hold off an artifact; the hold that was. RequestError if there is none."""
+    home = folder_of(storage, asset)
+    with exclusive(home / POINTER, f"releasing {asset}"):
+        known, found = published(storage, asset), hold(storage, asset)
+        if found is None:
+            raise RequestError(f"{asset} is not on hold", where=asset, next=f"rat history {asset}")
+        _move_pointer(home, known, None)
+    return found
+
+
+def names(storage: Storage) -> list[str]:
+    """Every artifact that was ever published."""
+    return sorted(pointer.parent.name for pointer in (storage.catalog.parent / FOLDER).glob(f"*/{POINTER}"))
+
+
 def published(storage: Storage, asset: str) -> list[Published]:
-    """Every number that was ever published, oldest first."""
-    pointer = folder_of(storage, asset) / POINTER
+    """Every version that was ever published, oldest first."""
     try:
-        listed = json.loads(pointer.read_text())["published"]
-        return [Published(**{**one, "checks": tuple(one["checks"])}) for one in listed]
-    except FileNotFoundError:
-        return []
-    except (ValueError, KeyError, TypeError) as error:
-        raise LakeError(
-            f"the pointer of {asset} cannot be read", where=str(pointer), next="restore it from a backup"
-        ) from error
+        return [Published(one["folder"], _entry(one["entry"])) for one in _pointer(storage, asset).get("published", ())]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(storage, asset) from error
 
 
-def current(storage: Storage, asset: str) -> tuple[Path, Published] | None:
+def hold(storage: Storage, asset: str) -> Hold | None:
+    """The hold that a rollback has put on an artifact, if it is still on it."""
+    said = _pointer(storage, asset).get("hold")
+    return Hold(**{**said, "held_at": datetime.fromisoformat(said["held_at"])}) if said else None
+
+
+def current(storage: Storage, asset: str) -> tuple[Path, Entry] | None:
     """The folder of the newest version, not verified yet."""
     known = published(storage, asset)
-    return (folder_of(storage, asset) / known[-1].folder, known[-1]) if known else None
+    return (folder_of(storage, asset) / known[-1].folder, known[-1].entry) if known else None
+
+
+def _pointer(storage: Storage, asset: str) -> dict[str, Any]:
+    if not _NAME.fullmatch(asset):
+        return {}  # tables may be called what no folder is
+    try:
+        return dict(json.loads((folder_of(storage, asset) / POINTER).read_text()))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError) as error:
+        raise _unreadable(storage, asset) from error
+
+
+def _unreadable(storage: Storage, asset: str) -> LakeError:
+    return LakeError(
+        f"the pointer of {asset} cannot be read",
+        where=str(folder_of(storage, asset) / POINTER),
+        next="restore it from a backup",
+    )
+
+
+def _entry(said: Mapping[str, Any]) -> Entry:
+    return from_row([said[name] for name in ROW])
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
 
 
 def verify(version: Path) -> dict[str, Any]:
@@ -217,10 +265,12 @@ def _damaged(version: Path, path: Path, why: str) -> LakeError:
     )
 
 
-def _move_pointer(home: Path, entries: list[Published]) -> None:
+def _move_pointer(home: Path, versions: list[Published], held: Hold | None) -> None:
     aside = home / f".{POINTER}.{os.getpid()}"
+    listed = [{"folder": one.folder, "entry": dict(zip(ROW, to_row(one.entry), strict=True))} for one in versions]
+    said = asdict(held) | {"held_at": held.held_at.isoformat()} if held else None
     try:
-        _write_durably(aside, {"version": entries[-1].folder, "published": [asdict(entry) for entry in entries]})
+        _write_durably(aside, {"version": versions[-1].folder, "published": listed, "hold": said})
         os.replace(aside, home / POINTER)
         fsync_path(home)
     except OSError as error:

@@ -113,6 +113,7 @@ def _shape(record: type[Entry | LandingFile | Hold]) -> dict[str, str]:
 
 _ENTRY, _LANDING, _HOLD = _shape(Entry), _shape(LandingFile), _shape(Hold)
 _PUBLISHED_AT = list(_ENTRY).index("published_at")
+ROW = (*_ENTRY, "version")  # the names of the values in `to_row`
 
 
 def create(session: Session) -> None:
@@ -199,7 +200,7 @@ def from_row(row: Sequence[Any]) -> Entry:
 
 def landing_files(session: Session, asset: str, *, version: int | None = None) -> list[LandingFile]:
     at = f" at (version => {int(version)})" if version is not None else ""
-    rows = session.rows(f"select {idents(_LANDING)} from {LANDING}{at} where asset = ? order by file", [asset])
+    rows = session.rows(f"select {idents(_LANDING)} from {LANDING}{at} where asset = {text(asset)} order by file")
     return [LandingFile(*row) for row in rows]
 
 
@@ -216,9 +217,9 @@ def landing_by_asset(session: Session, assets: Sequence[str]) -> dict[str, list[
 def remember_files(session: Session, asset: str, files: Sequence[LandingFile], *, forget: Sequence[str] | None) -> None:
     """Replace what `asset` remembers of landing files: of the files in `forget`, or of all if it is None."""
     if forget is None:
-        session.execute(f"delete from {LANDING} where asset = ?", [asset])
+        session.execute(f"delete from {LANDING} where asset = {text(asset)}")
     elif forget:
-        session.execute(f"delete from {LANDING} where asset = ? and file in ({_in(forget)})", [asset])
+        session.execute(f"delete from {LANDING} where asset = {text(asset)} and file in ({_in(forget)})")
     _insert(session, LANDING, _LANDING, [asdict(file) for file in files])
 
 
@@ -232,18 +233,17 @@ def hold(session: Session, new: Hold) -> None:
 
 
 def release(session: Session, asset: str) -> None:
-    session.execute(f"delete from {HOLDS} where asset = ?", [asset])
+    session.execute(f"delete from {HOLDS} where asset = {text(asset)}")
 
 
 def _insert(session: Session, table: str, shape: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Append rows. They travel as one JSON parameter: thousands of bound values cost milliseconds a row."""
+    """Append rows. They travel as one JSON text: thousands of values of their own cost milliseconds a row."""
     if not rows:
         return
     kinds = json.dumps([dict(shape)])
     session.execute(
         f"insert into {table} ({idents(shape)}) select {idents(shape)}"
-        f" from (select unnest(from_json(?, {text(kinds)}), recursive := true))",
-        [json.dumps(rows, default=str)],
+        f" from (select unnest(from_json({text(json.dumps(rows, default=str))}, {text(kinds)}), recursive := true))"
     )
 
 

@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ratatouille.project.records import Asset, Check, Column, OrderTerm, Problem, Retries, Source
+from ratatouille.project.records import Asset, Check, Column, Native, OrderTerm, Problem, Retries, Source
 from ratatouille.project.text_file import Mention, Place
 
 FOLDER = ".rat/cache"
@@ -35,6 +35,7 @@ class CachedProject:
     key: str = ""
     assets: dict[str, Asset] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    natives: dict[str, Native] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=1)
@@ -56,8 +57,9 @@ def read_project(root: Path) -> CachedProject:
         found = read_facts(root, "project.json")
         assets = {raw["name"]: _asset(raw) for raw in found["assets"]}
         problems = tuple(Problem(**raw) for raw in found["problems"])
+        natives = {raw["name"]: Native(**raw) for raw in found["natives"]}
         settings = dict(found["settings"])
-        return CachedProject(str(found["workspace_key"]), settings, str(found["key"]), assets, problems)
+        return CachedProject(str(found["workspace_key"]), settings, str(found["key"]), assets, problems, natives)
     except UNREADABLE:
         return CachedProject()
 
@@ -65,7 +67,8 @@ def read_project(root: Path) -> CachedProject:
 def write_project(root: Path, project: CachedProject) -> None:
     assets = list(project.assets.values())
     facts = {"workspace_key": project.workspace_key, "settings": project.settings, "key": project.key}
-    write_facts(root, "project.json", {**facts, "assets": assets, "problems": project.problems})
+    found = {"assets": assets, "problems": project.problems, "natives": list(project.natives.values())}
+    write_facts(root, "project.json", {**facts, **found})
 
 
 def read_analysis(root: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -37,11 +37,20 @@ class Linked:
     columns: dict[str, Columns]
 
 
-def link(drafts: Mapping[str, Draft], known: Mapping[str, Columns], read_again: Callable[[str], Draft]) -> Linked:
-    """Links the drafts. `known` holds columns followed earlier; `read_again` gives a draft its parsed queries."""
+def link(
+    drafts: Mapping[str, Draft],
+    natives: Collection[str],
+    known: Mapping[str, Columns],
+    read_again: Callable[[str], Draft],
+) -> Linked:
+    """Links the drafts. They may also read `natives`, tables that no file builds.
+
+    `known` holds columns followed earlier; `read_again` gives a draft its parsed queries.
+    """
+    named = {*drafts, *natives}
     problems = [problem for draft in drafts.values() for problem in draft.problems]
     for draft in drafts.values():
-        problems += _unknown_names(draft, drafts)
+        problems += _unknown_names(draft, named)
     inputs = {name: draft.asset.depends_on for name, draft in drafts.items()}
     problems += _cycles(inputs, drafts)
     columns: dict[str, Columns] = {}
@@ -49,7 +58,7 @@ def link(drafts: Mapping[str, Draft], known: Mapping[str, Columns], read_again: 
     for name in order:
         columns[name] = _columns(drafts[name], columns, known.get(name), read_again)
         problems += columns[name].problems
-        problems += [_undeclared(mention, name, drafts) for mention in columns[name].tables]
+        problems += [_undeclared(mention, name, named) for mention in columns[name].tables]
     for name in order:
         problems += _missing_columns(drafts[name], columns)
     broken = {problem.asset for problem in problems if problem.severity == "error"}
@@ -65,33 +74,33 @@ def _finished(asset: Asset, columns: Columns) -> Asset:
 # --- names ----------------------------------------------------------------------------------------------------------
 
 
-def _unknown_names(draft: Draft, drafts: Mapping[str, Draft]) -> Iterator[Problem]:
+def _unknown_names(draft: Draft, named: Collection[str]) -> Iterator[Problem]:
     asset = draft.asset
     for mention in draft.mentions:
         name = mention.name.rpartition(".")[0] if mention.kind == "relationship" else mention.name
         reads_itself = name == asset.name and mention.kind == "ref" and mention.place.path == asset.path
-        if mention.kind in ("ref", "relationship") and (name not in drafts or reads_itself):
-            yield replace(_unknown(mention, name, asset, drafts), asset=asset.name)
+        if mention.kind in ("ref", "relationship") and (name not in named or reads_itself):
+            yield replace(_unknown(mention, name, asset, named), asset=asset.name)
 
 
-def _unknown(mention: Mention, name: str, asset: Asset, drafts: Mapping[str, Draft]) -> Problem:
+def _unknown(mention: Mention, name: str, asset: Asset, named: Collection[str]) -> Problem:
     if name == asset.name:
         return mention.place.problem(f"{name} reads itself", hint="use {{ this }}")
     if "." not in name:
-        same = [known for known in drafts if known.endswith(f".{name}")]
+        same = [known for known in sorted(named) if known.endswith(f".{name}")]
         hint = f"did you mean '{same[0]}'?" if same else "name the layer too: silver.sales"
         return mention.place.problem(f"'{name}' is not the name of an asset", hint=hint)
-    others = [known for known in drafts if known != asset.name]
+    others = [known for known in named if known != asset.name]
     return mention.place.problem(f"there is no asset called '{name}'", hint=near_miss(name, others).strip())
 
 
-def _undeclared(mention: Mention, asset: str, drafts: Mapping[str, Draft]) -> Problem:
+def _undeclared(mention: Mention, asset: str, named: Collection[str]) -> Problem:
     written = mention.name.lower()
-    named = [known for known in drafts if known.lower() == written or known.lower().endswith(f".{written}")]
-    if named:
-        hint = f"write {{{{ ref('{named[0]}') }}}}"
+    meant = [known for known in sorted(named) if known.lower() == written or known.lower().endswith(f".{written}")]
+    if meant:
+        hint = f"write {{{{ ref('{meant[0]}') }}}}"
     else:
-        hint = near_miss(mention.name, drafts).strip() or "say where it comes from: {{ ref('...') }}"
+        hint = near_miss(mention.name, named).strip() or "say where it comes from: {{ ref('...') }}"
     message = f"the table '{mention.name}' is used without ref"
     return replace(mention.place.problem(message, hint=hint), asset=asset)
 

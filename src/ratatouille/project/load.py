@@ -48,14 +48,15 @@ def load(root: Path, *, environment: Mapping[str, str] = os.environ, use_cache: 
     scan_key = [_order(problem) for problem in (*scanned.problems, *files.problems)]
     key = cache.key_of([workspace_key, values_key, files.hashes, scan_key])
     if use_cache and cached.key == key:
-        return Project(workspace, cached.assets, cached.problems)
+        return Project(workspace, cached.assets, cached.problems, cached.natives)
 
     analysis = _Analysis(files, workspace, allowed, values_key)
     if use_cache:
         analysis.known_drafts, analysis.known_columns = cache.read_analysis(root)
     project = analysis.project(scanned)
     if use_cache:
-        fresh = cache.CachedProject(workspace_key, settings, key, dict(project.assets), project.problems)
+        found = (dict(project.assets), project.problems, dict(project.natives))
+        fresh = cache.CachedProject(workspace_key, settings, key, *found)
         cache.write_project(root, fresh)
         cache.write_analysis(root, analysis.drafts, analysis.columns)
     return project
@@ -126,6 +127,7 @@ class _Analysis:
 
     def project(self, scanned: Scan) -> Project:
         from ratatouille.project.link import link
+        from ratatouille.project.native import natives
 
         found, problems = _assets(scanned.assets, scanned.sidecars, self.files.contents)
         by_name = {one.name: one for one in found}
@@ -135,10 +137,11 @@ class _Analysis:
             key = self.key(one, modules_key)
             known = self.known_drafts.get(one.path)
             self.drafts[one.name] = known if known and known.key == key else self.draft(one, key, modules)
-        linked = link(self.drafts, self.known_columns, lambda name: self.draft(by_name[name], "", modules))
+        native = {n: one for n, one in natives(modules, self.workspace.layers).items() if n not in self.drafts}
+        linked = link(self.drafts, native, self.known_columns, lambda name: self.draft(by_name[name], "", modules))
         self.columns = linked.columns
         problems = [*scanned.problems, *self.files.problems, *problems, *linked.problems]
-        return Project(self.workspace, linked.assets, tuple(sorted(problems, key=_order)))
+        return Project(self.workspace, linked.assets, tuple(sorted(problems, key=_order)), native)
 
     def key(self, found: Found, modules_key: str) -> str:
         hashes = self.files.hashes

@@ -136,6 +136,15 @@ class Asset:
 
 
 @dataclass(frozen=True, slots=True)
+class Native:
+    """A table that Python code of an orchestrator makes, as far as its file tells. No file asset builds it."""
+
+    name: str  # silver.orders
+    path: str  # of the Python file
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
 class Resources:
     """The resource profile. Memory in bytes; 0 means: take it from the machine."""
 
@@ -162,11 +171,15 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A workspace and its assets in dependency order (upstream first, then by name)."""
+    """A workspace and its assets in dependency order (upstream first, then by name).
+
+    `natives` are tables that assets may read and that an orchestrator's own code builds.
+    """
 
     workspace: Workspace
     assets: Mapping[str, Asset]
     problems: tuple[Problem, ...] = ()
+    natives: Mapping[str, Native] = field(default_factory=dict)
 
     @property
     def errors(self) -> tuple[Problem, ...]:
