@@ -18,6 +18,7 @@ _HOMES = {
     "asset_check": "native",
     "code_location": "code_location",
     "definitions": "code_location",
+    "file_sensor": "triggers",
     "guard": "guard",
     "lake_io_manager": "io_managers",
     "pipeline": "code_location",
