@@ -195,14 +195,16 @@ def _points(source: Source, endpoint: str, conditions: Sequence[Condition]) -> p
 
 def _filtered(frame: pl.DataFrame, conditions: Sequence[Condition]) -> pl.DataFrame:
     equal: dict[str, pl.Expr] = {}
-    for name, sign, text in conditions:
+    # Equal first: reading the times of one driver is a twentieth of the work.
+    for name, sign, text in sorted(conditions, key=lambda one: one[1] != "="):
         if name not in frame.columns:
             return frame.clear()
         test = _expression(frame.schema[name], name, sign, text)
         if sign == "=":
             equal[name] = equal[name] | test if name in equal else test
         else:
-            frame = frame.filter(test)
+            frame = (frame.filter(*equal.values()) if equal else frame).filter(test)
+            equal = {}
     return frame.filter(*equal.values()) if equal else frame
 
 

@@ -390,7 +390,7 @@ def query_string(conditions: Sequence[Condition]) -> str:
 def rows_in(body: bytes) -> list[Row]:
     """The rows of an answer. Raises an error that is tried again when it is not a whole array of objects."""
     try:
-        found = json.loads(body.decode("utf-8"), parse_constant=_no_number)
+        found = json.loads(body.decode("utf-8"), parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise _Again(f"the answer is not whole JSON ({len(body):,} bytes)") from error
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
@@ -400,6 +400,13 @@ def rows_in(body: bytes) -> list[Row]:
 
 def _no_number(text: str) -> float:
     raise ValueError(f"{text} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):  # 1e999 is JSON, but nothing that we could write again
+        raise ValueError(f"{text} is too large")
+    return value
 
 
 def _name(text: str) -> str:

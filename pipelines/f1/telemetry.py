@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -40,6 +41,7 @@ class Track:
         return cls(outing.session_key, outing.meeting_key, outing.start, end, outing.lap_ms, numbers, gap)
 
 
+@lru_cache(maxsize=4)  # a server asks for the same session window by window
 def telemetry_of(endpoint: str, track: Track, hertz: float) -> pl.DataFrame:
     """`location`: date, driver_number, meeting_key, session_key, x, y, z (1/10 m).
     `car_data`: date, driver_number, meeting_key, session_key, speed (km/h), rpm, n_gear, throttle, brake (%), drs.
