@@ -121,9 +121,9 @@ def _latest(source: Source, condition: Condition, now: datetime) -> Condition:
     return name, sign, str(last[name]) if last else ""
 
 
-def _order(row: Row) -> tuple[str, int, int, int]:
-    keys = (row.get("meeting_key"), row.get("session_key"), row.get("position"))
-    return (str(row.get("date_start") or ""), *(key if isinstance(key, int) else 0 for key in keys))
+def _order(row: Row) -> tuple[str, list[int]]:
+    keys = (row.get(name) for name in ("meeting_key", "session_key", "position"))
+    return str(row.get("date_start") or ""), [key if isinstance(key, int) else 0 for key in keys]
 
 
 def _tests(conditions: Sequence[Condition]) -> list[Callable[[Row], bool]]:

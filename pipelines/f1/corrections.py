@@ -91,7 +91,9 @@ def compare(session_key: int, entity: str, old: Path | None, new: Path | None, k
             counts[kind] += 1
             if len(examples) < SHOWN:
                 examples.append(_example(key, was, now))
-    return Correction(session_key, entity, counts["added"], counts["changed"], counts["removed"], tuple(sorted(examples)))
+    return Correction(
+        session_key, entity, counts["added"], counts["changed"], counts["removed"], tuple(sorted(examples))
+    )
 
 
 Keyed = dict[tuple[Any, ...], Row]

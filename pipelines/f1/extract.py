@@ -14,9 +14,8 @@ last. If the API fails midway, the windows that came stay aside, and the next ru
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -84,7 +83,7 @@ class _Tally:
     log: list[str] = field(default_factory=list)
     results: list[SessionResult] = field(default_factory=list)
     rows: Counter[str] = field(default_factory=Counter)
-    windows: Windows = Windows()
+    windows: Windows = field(default_factory=Windows)
     corrections: list[Correction] = field(default_factory=list)
     api_s: float = 0.0
     requests: int = 0
@@ -185,7 +184,8 @@ def _extract_one(attempt: Attempt, tally: _Tally, refresh: bool) -> None:
     old = read_manifest(layout.manifest(session))
     if old and old.session_key != session.key:
         raise BadRequest(
-            f"Sessions {old.session_key} and {session.key} have the same file names.", where=str(layout.manifest(session))
+            f"Sessions {old.session_key} and {session.key} have the same file names.",
+            where=str(layout.manifest(session)),
         )
     fetch = wanted_now(attempt, old, refresh)
     if old and not fetch:
@@ -317,14 +317,3 @@ def _check_request(mode: str, sessions: int, year: int | None, keys: Collection[
         wrong = "At least one worker is needed."
     if wrong:
         raise BadRequest(wrong, where="mode", next=f"Modes: {', '.join(MODES)}; sessions at least 1; year as in 2024.")
-
-
-def forget_attempts(folder: Path) -> None:
-    """Remove what gathers aside: the next run fetches unfinished sessions from the start."""
-    shutil.rmtree(folder / ".aside", ignore_errors=True)
-
-
-def windows_of(manifest: Manifest) -> Iterator[tuple[str, Windows]]:
-    """(entity, windows) of a manifest, for coverage checks."""
-    for name, entry in manifest.entities.items():
-        yield name, entry.windows

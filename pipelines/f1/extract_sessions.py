@@ -41,11 +41,15 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    found = _Parser(prog="python -m pipelines.f1.extract_sessions", description="Extract sessions of OpenF1 into files.")
+    found = _Parser(
+        prog="python -m pipelines.f1.extract_sessions", description="Extract sessions of OpenF1 into files."
+    )
     found.add_argument("--mode", choices=MODES, default="latest")
     found.add_argument("--num-sessions", type=int, default=1, help="for latest and oldest (default 1)")
     found.add_argument("--year", type=int, help="for the mode year; limits latest and oldest if given")
-    found.add_argument("--session-key", type=int, action="append", default=[], help="for the mode manual, again for more")
+    found.add_argument(
+        "--session-key", type=int, action="append", default=[], help="for the mode manual, again for more"
+    )
     found.add_argument("--entities", help=f"separated by commas: {','.join(ENTITIES)}")
     found.add_argument("--folder", type=Path, help="where to (default landing/f1, or local_test_data)")
     found.add_argument("--naming", choices=tuple(FOLDERS), default="session", help="document: one flat folder")

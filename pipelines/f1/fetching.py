@@ -21,6 +21,7 @@ WINDOW = timedelta(minutes=15)
 BEFORE_START, AFTER_END = timedelta(minutes=30), timedelta(minutes=30)
 LONGEST_OVERRUN = timedelta(hours=4)  # windows go on after the end while they have rows, so far at most
 FAILURES_IN_A_ROW = 3  # then the API is down, and asking 200 times more helps nobody
+ATTEMPT_LASTS = timedelta(hours=24)  # what gathered aside longer ago is fetched anew
 WHOLE = "whole"
 
 # Entity (the endpoint has the same name) -> the columns that tell its rows apart within a session.
@@ -102,7 +103,7 @@ class Attempt:
             "naming": self.layout.naming,
             "compressed": self.layout.compressed,
         }
-        self.began_at = start_aside(self.folder, shape, now=self.now, lasts=self.settle)
+        self.began_at = start_aside(self.folder, shape, now=self.now, lasts=ATTEMPT_LASTS)
 
     def fetch(self, entity: str) -> None:
         """Fetch an entity whole into the folder aside, or add to `missing`."""
@@ -237,7 +238,9 @@ class Attempt:
             name = self.layout.file(self.session, entity).name
             for path in (self.folder / name, self.layout.home(self.session) / name):
                 if path.exists():
-                    numbers |= {row["driver_number"] for row in rows_of_file(path) if _is_number(row.get("driver_number"))}
+                    numbers |= {
+                        row["driver_number"] for row in rows_of_file(path) if _is_number(row.get("driver_number"))
+                    }
                     known = True
                     break
         if not known:

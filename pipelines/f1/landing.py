@@ -238,9 +238,7 @@ def alone_in(root: Path) -> Iterator[None]:
         yield
 
 
-def chunk_of(
-    rows: Sequence[Row], key: Sequence[str], naming: Naming, more: Mapping[str, Any] | None = None
-) -> bytes:
+def chunk_of(rows: Sequence[Row], key: Sequence[str], naming: Naming, more: Mapping[str, Any] | None = None) -> bytes:
     """The text of rows between the brackets of a JSON array, sorted, so that equal rows are equal bytes.
 
     `key`: the columns to sort by; `more`: columns added to each row.
@@ -254,7 +252,9 @@ def chunk_of(
     except (KeyError, TypeError):  # a column is missing, or null here and a number there
         pairs = sorted(zip(([rank_of(row.get(name)) for name in key] for row in rows), texts, strict=True))
     ordered = (text for _, text in pairs)
-    joined = ",\n".join(f"  {{\n    {text[1:-1]}\n  }}" for text in ordered) if naming == "document" else ",\n".join(ordered)
+    joined = (
+        ",\n".join(f"  {{\n    {text[1:-1]}\n  }}" for text in ordered) if naming == "document" else ",\n".join(ordered)
+    )
     return joined.encode("utf-8", errors="replace")  # JSON may spell half a character; UTF-8 cannot
 
 
@@ -412,5 +412,5 @@ def _offset(text: object) -> timedelta:
 def checked_naming(naming: str) -> Naming:
     """Raises BadRequest for another word."""
     if naming == "session" or naming == "document":
-        return naming  # type: ignore[return-value]
+        return naming
     raise BadRequest(f"There is no naming {naming!r}.", next="Use 'session' or 'document'.")

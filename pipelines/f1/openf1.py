@@ -424,7 +424,7 @@ def _as_text(value: Value) -> str:
 
 def _detail(body: bytes) -> str:
     """What an answer that is one object says; "" for anything else."""
-    if not body.lstrip()[:1] == b"{":
+    if body.lstrip()[:1] != b"{":
         return ""
     try:
         found = json.loads(body.decode("utf-8", errors="replace"))

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 
 from .corrections import Correction, compare
 from .fetching import ENTITIES, Attempt
@@ -34,20 +33,20 @@ def publish(attempt: Attempt, old: Manifest | None) -> tuple[Manifest, list[Corr
     A kill leaves a manifest that is not complete, and the folder aside: the next run comes here without asking the API.
     """
     layout, session = attempt.layout, attempt.session
-    home, known = layout.home(session), dict(old.entities) if old else {}
-    changed = [
-        name for name, entry in attempt.fetched.items() if not _same(attempt, known.get(name), entry)
-    ]
+    home = layout.home(session)
+    # A manifest that is not complete may name files that were still aside then.
+    known = {name: entry for name, entry in old.entities.items() if _lies_there(attempt, entry)} if old else {}
+    changed = [name for name, entry in attempt.fetched.items() if not _same(attempt, known.get(name), entry)]
     corrections = _corrections(attempt, known, changed) if old and old.complete else []
     manifest = _manifest(attempt, {**known, **attempt.fetched}, missing=())
     if changed:
         if old and old.complete:
             # From here on the files are neither the old session nor the new one.
             write_manifest(layout.manifest(session), replace(old, complete=False, missing=tuple(changed)))
-        home.mkdir(parents=True, exist_ok=True)
-        for name in changed:
-            _put(attempt.folder, home, known.get(name), attempt.fetched[name])
-        sync_folder(home)
+    home.mkdir(parents=True, exist_ok=True)
+    for name in attempt.fetched:
+        _put(attempt, name, changed)
+    sync_folder(home)
     write_manifest(layout.manifest(session), manifest)
     shutil.rmtree(attempt.folder, ignore_errors=True)
     return manifest, corrections
@@ -57,16 +56,25 @@ def say_what_is_missing(attempt: Attempt, old: Manifest | None, fetch: Sequence[
     """A manifest that is not complete, for a session nobody has read yet. A complete one stands: readers keep it."""
     if old and old.complete:
         return
-    missing = [*attempt.missing, *(name for name in fetch if name not in attempt.fetched), *([reason] if reason else [])]
-    write_manifest(attempt.layout.manifest(attempt.session), _manifest(attempt, attempt.fetched, missing=tuple(missing)))
+    missing = [
+        *attempt.missing,
+        *(name for name in fetch if name not in attempt.fetched),
+        *([reason] if reason else []),
+    ]
+    write_manifest(
+        attempt.layout.manifest(attempt.session), _manifest(attempt, attempt.fetched, missing=tuple(missing))
+    )
 
 
-def _put(aside: Path, home: Path, old: EntityFile | None, new: EntityFile) -> None:
-    if new.file:
-        os.replace(aside / new.file, home / new.file)
-    if old and old.file and old.file != new.file:
-        # The entity became empty, or is compressed now: a stale file would be loaded for ever.
-        (home / old.file).unlink(missing_ok=True)
+def _put(attempt: Attempt, name: str, changed: Sequence[str]) -> None:
+    new = attempt.fetched[name].file
+    target = attempt.layout.file(attempt.session, name)
+    if new and name in changed:
+        os.replace(attempt.folder / new, target)
+    # The entity became empty, or is compressed now: a stale file would be loaded for ever.
+    stem = target.name.removesuffix(".gz").removesuffix(".json")
+    for stale in {f"{stem}.json", f"{stem}.json.gz"} - {new}:
+        (target.parent / stale).unlink(missing_ok=True)
 
 
 def _corrections(attempt: Attempt, known: dict[str, EntityFile], changed: Sequence[str]) -> list[Correction]:
@@ -104,7 +112,7 @@ def _manifest(attempt: Attempt, entities: dict[str, EntityFile], *, missing: tup
 
 
 def _same(attempt: Attempt, old: EntityFile | None, new: EntityFile) -> bool:
-    return old is not None and (old.file, old.sha256) == (new.file, new.sha256) and _lies_there(attempt, old)
+    return old is not None and (old.file, old.sha256) == (new.file, new.sha256)
 
 
 def _lies_there(attempt: Attempt, entry: EntityFile) -> bool:

@@ -372,7 +372,13 @@ def _intervals(outing: Outing, drives: Sequence[Drive]) -> Iterator[Row]:
             gap = _gap(ms - finishers[0][0], outing.lap_ms) if index else None
             ahead = _gap(ms - finishers[index - 1][0], outing.lap_ms) if index else None
             number = drive.entrant.number
-            yield {**outing.keys, "date": _at(outing, ms), "driver_number": number, "gap_to_leader": gap, "interval": ahead}
+            yield {
+                **outing.keys,
+                "date": _at(outing, ms),
+                "driver_number": number,
+                "gap_to_leader": gap,
+                "interval": ahead,
+            }
 
 
 def _gap(ms: int, lap_ms: int) -> float | str:

@@ -200,7 +200,12 @@ def serve(source: Source, *, port: int = 0, **wishes: Any) -> Iterator[Server]:
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         server.address = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
         config = uvicorn.Config(
-            application(server), log_level="critical", lifespan="off", ws="none", loop="asyncio", timeout_graceful_shutdown=1
+            application(server),
+            log_level="critical",
+            lifespan="off",
+            ws="none",
+            loop="asyncio",
+            timeout_graceful_shutdown=1,
         )
         runner = uvicorn.Server(config)
         thread = threading.Thread(target=runner.run, kwargs={"sockets": [listening]}, daemon=True)

@@ -61,7 +61,9 @@ def telemetry_of(endpoint: str, track: Track, hertz: float) -> pl.DataFrame:
             "y": 7200 + angle.sin() * 9400 + (angle * 2).cos() * 600 + noise,
             "z": 150 + (angle * 2).sin() * 25,
         }
-        columns = [pl.when(dust).then(0).otherwise(value).round().cast(pl.Int64).alias(name) for name, value in values.items()]
+        columns = [
+            pl.when(dust).then(0).otherwise(value).round().cast(pl.Int64).alias(name) for name, value in values.items()
+        ]
     else:
         push = ((angle * 5).sin() + 1) / 2
         glitch, silent = (point % 1499 == 3) & (car == 0), (point % 997 == 5) & (car == 0)
