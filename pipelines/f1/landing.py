@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, get_args
 
 from .openf1 import BadRequest, OpenF1Error, Row
 
@@ -330,7 +330,7 @@ class Part:
         pieces = [self.pieces[id] for id in order if self.pieces[id].rows]
         with target.open("wb") as raw:
             counting = _Counting(raw)
-            packed = gzip.GzipFile("", "wb", 6, counting, mtime=0) if target.suffix == ".gz" else None  # type: ignore[arg-type]
+            packed = gzip.GzipFile("", "wb", 6, counting, mtime=0) if target.suffix == ".gz" else None
             write: Callable[[bytes], object] = packed.write if packed else counting.write
             for index, piece in enumerate(pieces):
                 write(b",\n" if index else b"[\n")
@@ -411,6 +411,7 @@ def _offset(text: object) -> timedelta:
 
 def checked_naming(naming: str) -> Naming:
     """Raises BadRequest for another word."""
-    if naming == "session" or naming == "document":
-        return naming
+    for known in get_args(Naming):
+        if naming == known:
+            return known  # type: ignore[no-any-return]
     raise BadRequest(f"There is no naming {naming!r}.", next="Use 'session' or 'document'.")

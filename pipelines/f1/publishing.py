@@ -39,10 +39,9 @@ def publish(attempt: Attempt, old: Manifest | None) -> tuple[Manifest, list[Corr
     changed = [name for name, entry in attempt.fetched.items() if not _same(attempt, known.get(name), entry)]
     corrections = _corrections(attempt, known, changed) if old and old.complete else []
     manifest = _manifest(attempt, {**known, **attempt.fetched}, missing=())
-    if changed:
-        if old and old.complete:
-            # From here on the files are neither the old session nor the new one.
-            write_manifest(layout.manifest(session), replace(old, complete=False, missing=tuple(changed)))
+    if changed and old and old.complete:
+        # From here on the files are neither the old session nor the new one.
+        write_manifest(layout.manifest(session), replace(old, complete=False, missing=tuple(changed)))
     home.mkdir(parents=True, exist_ok=True)
     for name in attempt.fetched:
         _put(attempt, name, changed)

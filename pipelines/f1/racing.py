@@ -99,6 +99,7 @@ def rows_of_session(outing: Outing, *, grid: Sequence[int] | None) -> dict[str, 
     end = outing.start + timedelta(minutes=15 * max(2, quarters))
     order = [number for number in grid or () if any(d.entrant.number == number for d in drives)]
     order += [d.entrant.number for d in drives if d.entrant.number not in order]
+    positions = list(_positions(outing, drives, order))
     return {
         "sessions": [_session(outing, end)],
         "drivers": [_driver(outing, entrant) for entrant in (*outing.entrants, *outing.support)],
@@ -108,7 +109,8 @@ def rows_of_session(outing: Outing, *, grid: Sequence[int] | None) -> dict[str, 
         "weather": _weather(outing, end),
         "race_control": _race_control(outing, drives, end),
         "team_radio": [_radio(outing, drives[0])],
-        "position": list(_positions(outing, drives, order)),
+        "position": positions,
+        "overtakes": _overtakes(outing, positions),
         "intervals": list(_intervals(outing, drives)) if outing.type == "Race" else [],
         "session_result": _result(outing, drives),
         "starting_grid": _grid(outing, drives, order) if outing.type == "Race" else [],
@@ -316,7 +318,8 @@ def _weather(outing: Outing, end: datetime) -> list[Row]:
 
 def _race_control(outing: Outing, drives: Sequence[Drive], end: datetime) -> list[Row]:
     def said(ms: float, category: str, message: str, **more: object) -> Row:
-        empty = {"flag": None, "scope": None, "sector": None, "driver_number": None, "lap_number": None}
+        columns = ("flag", "scope", "sector", "driver_number", "lap_number", "qualifying_phase")
+        empty = dict.fromkeys(columns)
         return {**outing.keys, "date": _at(outing, ms), "category": category, **empty, "message": message, **more}
 
     rows = [said(0, "Flag", "GREEN LIGHT - PIT EXIT OPEN", flag="GREEN", scope="Track", lap_number=1)]
@@ -362,6 +365,21 @@ def _positions(outing: Outing, drives: Sequence[Drive], order: Sequence[int]) ->
         for position, (ms, drive) in enumerate(_after_lap(drives, lap), start=1):
             if known[drive.entrant.number] != position:
                 yield now(drive.entrant.number, position, ms)
+
+
+def _overtakes(outing: Outing, positions: Sequence[Row]) -> list[Row]:
+    """Whoever gained a place passed the car that had it."""
+    holders: dict[int, int] = {}
+    places: dict[int, int] = {}
+    rows = []
+    for row in positions:
+        number, position = row["driver_number"], row["position"]
+        passed = holders.get(position)
+        if number in places and places[number] > position and passed is not None and passed != number:
+            cars = {"overtaking_driver_number": number, "overtaken_driver_number": passed}
+            rows.append({**outing.keys, "date": row["date"], **cars, "position": position})
+        holders[position], places[number] = number, position
+    return rows
 
 
 def _intervals(outing: Outing, drives: Sequence[Drive]) -> Iterator[Row]:

@@ -266,7 +266,7 @@ def _meeting(outing: Outing) -> Row:
         "meeting_name": f"{country} Grand Prix",
         "meeting_official_name": f"FORMULA 1 GRAND PRIX OF {country.upper()} {outing.year} ",  # the blank is theirs
         **outing.place,
-        "country_flag": None,
+        **dict.fromkeys(("country_flag", "circuit_type", "circuit_image", "circuit_info_url")),
         "date_start": outing.start.isoformat(),
         "date_end": None,
         "year": outing.year,
