@@ -217,9 +217,13 @@ def _stands(
 
 
 def _standing(selection: Selection, heads: Mapping[Model, Entry], outer: Outer, status: str, reason: str) -> Built:
-    steps = tuple(step_result(head, status, reason, head.version, None, outer.attempt) for head in heads.values())
+    steps = tuple(_step(head, status, reason, outer) for head in heads.values())
     checks = tuple(check for step in steps for check in step.checks)
     return Built(status, outer.run_id, selection, reason, steps, checks)
+
+
+def _step(entry: Entry, status: str, reason: str, outer: Outer) -> StepResult:
+    return replace(step_result(entry, status, reason, entry.version, None, outer.attempt), mode=entry.mode)
 
 
 # A run
@@ -366,7 +370,7 @@ class _Run:
             paths = [file["path"] for entry in entries.values() for file in entry.manifest]
             self.bench.journal.note_verified(paths)
         return tuple(
-            step_result(entries[n], "built", "its tests passed", entries[n].version, None, self.outer.attempt)
+            _step(entries[n], "built", "its tests passed", self.outer)
             for n in self.selection.names
         )
 

@@ -258,7 +258,7 @@ def _selection(copy: Copy, asked: Asked, ids: Sequence[str]) -> Selection:
     }
     variables = [asked.vars, (yaml.safe_load((copy.project / PROJECT_FILE).read_text()) or {}).get("vars")]
     codes = _Codes(copy, nodes, variables)
-    tests = tuple(_test(nodes, one, names) for one in wanted)
+    tests = _each_name_once([_test(nodes, one, names) for one in wanted])
     models = []
     for one in order:
         parents = _parents(nodes, one)
@@ -351,6 +351,15 @@ def _test(nodes: Mapping[str, Any], one: str, names: Mapping[str, str]) -> Test:
         description=node.get("description") or "",
         kind=(node.get("test_metadata") or {}).get("name") or node["resource_type"],
     )
+
+
+def _each_name_once(tests: Sequence[Test]) -> tuple[Test, ...]:
+    taken: dict[str, int] = {}
+    found = []
+    for test in tests:
+        taken[test.name] = number = taken.get(test.name, 0) + 1
+        found.append(test if number == 1 else replace(test, name=f"{test.name}_{number}"))
+    return tuple(found)
 
 
 def _code(nodes: Mapping[str, Any], one: str) -> str:
