@@ -123,7 +123,7 @@ def as_mapping(result: RunResult, *, alone: bool) -> dict[str, Any]:
             raise _rebuilt(step.error)
     steps: dict[str, dict[str, Any]] = {}
     for step in result.steps:
-        said = as_json(step) | {"status": _STATUS.get(step.status, step.status), "run_id": result.run_id}
+        said = as_json(step) | {"status": status_word(step.status), "run_id": result.run_id}
         steps[step.asset] = {name: value for name, value in said.items() if name != "error"}
     if alone and len(steps) == 1:
         return _json_safe(next(iter(steps.values())) | {"warnings": list(result.warnings)})
@@ -138,6 +138,11 @@ def as_mapping(result: RunResult, *, alone: bool) -> dict[str, Any]:
             "steps": steps,
         }
     )
+
+
+def status_word(status: str) -> str:
+    """A step's status as a person reads it."""
+    return _STATUS.get(status, status)
 
 
 def _rebuilt(record: Mapping[str, str]) -> RatError:

@@ -17,6 +17,8 @@ _HOMES = {
     "artifact_io_manager": "io_managers",
     "asset_check": "native",
     "code_location": "code_location",
+    "dbt_asset": "dbt",
+    "dbt_assets": "dbt",
     "definitions": "code_location",
     "file_sensor": "triggers",
     "guard": "guard",

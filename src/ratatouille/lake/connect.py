@@ -168,29 +168,42 @@ def _attached(storage: Storage, *, alone: bool, write: bool, create: bool, at: i
     return lake
 
 
+def attach_pinned(connection: duckdb.DuckDBPyConnection, storage: Storage, version: int) -> None:
+    """Attach the lake as it was at `version`, read-only, to a connection that somebody else has opened."""
+    _load_extensions(connection)
+    _attach(connection, storage, write=False, create=False, at=version)
+
+
 def _make_folders(storage: Storage) -> None:
     _refuse_network_filesystem(storage.catalog)
     storage.catalog.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     storage.data.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
+def settings(storage: Storage, spill: Path) -> dict[str, str | bool | int | float | list[str]]:
+    """What every DuckDB that reads the lake is started with."""
+    return {
+        "memory_limit": f"{storage.memory_bytes or default_memory_bytes()}B",
+        "threads": storage.threads or default_threads(),
+        "temp_directory": str(spill),
+        "preserve_insertion_order": False,  # halves the memory of large writes
+        "autoinstall_known_extensions": False,  # extensions come from the wheels, never from the network
+        "autoload_known_extensions": False,
+    }
+
+
 def _connect(storage: Storage, spill: Path) -> duckdb.DuckDBPyConnection:
     import duckdb
 
-    connection = duckdb.connect(
-        config={
-            "memory_limit": f"{storage.memory_bytes or default_memory_bytes()}B",
-            "threads": storage.threads or default_threads(),
-            "temp_directory": str(spill),
-            "preserve_insertion_order": False,  # halves the memory of large writes
-            "autoinstall_known_extensions": False,  # extensions come from the wheels, never from the network
-            "autoload_known_extensions": False,
-        }
-    )
+    connection = duckdb.connect(config=settings(storage, spill))
+    _load_extensions(connection)
+    return connection
+
+
+def _load_extensions(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("set global TimeZone = 'UTC'")
     for name in ("ducklake", "sqlite_scanner"):
         connection.execute(f"load {text(str(extension_file(name)))}")
-    return connection
 
 
 def _create_ledger(lake: Lake) -> None:

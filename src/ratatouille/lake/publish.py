@@ -79,13 +79,15 @@ class Superseded(TransientError):
     """Somebody else published this asset since the candidate was built."""
 
 
-def publish(lake: Lake, journal: Journal, run_id: str, publications: Sequence[Publication]) -> list[Outcome]:
-    """Publish all in one commit; if that fails for a reason of one of them, one by one."""
+def publish(
+    lake: Lake, journal: Journal, run_id: str, publications: Sequence[Publication], *, together: bool = False
+) -> list[Outcome]:
+    """Publish all in one commit; if that fails for a reason of one of them, one by one, or `together` none at all."""
     try:
         return _with_retries(lambda: _commit(lake, journal, run_id, publications))
     except RatError as error:
-        if len(publications) == 1:
-            return [Outcome(publications[0].asset, error=error)]
+        if len(publications) == 1 or together:
+            return [Outcome(p.asset, error=error) for p in publications]
     return [outcome for one in publications for outcome in publish(lake, journal, run_id, [one])]
 
 

@@ -1,0 +1,474 @@
+"""A selection of a dbt project, built with the guarantees of every asset: candidates, tests, one commit or none.
+
+    leases -> pin the lake -> dbt builds candidates and tests them -> seal -> one publish for the whole selection
+
+Any test of severity error that fails keeps all of it out: readers stay on the last good version of every model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ratatouille import project as files
+from ratatouille.engine import dbt_process
+from ratatouille.engine.dbt_process import Said
+from ratatouille.engine.dbt_project import Asked, Copy, Model, Selection, copied, read_selection
+from ratatouille.engine.dbt_results import Told, read_results
+from ratatouille.engine.native import held_back, leased, step_result
+from ratatouille.engine.plan import Outer
+from ratatouille.engine.recorded import new_run_id, recorded
+from ratatouille.engine.records import CheckResult, StepResult, as_json
+from ratatouille.engine.stages import user
+from ratatouille.engine.workbench import Workbench, open_workbench
+from ratatouille.errors import GateFailed, RatError, RequestError, StepFailed
+from ratatouille.lake import (
+    Entry,
+    Hold,
+    Publication,
+    Session,
+    Staged,
+    UnknownOutcome,
+    attempt_folder,
+    damaged_tables,
+    ledger,
+    publish,
+    seal,
+    standing,
+    table_columns,
+)
+from ratatouille.lake.stage import StagedFile
+
+DBT = "dbt"
+ORDER = "RATATOUILLE_DBT_ORDER"  # as in lake/dbt_plugin.py, which is loaded by dbt's process alone
+LOG_CHARACTERS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What became of a selection. status: built | skipped | held | failed."""
+
+    status: str
+    run_id: str
+    selection: Selection
+    reason: str = ""
+    steps: tuple[StepResult, ...] = ()  # one for each model
+    checks: tuple[CheckResult, ...] = ()  # one for each test that ran
+    seconds: float = 0.0
+    dbt_seconds: float = 0.0  # of them, in dbt's process
+    log: str = ""
+    error: RatError | None = None
+
+    @property
+    def tests_passed(self) -> int:
+        return sum(check.passed for check in self.checks)
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """The lake as a run begins: everything that is read, at one version."""
+
+    version: int
+    heads: Mapping[str, Entry]
+    holds: Mapping[str, Hold]
+    standing: Mapping[str, str]
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # of the selection's tables
+
+
+def build(
+    root: Path,
+    asked: Asked,
+    *,
+    outer: Outer | None = None,
+    full_refresh: bool = False,
+    skip_fresh: bool = False,
+    listener: Callable[[str], None] | None = None,
+) -> Built:
+    """Build, test and publish a selection. A test or a model that failed is in the result; the rest raises.
+
+    `outer` is the orchestrator's run that this belongs to; with `skip_fresh` nothing is done when nothing changed.
+    """
+    started = time.monotonic()
+    project = files.load(root)
+    copy, selection = read_selection(project.workspace, asked)
+    for model in selection.models:
+        known = project.assets.get(model.name) or project.natives.get(model.name)
+        if known is not None:
+            raise RequestError(
+                f"a dbt model and another asset are both called {model.name}",
+                where=f"{known.path} builds it, and {model.path} does",
+                state="Nothing was built.",
+                next="rename one of them, or give the model another alias or schema",
+            )
+    outer = outer or Outer(new_run_id(), f"dbt {selection.label}")
+    with (
+        open_workbench(root, write=True, project=project) as bench,
+        recorded(bench.journal, {"label": outer.label}, outer.resumes, outer.run_id) as run,
+        ExitStack() as stack,
+    ):
+        names = sorted(selection.names)
+        tokens = {name: stack.enter_context(leased(bench.journal, name, outer.run_id)) for name in names}
+        now = _look(bench, selection)
+        stands = _stands(selection, now, outer, full_refresh=full_refresh, skip_fresh=skip_fresh)
+        if stands is not None:
+            run.status = "done"
+            return replace(stands, seconds=time.monotonic() - started)
+        for name in names:
+            bench.journal.record_step(outer.run_id, name, outer.attempt, "running")
+        try:
+            built = _Run(bench, copy, asked, selection, outer, now, tokens).go(full_refresh, listener)
+        except RatError as error:
+            _write_down(bench, outer, _failed(selection, error, (), now, outer, time.monotonic() - started))
+            raise
+        built = replace(built, seconds=time.monotonic() - started)
+        _write_down(bench, outer, built.steps)
+        run.status = "failed" if built.status == "failed" else "done"
+        return built
+
+
+def _write_down(bench: Workbench, outer: Outer, steps: Sequence[StepResult]) -> None:
+    for step in steps:
+        bench.journal.record_step(outer.run_id, step.asset, outer.attempt, step.status, as_json(step))
+
+
+# What is there
+
+
+def _look(bench: Workbench, selection: Selection) -> Now:
+    with bench.lake.pinned("planning") as session:
+        there = standing(session)
+        missing = next((name for name in selection.needs if name not in there), None)
+        if missing is not None:
+            raise RequestError(
+                f"{selection.needs[missing]} reads {missing}, which is not in the lake",
+                where=f"schema {missing.partition('.')[0]}, table {missing.partition('.')[2]}",
+                state="Nothing was built; readers see what they saw before.",
+                next=f"build {missing} first, or correct the name in the dbt project",
+            )
+        mine = [name for name in selection.names if there.get(name) == "table"]
+        return Now(
+            version=session.snapshot,
+            heads=ledger.heads(session),
+            holds=ledger.holds(session),
+            standing=there,
+            columns={name: dict(table_columns(session, name)) for name in mine},
+        )
+
+
+def inputs_of(selection: Selection, model: Model, now: Now) -> dict[str, int]:
+    """The versions of the lake's tables that reach a model, also through the others of its selection and views."""
+    by_name = {one.name: one for one in selection.models}
+    found: dict[str, int] = {}
+    seen: set[str] = set()
+    waiting = [model.name]
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name in by_name:
+            waiting += [*by_name[name].above, *by_name[name].outside]
+        elif name in now.heads:
+            found[name] = now.heads[name].data_version
+            if now.standing.get(name) == "view":
+                waiting += list(now.heads[name].inputs)
+    return dict(sorted(found.items()))
+
+
+def _stands(
+    selection: Selection, now: Now, outer: Outer, *, full_refresh: bool, skip_fresh: bool
+) -> Built | None:
+    """Why nothing need be built, if so: a hold, an earlier attempt of this run, or nothing has changed."""
+    runs = (outer.run_id, *outer.resumes)
+    heads = {model: now.heads.get(model.name) for model in selection.models}
+    for model, head in heads.items():
+        hold = now.holds.get(model.name)
+        if hold is not None and head is not None and hold.code_hash == model.code_hash and not full_refresh:
+            step = held_back(head, hold)
+            return Built("held", outer.run_id, selection, step.reason, (step,))
+    if not all(head is not None and head.action == "build" and name.name in now.standing for name, head in heads.items()):
+        return None
+    known = {model: head for model, head in heads.items() if head is not None}
+    if all(head.run_id == outer.run_id for head in known.values()):
+        return _standing(selection, known, outer, "built", "published by an earlier attempt")
+    same = all(
+        head.code_hash == model.code_hash and head.inputs == inputs_of(selection, model, now)
+        for model, head in known.items()
+    )
+    if not same or full_refresh:
+        return None
+    if outer.resumes and all(head.run_id in runs for head in known.values()):
+        return _standing(selection, known, outer, "skipped", "published before the run was stopped")
+    unseen = [model.name for model in selection.models if model.unseen]
+    if skip_fresh and not unseen:
+        newest = max(head.version for head in known.values())
+        return _standing(selection, known, outer, "skipped", f"unchanged since version {newest}")
+    return None
+
+
+def _standing(selection: Selection, heads: Mapping[Model, Entry], outer: Outer, status: str, reason: str) -> Built:
+    steps = tuple(_step(head, status, reason, outer) for head in heads.values())
+    checks = tuple(check for step in steps for check in step.checks)
+    return Built(status, outer.run_id, selection, reason, steps, checks)
+
+
+def _step(entry: Entry, status: str, reason: str, outer: Outer) -> StepResult:
+    return replace(step_result(entry, status, reason, entry.version, None, outer.attempt), mode=entry.mode)
+
+
+# A run
+
+
+@dataclass(slots=True)
+class _Run:
+    bench: Workbench
+    copy: Copy
+    asked: Asked
+    selection: Selection
+    outer: Outer
+    now: Now
+    tokens: Mapping[str, int]
+    attempt: str = field(default_factory=lambda: f"dbt-{secrets.token_hex(4)}")
+    keep: bool = False  # the files are published, or may be
+
+    def go(self, full_refresh: bool, listener: Callable[[str], None] | None) -> Built:
+        self._refuse_damaged(full_refresh)
+        with dbt_process.run_folder(self.bench.lake.storage.catalog.parent / "dbt") as folder:
+            began = time.monotonic()
+            try:
+                said, told = self._dbt(folder, full_refresh, listener)
+                seconds = time.monotonic() - began
+                self._refuse_changed_files()
+                if told.error is not None:
+                    error = self._with_state(told.error)
+                    steps = _failed(self.selection, error, told.checks, self.now, self.outer, seconds)
+                    made = Built("failed", self.outer.run_id, self.selection, error.what, steps, told.checks)
+                    return replace(made, dbt_seconds=seconds, log=said.log[-LOG_CHARACTERS:], error=error)
+                steps = self._publish(told)
+            finally:
+                if not self.keep:
+                    self._discard()
+        made = Built("built", self.outer.run_id, self.selection, "", steps, told.checks)
+        return replace(made, dbt_seconds=seconds, log=said.log[-LOG_CHARACTERS:])
+
+    def _dbt(self, folder: Path, full_refresh: bool, listener: Callable[[str], None] | None) -> tuple[Said, Told]:
+        storage, report = self.bench.lake.storage, folder / "staged.jsonl"
+        own = [m.name for m in self.selection.models if self._is_shown(m)]
+        order = {
+            "storage": {
+                **{name: str(getattr(storage, name)) for name in ("catalog", "data", "spill")},
+                **{name: getattr(storage, name) for name in ("memory_bytes", "threads")},
+            },
+            "version": self.now.version,
+            "views": sorted({*self.selection.needs, *own}),
+            "run_id": self.outer.run_id,
+            "attempt": self.attempt,
+            "report": str(report),
+        }
+        (folder / "order.json").write_text(json.dumps(order))
+        report.touch()
+        said = dbt_process.run_dbt(
+            self.bench.project.workspace,
+            self.copy.project,
+            self.copy.folder,
+            folder,
+            dbt_process.build_words(
+                self.asked.select, self.asked.exclude, self.selection.left_out, full_refresh=full_refresh
+            ),
+            self.asked.vars,
+            more_environment={ORDER: str(folder / "order.json")},
+            listener=listener,
+        )
+        return said, read_results(self.selection, folder, said)
+
+    def _is_shown(self, model: Model) -> bool:
+        """Whether the published table is there from the start, as `this`. One that a view stands for is not."""
+        stands = self.now.standing.get(model.name, "")
+        return stands == "table" or (stands == "view" and model.kind != "incremental")
+
+    def _refuse_damaged(self, full_refresh: bool) -> None:
+        read = {name for model in self.selection.models for name in inputs_of(self.selection, model, self.now)}
+        read |= {m.name for m in self.selection.models if m.kind == "incremental" and not full_refresh}
+        read = {name for name in read if self.now.standing.get(name) == "table"}
+        every_s = self.bench.project.workspace.verify_every_s
+        with self.bench.lake.pinned("verifying the inputs") as session:
+            found = self._damaged(session, sorted(read), every_s)
+        for name, why in found.items():
+            raise StepFailed(
+                f"a file of {name} is damaged",
+                where=why,
+                state="Nothing was read from it. Other versions of it may be whole: rat history",
+                next=f"rat rollback {name} --to VERSION, or build it again in full",
+            )
+
+    def _damaged(self, session: Session, names: Sequence[str], every_s: float) -> dict[str, str]:
+        return damaged_tables(session, self.bench.journal, self.bench.lake.storage, names, every_s)
+
+    def _refuse_changed_files(self) -> None:
+        if copied(self.bench.project.workspace, self.asked).folder != self.copy.folder:
+            raise StepFailed(
+                "the dbt project changed while it was built",
+                where=str(self.asked.project),
+                next="run it again: it builds what the files say now",
+            )
+
+    def _with_state(self, error: RatError) -> RatError:
+        """The error with what readers see now."""
+        heads = [self.now.heads[name] for name in self.selection.names if name in self.now.heads]
+        if heads:
+            newest = max(heads, key=lambda head: head.version)
+            when = f" of {newest.published_at:%Y-%m-%d %H:%M} (UTC)" if newest.published_at else ""
+            state = f"Nothing was published. Readers still see version {newest.version}{when} of all its models."
+        else:
+            state = "Nothing was published. Readers see nothing: no version of its models was ever published."
+        return type(error)(error.what, where=error.where, state=state, next=error.next)
+
+    def _discard(self) -> None:
+        """Remove what this attempt staged and did not publish."""
+        for name in self.selection.names:
+            folder = self._folder(name)
+            for path in (folder, Path(f"{folder}.whole")):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _folder(self, name: str) -> Path:
+        return attempt_folder(self.bench.lake.storage, name, self.outer.run_id, self.attempt)
+
+    # Publishing
+
+    def _publish(self, told: Told) -> tuple[StepResult, ...]:
+        data = self.bench.lake.storage.data
+        made: dict[str, Staged | None] = {}
+        for model in self.selection.models:
+            said = told.staged[model.name]
+            made[model.name] = seal(_staged(said), data) if said["how"] != "view" else None
+        with self.bench.lake.pinned("verifying what is replaced") as session:
+            replaced = [n for n, said in told.staged.items() if said["how"] == "replace" and n in self.now.columns]
+            damaged = self._damaged(session, sorted(replaced), math.inf)
+        publications = [self._publication(model, told, made, damaged) for model in self.selection.models]
+        try:
+            outcomes = publish(self.bench.lake, self.bench.journal, self.outer.run_id, publications, together=True)
+        except UnknownOutcome:
+            self.keep = True
+            raise
+        failed = next((outcome.error for outcome in outcomes if outcome.error is not None), None)
+        if failed is not None:
+            self.keep = isinstance(failed, UnknownOutcome)
+            raise failed
+        self.keep = True
+        entries = {outcome.asset: outcome.entry for outcome in outcomes if outcome.entry is not None}
+        with contextlib.suppress(RatError):  # what was published stays published
+            paths = [file["path"] for entry in entries.values() for file in entry.manifest]
+            self.bench.journal.note_verified(paths)
+        return tuple(
+            _step(entries[n], "built", "its tests passed", self.outer)
+            for n in self.selection.names
+        )
+
+    def _publication(
+        self, model: Model, told: Told, made: Mapping[str, Staged | None], damaged: Mapping[str, str]
+    ) -> Publication:
+        said, staged = told.staged[model.name], made[model.name]
+        entry = self._entry(model, told, made)
+        columns = tuple((name, kind) for name, kind in said["columns"])
+        was, have = self.now.standing.get(model.name, ""), self.now.columns.get(model.name, {})
+        add = tuple((name, kind) for name, kind in said.get("add", ()))
+        drop = tuple(said.get("drop", ()))
+        if said["how"] == "replace" and have:
+            want = dict(columns)
+            add = tuple((name, kind) for name, kind in columns if have.get(name) != kind)
+            drop = tuple(name for name, kind in have.items() if want.get(name) != kind)
+        return Publication(
+            entry=entry,
+            how=said["how"],
+            token=self.tokens[model.name],
+            columns=columns,
+            staged=staged,
+            view_sql=_in_the_lake(said["select"]) if said["how"] == "view" else "",
+            unique_key=tuple(said.get("unique_key", ())),
+            add=add,
+            drop=drop,
+            comment=model.description,
+            column_comments=dict(model.columns),
+            was=was,
+            # A table cannot lose its last column, so one of which nothing stays is made anew.
+            recreate=model.name in damaged or (bool(have) and len(drop) == len(have)),
+        )
+
+    def _entry(self, model: Model, told: Told, made: Mapping[str, Staged | None]) -> Entry:
+        said, head = told.staged[model.name], self.now.heads.get(model.name)
+        inputs = inputs_of(self.selection, model, self.now)
+        rows = sum(file[1] for file in said.get("files", ()))
+        mode = said.get("mode", "full")
+        if mode == "full" and (model.above or model.outside):
+            above = [staged.rows for name in model.above if (staged := made.get(name)) is not None]
+            rows = sum(above) + sum(self.now.heads[n].rows_total for n in model.outside if n in self.now.heads)
+        checks = tuple(
+            as_json(told.by_test[test.id]) for test in self.selection.tests_on(model.name) if test.id in told.by_test
+        )
+        return Entry(
+            asset=model.name,
+            run_id=self.outer.run_id,
+            materialize=DBT if said["how"] != "view" else "view",
+            mode=mode,
+            fingerprint=_hash(model.code_hash, sorted(inputs.items())),
+            code_hash=model.code_hash,
+            text_hash=_hash(model.description, model.columns),
+            base_version=head.version if head else 0,
+            inputs=inputs,
+            checks=checks,
+            rows_in=rows,
+            seconds=told.seconds.get(model.id, said["seconds"]),
+            published_by=user(),
+        )
+
+
+def _staged(said: Mapping[str, Any]) -> Staged:
+    listed = tuple(StagedFile(path, rows, size) for path, rows, size in said["files"])
+    return Staged(Path(said["folder"]), tuple((name, kind) for name, kind in said["columns"]), listed)
+
+
+def _in_the_lake(select: str) -> str:
+    """A view's query with the names that dbt gave to the candidates turned into those that readers use."""
+    from sqlglot.dialects.duckdb import DuckDB
+    from sqlglot.tokens import TokenType
+
+    made, last = [], 0
+    tokens = list(DuckDB().tokenize(select))
+    for before, token, after in zip([None, *tokens], tokens, tokens[1:], strict=False):
+        first = before is None or before.token_type != TokenType.DOT
+        if first and token.text.lower() == "memory" and after.token_type == TokenType.DOT:
+            made += [select[last : token.start], '"lake"']
+            last = token.end + 1
+    return "".join([*made, select[last:]])
+
+
+def _failed(
+    selection: Selection, error: RatError, checks: Sequence[CheckResult], now: Now, outer: Outer, seconds: float
+) -> tuple[StepResult, ...]:
+    """A failed step for each model: none of them was published."""
+    return tuple(
+        StepResult(
+            model.name,
+            "failed",
+            error.what,
+            version=now.heads[model.name].version if model.name in now.heads else None,
+            seconds=seconds,
+            attempts=outer.attempt,
+            error=error.as_record(),
+        )
+        for model in selection.models
+    )
+
+
+def _hash(*said: Any) -> str:
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]

@@ -1,0 +1,175 @@
+"""dbt projects on the lake: candidates, tests, one commit or none. Real dbt, tiny projects: a call takes seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ratatouille.engine import open_workbench
+from ratatouille.engine.dbt import Built, build
+from ratatouille.engine.dbt_project import Asked
+from ratatouille.engine.plan import Outer
+from ratatouille.errors import GateFailed, RatError, RequestError, StepFailed
+from ratatouille.handle import Workspace
+
+pytest.importorskip("dbt.adapters.duckdb")
+
+DBT = "pipelines/shop/dbt"
+PLAIN_SCHEMAS = """
+{% macro generate_schema_name(custom_schema_name, node) %}{{ custom_schema_name or target.schema }}{% endmacro %}
+"""
+PROJECT = """
+name: shop
+profile: not_ours
+models:
+  shop:
+    silver: {+schema: silver, +materialized: table}
+    gold: {+schema: gold, +materialized: table}
+"""
+SALES = "id,store,amount\n1,a,10\n2,a,20\n3,b,5\n"
+SOURCES = """
+sources:
+  - name: bronze
+    schema: bronze
+    tables: [{name: sales}]
+"""
+CLEAN = "select id, store, amount from {{ source('bronze', 'sales') }}"
+STORES = "select store, sum(amount) as total, count(*) as n from {{ ref('clean') }} group by store"
+
+
+def written(shop: Any, files: Mapping[str, str]) -> Path:
+    """A dbt project in the workspace, with plain schema names."""
+    named = {"dbt_project.yml": PROJECT, "macros/schemas.sql": PLAIN_SCHEMAS, "models/sources.yml": SOURCES, **files}
+    shop.write({f"{DBT}/{name}": text for name, text in named.items()})
+    return Path(shop.root / DBT)
+
+
+def built(shop: Any, select: str = "", *, run_id: str = "", **options: Any) -> Built:
+    outer = Outer(run_id, "a test") if run_id else None
+    asked = Asked(shop.root / DBT, select, vars=options.pop("vars", {}))
+    return build(shop.root, asked, outer=outer, **options)
+
+
+def checked(**columns: list[Any]) -> str:
+    """A schema.yml: `clean__id=["unique"]` puts a test on the column `id` of the model `clean`."""
+    models: dict[str, list[dict[str, Any]]] = {}
+    for name, tests in columns.items():
+        model, _, column = name.partition("__")
+        models.setdefault(model, []).append({"name": column, "data_tests": tests})
+    return json.dumps({"models": [{"name": model, "columns": each} for model, each in models.items()]})
+
+
+def sales(shop: Any, rows: str) -> None:
+    shop.write({"pipelines/bronze/sales.csv": "id,store,amount\n" + rows})
+    shop.run("bronze.sales")
+
+
+def versions(shop: Any, *names: str) -> list[int]:
+    return [shop.entries(name)[0].version for name in names]
+
+
+def files_of(shop: Any, *names: str) -> int:
+    return sum(len(list((shop.root / ".rat/data" / name.replace(".", "/")).rglob("*.parquet"))) for name in names)
+
+
+def test_a_failing_test_keeps_readers_on_the_last_good_version_of_every_model_of_the_selection(shop: Any) -> None:
+    warns = {"accepted_values": {"arguments": {"values": ["a", "b"]}, "config": {"severity": "warn"}}}
+    written(
+        shop,
+        {
+            "models/silver/clean.sql": CLEAN,
+            "models/gold/stores.sql": STORES,
+            "models/gold/numbers.sql": "select count(*) as n from {{ ref('stores') }}",
+            "models/tests.yml": checked(clean__id=["not_null"], clean__store=[warns], stores__store=["unique"]),
+            "tests/no_negative_total.sql": "select * from {{ ref('stores') }} where total < 0",
+        },
+    )
+    sales(shop, "1,a,10\n2,a,20\n3,b,5\n")
+    first = built(shop)
+    assert (first.status, first.tests_passed, len(first.checks)) == ("built", 4, 4)
+    names = ("silver.clean", "gold.stores", "gold.numbers")
+    assert set(versions(shop, *names)) == {shop.entries("gold.stores")[0].version}  # one commit
+    kept = files_of(shop, *names)
+
+    sales(shop, "1,a,10\n2,a,20\n3,b,-500\n4,c,1\n")
+    failed = built(shop)
+
+    assert failed.status == "failed" and isinstance(failed.error, GateFailed)
+    assert "the test no_negative_total failed: 1 row" in failed.error.what
+    assert "gold.stores" in failed.error.where and "tests/no_negative_total.sql" in failed.error.where
+    assert f"still see version {first.steps[0].version}" in failed.error.state
+    said = {check.name: (check.passed, check.severity, check.bad) for check in failed.checks}
+    assert said["no_negative_total"] == (False, "error", 1)
+    assert said["not_null_clean_id"] == (True, "error", 0)
+    assert shop.rows("select total from gold.stores order by 1") == [(5,), (30,)]
+    assert shop.value("select count(*) from silver.clean") == 3
+    assert versions(shop, *names) == [step.version for step in first.steps]
+    assert files_of(shop, *names) == kept  # what was staged is gone
+    assert not list((shop.root / ".rat/dbt").iterdir())
+
+    sales(shop, "1,a,10\n2,a,20\n3,b,500\n4,c,1\n")
+    again = built(shop)
+    assert again.status == "built"
+    assert shop.rows("select store, total from gold.stores order by 1") == [("a", 30), ("b", 500), ("c", 1)]
+    warned = next(check for check in again.checks if check.name.startswith("accepted_values"))
+    assert (warned.passed, warned.severity, warned.bad) == (False, "warn", 1)  # seen, and published
+    entry = shop.entries("gold.stores")[0]
+    assert entry.materialize == "dbt" and entry.rows_total == 3 and entry.rows_in == 4
+    assert [check["name"] for check in entry.checks] == ["no_negative_total", "unique_stores_store"]
+
+
+def test_an_incremental_model_replaces_the_slices_that_its_delta_names_and_nothing_else(shop: Any) -> None:
+    laps = """
+    {{ config(materialized='incremental', unique_key=['session', 'kind'], on_schema_change='append_new_columns') }}
+    select store as session, 'lap' as kind, id, amount{{ var('more', '') }}
+    from {{ source('bronze', 'sales') }}
+    {% if is_incremental() %}
+    where store not in (select session from {{ this }}) or store in ({{ var('again', "''") }})
+    {% endif %}
+    """
+    written(
+        shop,
+        {
+            "models/silver/laps.sql": laps,
+            "models/silver/log.sql": "{{ config(materialized='incremental') }} select count(*) as n"
+            " {% if is_incremental() %}, (select max(n) from {{ this }}) {% else %}, 0 {% endif %} as before"
+            " from {{ ref('laps') }}",
+            "models/tests.yml": checked(laps__id=["unique", "not_null"]),
+        },
+    )
+    sales(shop, "1,a,10\n2,a,20\n3,b,5\n")
+    assert built(shop).steps[0].mode == "full"
+    sales(shop, "1,a,11\n2,a,20\n3,b,500\n4,c,1\n5,c,2\n")
+    second = built(shop)  # c is new; what changed in a and b was not asked for
+    laps_step = next(step for step in second.steps if step.asset == "silver.laps")
+    assert (laps_step.mode, laps_step.rows_written, laps_step.rows_total) == ("incremental", 2, 5)
+    assert shop.rows("select session, id, amount from silver.laps order by id") == [
+        ("a", 1, 10), ("a", 2, 20), ("b", 3, 5), ("c", 4, 1), ("c", 5, 2),
+    ]  # fmt: skip
+
+    sales(shop, "1,a,11\n3,b,500\n4,c,1\n5,c,2\n")
+    third = built(shop, vars={"again": "'a'", "more": ", amount > 10 as good"})
+    laps_step = next(step for step in third.steps if step.asset == "silver.laps")
+    assert (laps_step.rows_written, laps_step.rows_total) == (1, 4)  # two rows of slice a went, one came
+    assert shop.rows("select session, id, amount, good from silver.laps order by id") == [
+        ("a", 1, 11, True), ("b", 3, 5, None), ("c", 4, 1, None), ("c", 5, 2, None),
+    ]  # fmt: skip
+    # Each run appended what it saw, and `this` were the published rows.
+    assert shop.rows("select n, before from silver.log order by n") == [(3, 0), (4, 5), (5, 3)]
+
+    sales(shop, "1,a,11\n1,b,500\n")
+    failing = built(shop, vars={"again": "'b'"})
+    assert isinstance(failing.error, GateFailed) and "unique_laps_id" in failing.error.what  # 1 is in slice a already
+    assert shop.value("select count(*) from silver.laps") == 4
+
+    sales(shop, "7,z,1\n")
+    full = built(shop, full_refresh=True)
+    assert full.status == "built" and shop.rows("select id from silver.laps") == [(7,)]
