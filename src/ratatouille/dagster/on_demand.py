@@ -126,12 +126,14 @@ class Natives:
 def natives_of(root: Path) -> Natives:
     """Load the definitions of the workspace at `root`, with every Python file in it."""
     loaded = definitions(root)
-    layers = files.load(root).workspace.layers
+    project = files.load(root)
     by_name: dict[str, _Native] = {}
     for one in loaded.assets or ():
-        if not isinstance(one, dg.AssetsDefinition) or is_file_asset(one) or not one.is_executable:
+        if not isinstance(one, dg.AssetsDefinition) or not one.is_executable:
             continue
-        for table, key in tables_of(one, layers):
+        for table, key in tables_of(one, project.workspace.layers):
+            if is_file_asset(one) and one.get_asset_spec(key).metadata.get("dagster/table_name") in project.assets:
+                continue
             manager = (loaded.resources or {}).get(one.get_io_manager_key_for_asset_key(key))
             if "broken" in one.get_asset_spec(key).tags or getattr(manager, "root", root) != root:
                 continue
