@@ -106,7 +106,7 @@ class Natives:
 
     def _file_keys(self) -> dict[str, dg.AssetKey]:
         return {
-            str(spec.metadata["dagster/table_name"]): spec.key
+            str(spec.metadata.get("dagster/table_name", "")): spec.key
             for one in self.definitions.assets or ()
             if isinstance(one, dg.AssetsDefinition) and is_file_asset(one)
             for spec in one.specs
