@@ -18,6 +18,7 @@ import asyncio
 import csv
 import io
 import json
+import signal
 import socket
 import sys
 import threading
@@ -249,13 +250,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ValueError as error:
             parser.error(str(error))
         source = season.corrected() if asked.corrected else season
+    stop = threading.Event()
+    # Set here, because a shell's background job starts with the interrupt ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     with serve(source, port=asked.port, troubles=asked.trouble, requests_per_10_s=asked.limit) as server:
         sys.stdout.write(f"{server.address}\n")
         sys.stdout.flush()
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            return 0
+        stop.wait()
     return 0
 
 
