@@ -20,13 +20,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pipelines.f1.answers import Folders, conditions_of, matching
 from pipelines.f1.season import Season, generate
 from pipelines.f1.server import KINDS, TOKEN, Server, Trouble, serve
 
+ROOT = Path(__file__).resolve().parents[2]
 WINDOW = "location?session_key=9002&driver_number=7&date>=2024-03-03T18:00:00&date<2024-03-03T18:15:00"
 
 
@@ -44,7 +44,7 @@ def running(season: Season) -> Iterator[Server]:
 @pytest.fixture
 def server(running: Server, season: Season) -> Iterator[Server]:
     """The running server, as it was at the start."""
-    running.source, running.live, running.max_rows, running.requests_per_10_s = season, False, 20_000, None
+    running.source, running.live, running.max_rows, running.requests_per_span = season, False, 20_000, None
     for kept in (running.troubles, running.queries, running._recent):
         kept.clear()  # type: ignore[attr-defined]
     running.requests.clear()
@@ -80,7 +80,9 @@ def test_operators_stand_in_the_query_string(server: Server, season: Season) -> 
 
 
 def test_an_encoded_operator_means_the_same(server: Server) -> None:
-    assert rows(server, "laps?session_key=9001&lap_number%3E%3D12") == rows(server, "laps?session_key=9001&lap_number>=12")
+    assert rows(server, "laps?session_key=9001&lap_number%3E%3D12") == rows(
+        server, "laps?session_key=9001&lap_number>=12"
+    )
 
 
 def test_a_repeated_field_means_or_and_different_fields_mean_and(server: Server) -> None:
@@ -155,7 +157,7 @@ def test_csv_is_there_for_those_who_ask(server: Server) -> None:
 
 
 def test_more_than_thirty_requests_in_ten_seconds_are_too_many(server: Server) -> None:
-    server.requests_per_10_s = 30
+    server.requests_per_span = 30
     statuses = [get(server, "meetings").status_code for _ in range(32)]
     assert statuses == [200] * 30 + [429] * 2
     assert get(server, "meetings").headers["retry-after"] == "1"
@@ -265,7 +267,9 @@ def made_up_rows(folder: Path) -> tuple[int, int, int]:
             (folder / "laps" / "laps_9531.json.gz").write_bytes(gzip.compress(json.dumps(table).encode()))
     points = made.telemetry("location", 9002).with_columns(session_key=pl.lit(9531), meeting_key=pl.lit(1237))
     (folder / "location").mkdir()
-    (folder / "location" / "location_9531.json.gz").write_bytes(gzip.compress(points.sort("date").write_json().encode()))
+    (folder / "location" / "location_9531.json.gz").write_bytes(
+        gzip.compress(points.sort("date").write_json().encode())
+    )
     (folder / "car_data").mkdir()
     car = made.telemetry("car_data", 9002).with_columns(
         pl.col("date").str.to_datetime(time_zone="UTC"), session_key=pl.lit(9531), meeting_key=pl.lit(1237)
@@ -275,7 +279,9 @@ def made_up_rows(folder: Path) -> tuple[int, int, int]:
 
 
 @pytest.fixture(scope="module", params=["made_up", pytest.param("real", marks=pytest.mark.real_data)])
-def folders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], tuple[int, ...]]:
+def folders(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[Path], tuple[int, ...]]:
     if request.param == "real":
         f1 = request.getfixturevalue("real_data") / "f1"
         return [f1 / "api", f1 / "location", f1 / "car_data", f1 / "laps"], (20, 1_272, 518_800)
