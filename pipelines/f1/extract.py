@@ -23,7 +23,7 @@ from typing import Literal
 
 from .corrections import Correction
 from .fetching import ENTITIES, Attempt, Step
-from .landing import Layout, Manifest, Naming, Session, Windows, alone_in, checked_naming, read_manifest
+from .landing import Layout, Manifest, Naming, Session, Windows, alone_in, checked_naming, manifests, read_manifest
 from .openf1 import ApiUnavailable, BadRequest, OpenF1, OpenF1Error, Row
 from .publishing import publish, say_what_is_missing, wanted_now
 
@@ -88,6 +88,7 @@ class _Tally:
     api_s: float = 0.0
     requests: int = 0
     retries: int = 0
+    names: dict[tuple[str, str, str], int] = field(default_factory=dict)  # (batch_day, location, name) -> session
 
     def extraction(self) -> Extraction:
         fetched = [one for one in self.results if one.status not in ("kept", "incomplete")]
@@ -146,6 +147,8 @@ def extract_sessions(
 
     try:
         with alone_in(folder):
+            for _, known in manifests(folder) if layout.naming == "document" else ():
+                tally.names[known.batch_day, known.location, known.session_name] = known.session_key
             chosen = _chosen(client, mode, sessions, year, session_keys, now - margin, say)
             for session in chosen:
                 attempt = Attempt(client, layout, session, wanted, now, settle, workers, say)
@@ -182,10 +185,12 @@ def _finished(tally: _Tally, folder: Path) -> Extraction:
 def _extract_one(attempt: Attempt, tally: _Tally, refresh: bool) -> None:
     layout, session = attempt.layout, attempt.session
     old = read_manifest(layout.manifest(session))
-    if old and old.session_key != session.key:
+    other = tally.names.setdefault((session.batch_day, session.location, session.name), session.key)
+    if other != session.key and layout.naming == "document":
         raise BadRequest(
-            f"Sessions {old.session_key} and {session.key} have the same file names.",
-            where=str(layout.manifest(session)),
+            f"Sessions {other} and {session.key} have the same file names in the document's layout.",
+            where=str(layout.file(session, "sessions")),
+            next="Extract them with the naming 'session'.",
         )
     fetch = wanted_now(attempt, old, refresh)
     if old and not fetch:

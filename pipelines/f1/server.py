@@ -18,6 +18,7 @@ import asyncio
 import csv
 import io
 import json
+import signal
 import socket
 import sys
 import threading
@@ -72,7 +73,8 @@ class Server:
     source: Source
     troubles: list[Trouble] = field(default_factory=list)
     max_rows: int | None = 20_000  # of location and car_data; more is a 422
-    requests_per_10_s: int | None = None
+    requests_per_span: int | None = None  # more is a 429
+    span_s: float = 10
     live: bool = False  # refuse whoever has no token
     password: str = "password"  # noqa: S105
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -126,13 +128,13 @@ class Server:
         return None
 
     def _too_many(self) -> bool:
-        if self.requests_per_10_s is None:
+        if self.requests_per_span is None:
             return False
         now = time.monotonic()
-        while self._recent and self._recent[0] <= now - 10:
+        while self._recent and self._recent[0] <= now - self.span_s:
             self._recent.popleft()
         self._recent.append(now)
-        return len(self._recent) > self.requests_per_10_s
+        return len(self._recent) > self.requests_per_span
 
 
 def _wrong(trouble: Trouble) -> tuple[int, Any, dict[str, str], str]:
@@ -249,13 +251,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ValueError as error:
             parser.error(str(error))
         source = season.corrected() if asked.corrected else season
-    with serve(source, port=asked.port, troubles=asked.trouble, requests_per_10_s=asked.limit) as server:
+    stop = threading.Event()
+    # Set here, because a shell's background job starts with the interrupt ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with serve(source, port=asked.port, troubles=asked.trouble, requests_per_span=asked.limit) as server:
         sys.stdout.write(f"{server.address}\n")
         sys.stdout.flush()
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            return 0
+        stop.wait()
     return 0
 
 

@@ -123,7 +123,9 @@ def test_six_sessions_are_over_one_was_called_off_and_one_is_to_come(season: Sea
     assert [row["session_key"] for row in rows if row["is_cancelled"]] == [9007]
     future = [row for row in rows if row["date_start"] > "2030"]
     assert [row["session_key"] for row in future] == [9008]
-    assert not [row for name in ("laps", "drivers", "weather") for row in season.rows(name) if row["session_key"] > 9006]
+    assert not [
+        row for name in ("laps", "drivers", "weather") for row in season.rows(name) if row["session_key"] > 9006
+    ]
 
 
 def test_there_are_several_meetings_and_a_sprint_weekend(season: Season) -> None:
