@@ -143,7 +143,7 @@ def read_selection(workspace: Workspace, asked: Asked) -> tuple[Copy, Selection]
         except (ValueError, TypeError, KeyError):
             kept.unlink(missing_ok=True)
     ids = dbt_process.list_nodes(workspace, copy.project, copy.folder, asked.select, asked.exclude, asked.vars)
-    found = _selection(copy, asked, ids)
+    found = selected(copy, asked, ids)
     _write(kept, json.dumps(asdict(found)))
     return copy, found
 
@@ -230,7 +230,8 @@ def _macros() -> str:
 # From dbt's manifest
 
 
-def _selection(copy: Copy, asked: Asked, ids: Sequence[str]) -> Selection:
+def selected(copy: Copy, asked: Asked, ids: Sequence[str]) -> Selection:
+    """The nodes `ids` of the manifest as a selection."""
     manifest = copy.manifest
     nodes = {**manifest["nodes"], **manifest.get("unit_tests", {}), **manifest["sources"]}
     chosen = {one for one in ids if nodes[one]["resource_type"] not in TESTS}
@@ -256,6 +257,9 @@ def _selection(copy: Copy, asked: Asked, ids: Sequence[str]) -> Selection:
         for above in _parents(nodes, one)
         if above not in chosen
     }
+    for one in {above for built in (*order, *wanted) for above in _parents(nodes, built)}:
+        if nodes[one]["resource_type"] == "source":
+            _refuse_source(nodes[one])
     variables = [asked.vars, (yaml.safe_load((copy.project / PROJECT_FILE).read_text()) or {}).get("vars")]
     codes = _Codes(copy, nodes, variables)
     tests = _each_name_once([_test(nodes, one, names) for one in wanted])
@@ -433,6 +437,15 @@ def _refuse(node: Mapping[str, Any]) -> None:
         raise _refused("a constraint", node, "write it as a test: a test of severity error keeps the rows out")
     if config["materialized"] != "ephemeral" and not all(NAME.fullmatch(part) for part in _name(node).split(".", 1)):
         raise _refused(f"the name {_name(node)!r}", node, "use letters, digits and _")
+
+
+def _refuse_source(node: Mapping[str, Any]) -> None:
+    said = {**node.get("meta", {}), **node.get("config", {}).get("meta", {}), **node.get("source_meta", {})}
+    for option in ("external_location", "plugin"):
+        if said.get(option) or node.get("config", {}).get(option):
+            raise _refused(f"{option} of the source {node['source_name']}", node, "read the files with an asset of its own")
+    if (node.get("database") or "memory") != "memory":
+        raise _refused(f"database={node['database']!r}", node, "leave `database` out: everything is in the lake")
 
 
 def _refused(construct: str, node: Mapping[str, Any], cure: str) -> RequestError:
