@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,9 +14,10 @@ import pytest
 
 from ratatouille.engine import open_workbench
 from ratatouille.engine.dbt import Built, build
-from ratatouille.engine.dbt_project import Asked, read_selection, selected
+from ratatouille.engine.dbt_copy import Asked
+from ratatouille.engine.dbt_project import read_selection, selected
 from ratatouille.engine.plan import Outer
-from ratatouille.errors import GateFailed, RatError, RequestError, StepFailed
+from ratatouille.errors import GateFailed, RequestError, StepFailed
 from ratatouille.project import load
 
 pytest.importorskip("dbt.adapters.duckdb")
@@ -232,7 +232,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import ratatouille.engine.dbt as dbt
-from ratatouille.engine.dbt_project import Asked, read_selection, selected
+from ratatouille.engine.dbt_copy import Asked
+from ratatouille.engine.dbt_project import read_selection, selected
 from ratatouille.engine.plan import Outer
 
 def die(*arguments, **options):
@@ -274,7 +275,10 @@ def test_a_secret_reaches_no_file_and_only_listed_variables_reach_dbt(
     shop.write({"workspace.yaml": "name: shop\nenv: [SHOP_REGION]\n"})
     written(
         shop,
-        {"models/silver/clean.sql": CLEAN + " where '{{ env_var('SHOP_REGION') }}' = 'north' and '{{ var('loud', '') }}' = ''"},
+        {
+            "models/silver/clean.sql": CLEAN
+            + " where '{{ env_var('SHOP_REGION') }}' = 'north' and '{{ var('loud', '') }}' = ''"
+        },
     )
     sales(shop, "1,a,10\n")
     assert built(shop).status == "built"
@@ -296,21 +300,21 @@ REFUSED = {
     "silver/e.sql": ("materialized='external'", "{{ config(materialized='external') }} select 1 as one"),
     "silver/m.sql": (
         "incremental_strategy='microbatch'",
-        "{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='t', batch_size='day',"
-        " begin='2026-01-01') }} select 1 as t",
+        (
+            "{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='t', batch_size='day',"
+            " begin='2026-01-01') }} select 1 as t"
+        ),
     ),
     "silver/u.sql": (
         "merge_update_columns",
-        "{{ config(materialized='incremental', unique_key='a', incremental_strategy='merge',"
-        " merge_update_columns=['b']) }} select 1 as a, 2 as b",
+        "{{ config(materialized='incremental', unique_key='a', merge_update_columns=['b']) }} select 1 as a, 2 as b",
     ),
     "silver/odd.sql": ("the name 'silver.a b'", "{{ config(alias='a b') }} select 1 as one"),
     "silver/far.sql": ("database='far'", "select * from {{ source('far', 't') }}"),
     "silver/out.sql": ("external_location", "select * from {{ source('out', 't') }}"),
     "../snapshots/s.sql": (
         "the snapshot s",
-        "{% snapshot s %}{{ config(target_schema='x', unique_key='id', strategy='check', check_cols='all') }}"
-        "select 1 as id{% endsnapshot %}",
+        "{% snapshot s %}{{ config(unique_key='id', strategy='check', check_cols='all') }}select 1 as id{% endsnapshot %}",
     ),
 }
 FAR = """
@@ -333,7 +337,7 @@ def test_what_cannot_be_guarded_is_refused_by_the_run_too(shop: Any) -> None:
         assert construct in refused.value.what and "cannot be guarded" in refused.value.what, name
         assert refused.value.where.endswith((".py", ".sql", ".yml"))
 
-    shop.write({f"{DBT}/dbt_project.yml": PROJECT + "on-run-end: [\"drop table x\"]\n"})
+    shop.write({f"{DBT}/dbt_project.yml": PROJECT + 'on-run-end: ["drop table x"]\n'})
     with pytest.raises(RequestError) as refused:
         built(shop, "fine")
     assert "on-run-end: drop table x cannot be guarded" in refused.value.what
