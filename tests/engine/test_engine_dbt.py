@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,10 +14,11 @@ import pytest
 
 from ratatouille.engine import open_workbench
 from ratatouille.engine.dbt import Built, build
-from ratatouille.engine.dbt_project import Asked
+from ratatouille.engine.dbt_copy import Asked
+from ratatouille.engine.dbt_project import read_selection, selected
 from ratatouille.engine.plan import Outer
-from ratatouille.errors import GateFailed, RatError, RequestError, StepFailed
-from ratatouille.handle import Workspace
+from ratatouille.errors import GateFailed, RequestError, StepFailed
+from ratatouille.project import load
 
 pytest.importorskip("dbt.adapters.duckdb")
 
@@ -173,3 +173,171 @@ def test_an_incremental_model_replaces_the_slices_that_its_delta_names_and_nothi
     sales(shop, "7,z,1\n")
     full = built(shop, full_refresh=True)
     assert full.status == "built" and shop.rows("select id from silver.laps") == [(7,)]
+
+
+def test_two_selections_one_after_the_other_and_the_second_reads_what_was_pinned(shop: Any) -> None:
+    written(
+        shop,
+        {
+            "models/silver/clean.sql": CLEAN,
+            "models/silver/only_here.sql": "{{ config(materialized='ephemeral') }} select * from {{ ref('clean') }}",
+            "models/gold/stores.sql": "select store, sum(amount) as total from {{ ref('only_here') }} group by store",
+            "models/gold/best.sql": "{{ config(materialized='view') }} select * from {{ ref('stores') }} -- memory.gold.x\n"
+            "where total = (select max(total) from {{ ref('stores') }}) and 'memory.gold' <> 'lake'",
+            "seeds/names.csv": "store,name\na,Anna\nb,Bo\n",
+            "models/tests.yml": checked(
+                clean__id=["unique"],
+                # Read with gold, because it cannot be true before gold is built.
+                clean__store=[{"relationships": {"arguments": {"to": "ref('stores')", "field": "store"}}}],
+                stores__store=[{"relationships": {"arguments": {"to": "ref('names')", "field": "store"}}}],
+            ),
+        },
+    )
+    sales(shop, "1,a,10\n2,a,20\n3,b,5\n")
+    with pytest.raises(RequestError) as missing:
+        built(shop, "gold")
+    assert "reads silver.clean, which is not in the lake" in missing.value.what
+    assert str(missing.value).count("\n") == 3
+
+    silver = built(shop, "silver names")
+    assert [step.asset for step in silver.steps] == ["silver.clean", "default.names"]
+    assert [check.name for check in silver.checks] == ["unique_clean_id"]
+    assert shop.rows('select * from "default".names order by store') == [("a", "Anna"), ("b", "Bo")]
+    before = shop.entries("silver.clean")[0]
+
+    meanwhile: list[Built] = []
+
+    def publish_silver_meanwhile(line: str) -> None:
+        if "Running with dbt" in line and not meanwhile:
+            sales(shop, "1,a,10\n2,a,20\n3,b,5000\n")
+            meanwhile.append(built(shop, "silver"))
+
+    gold = built(shop, "gold", listener=publish_silver_meanwhile)
+    assert gold.error is None and meanwhile[0].error is None
+    assert shop.rows("select store, total from gold.best") == [("a", 30)]  # of the version that was pinned
+    entry = shop.entries("gold.stores")[0]
+    assert entry.inputs == {"silver.clean": before.version} and before.version < shop.entries("silver.clean")[0].version
+    assert shop.entries("gold.best")[0].materialize == "view"
+    assert {check.name.partition("_")[0] for check in gold.checks} == {"relationships"} and len(gold.checks) == 2
+
+    assert built(shop, "gold", skip_fresh=True).status == "built"  # silver has a newer version
+    assert shop.rows("select store, total from gold.best") == [("b", 5000)]
+    skipped = built(shop, "gold", skip_fresh=True)
+    assert skipped.status == "skipped" and skipped.dbt_seconds == 0
+    assert skipped.reason == f"unchanged since version {shop.entries('gold.stores')[0].version}"
+    assert len(skipped.checks) == 2
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import ratatouille.engine.dbt as dbt
+from ratatouille.engine.dbt_copy import Asked
+from ratatouille.engine.dbt_project import read_selection, selected
+from ratatouille.engine.plan import Outer
+
+def die(*arguments, **options):
+    Path({root!r}, "staged").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+dbt.publish = die
+dbt.build(Path({root!r}), Asked(Path({project!r})), outer=Outer("one-run", "a test"))
+"""
+
+
+def test_a_run_that_is_killed_between_its_tests_and_its_commit_is_healed_by_a_rerun(shop: Any) -> None:
+    project = written(shop, {"models/silver/clean.sql": CLEAN, "models/gold/stores.sql": STORES})
+    sales(shop, "1,a,10\n")
+    first = built(shop)
+    sales(shop, "1,a,10\n2,b,7\n")
+    code = KILLED.format(root=str(shop.root), project=str(project))
+    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL and (shop.root / "staged").exists()
+    assert files_of(shop, "silver.clean", "gold.stores") == 4  # nobody's files, for upkeep to remove
+    assert shop.rows("select store from gold.stores") == [("a",)]
+    assert versions(shop, "silver.clean", "gold.stores") == [step.version for step in first.steps]
+
+    rerun = built(shop, run_id="another-run")
+    assert rerun.status == "built" and shop.rows("select store from gold.stores order by 1") == [("a",), ("b",)]
+    twice = built(shop, run_id="another-run")
+    assert (twice.status, twice.reason) == ("built", "published by an earlier attempt") and twice.dbt_seconds == 0
+    assert not list((shop.root / ".rat/dbt").iterdir())
+    with open_workbench(shop.root) as bench:
+        assert {step["status"] for step in bench.journal.steps("another-run")} == {"built"}
+
+
+def test_a_secret_reaches_no_file_and_only_listed_variables_reach_dbt(
+    shop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "hunter2-hunter2"
+    monkeypatch.setenv("SHOP_PASSWORD", secret)
+    monkeypatch.setenv("SHOP_REGION", "north")
+    shop.write({"workspace.yaml": "name: shop\nenv: [SHOP_REGION]\n"})
+    written(
+        shop,
+        {
+            "models/silver/clean.sql": CLEAN
+            + " where '{{ env_var('SHOP_REGION') }}' = 'north' and '{{ var('loud', '') }}' = ''"
+        },
+    )
+    sales(shop, "1,a,10\n")
+    assert built(shop).status == "built"
+    assert shop.value("select count(*) from silver.clean") == 1
+    written(shop, {"models/silver/clean.sql": CLEAN + " where '{{ env_var('SHOP_PASSWORD') }}' = 'x'"})
+    with pytest.raises(StepFailed) as refused:
+        built(shop)
+    assert "SHOP_PASSWORD" in refused.value.what and secret not in str(refused.value)
+    for path in (path for path in (shop.root / ".rat").rglob("*") if path.is_file()):
+        assert secret.encode() not in path.read_bytes(), path
+
+
+REFUSED = {
+    "silver/p.py": ("Python model p", "def model(dbt, session):\n    return session.sql('select 1 as one')\n"),
+    "silver/b.sql": ("a pre-hook", "{{ config(pre_hook='delete from x') }} select 1 as one"),
+    "silver/a.sql": ("a post-hook", "{{ config(post_hook=['vacuum']) }} select 1 as one"),
+    "silver/h.sql": ("a sql_header", "{{ config(sql_header='set threads = 1;') }} select 1 as one"),
+    "silver/d.sql": ("database='other'", "{{ config(database='other') }} select 1 as one"),
+    "silver/e.sql": ("materialized='external'", "{{ config(materialized='external') }} select 1 as one"),
+    "silver/m.sql": (
+        "incremental_strategy='microbatch'",
+        (
+            "{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='t', batch_size='day',"
+            " begin='2026-01-01') }} select 1 as t"
+        ),
+    ),
+    "silver/u.sql": (
+        "merge_update_columns",
+        "{{ config(materialized='incremental', unique_key='a', merge_update_columns=['b']) }} select 1 as a, 2 as b",
+    ),
+    "silver/odd.sql": ("the name 'silver.a b'", "{{ config(alias='a b') }} select 1 as one"),
+    "silver/far.sql": ("database='far'", "select * from {{ source('far', 't') }}"),
+    "silver/out.sql": ("external_location", "select * from {{ source('out', 't') }}"),
+    "../snapshots/s.sql": (
+        "the snapshot s",
+        "{% snapshot s %}{{ config(unique_key='id', strategy='check', check_cols='all') }}select 1 as id{% endsnapshot %}",
+    ),
+}
+FAR = """
+sources:
+  - {name: far, database: far, tables: [{name: t}]}
+  - {name: out, tables: [{name: t, meta: {external_location: t.csv}}]}
+"""
+
+
+def test_what_cannot_be_guarded_is_refused_by_the_run_too(shop: Any) -> None:
+    written(shop, {f"models/{name}": text for name, (_, text) in REFUSED.items()})
+    shop.write({f"{DBT}/models/far.yml": FAR, f"{DBT}/models/silver/fine.sql": "select 1 as one"})
+    asked = Asked(Path(shop.root / DBT), "fine")
+    copy, selection = read_selection(load(shop.root).workspace, asked)
+    assert selection.names == ("silver.fine",)
+    ids = {Path(node["original_file_path"]).name: one for one, node in copy.manifest["nodes"].items()}
+    for name, (construct, _) in REFUSED.items():
+        with pytest.raises(RequestError) as refused:
+            selected(copy, asked, [ids[Path(name).name]])
+        assert construct in refused.value.what and "cannot be guarded" in refused.value.what, name
+        assert refused.value.where.endswith((".py", ".sql", ".yml"))
+
+    shop.write({f"{DBT}/dbt_project.yml": PROJECT + 'on-run-end: ["drop table x"]\n'})
+    with pytest.raises(RequestError) as refused:
+        built(shop, "fine")
+    assert "on-run-end: drop table x cannot be guarded" in refused.value.what

@@ -9,7 +9,7 @@ and there is no materialization: readers stay on the last good version of every 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from ratatouille.dagster.native import failure
 from ratatouille.dagster.outer import is_automatic, outer_of
 from ratatouille.engine import CheckResult, StepResult
 from ratatouille.engine.dbt import Built, build
-from ratatouille.engine.dbt_project import Asked, Model, Selection, Test, read_selection
+from ratatouille.engine.dbt_copy import Asked
+from ratatouille.engine.dbt_project import Model, Selection, Test, read_selection
 from ratatouille.errors import RatError, StepFailed
 
 _CONFIG = {
@@ -81,7 +82,9 @@ def dbt_asset(
         automation_condition=automation_condition,
     )
     def built(context):  # type: ignore[no-untyped-def]  # Dagster refuses an annotation that is a string
-        made = yield from _run(context.op_execution_context, root, asked, names, {name: asset_key for name in selection.names})
+        made = yield from _run(
+            context.op_execution_context, root, asked, names, dict.fromkeys(selection.names, asset_key)
+        )
         yield dg.MaterializeResult(
             asset_key=asset_key,
             metadata=_of_run(made) | _of_models(made),
@@ -159,7 +162,7 @@ def _asked(
 
 def _read(asked: Asked) -> tuple[Path, Selection]:
     root = files.find_root(asked.project)
-    return root, read_selection(files.load(root).workspace, asked)[1]
+    return root, read_selection(files.load(root).workspace, asked, recall=True)[1]
 
 
 def _broken(key: dg.AssetKey, error: RatError, deps: Sequence[Any] | None) -> dg.AssetsDefinition:
@@ -219,7 +222,7 @@ def _run(
     asked: Asked,
     names: Mapping[str, str],
     keys: Mapping[str, dg.AssetKey],
-) -> Iterator[Any]:
+) -> Generator[Any, None, Built]:
     """Builds; yields the check results, and gives back what was built. Raises Failure when nothing was published."""
     try:
         made = build(
@@ -235,10 +238,10 @@ def _run(
     yield from _results(made, names, keys)
     if made.error is not None:
         failed = failure(made.error)
-        more = {"output_log": dg.MetadataValue.text(made.log), "tests_passed": made.tests_passed}
-        raise dg.Failure(failed.description, {**failed.metadata, **more}, failed.allow_retries)
+        more: dict[str, Any] = {"output_log": dg.MetadataValue.text(made.log), "tests_passed": made.tests_passed}
+        raise dg.Failure(failed.description, dict(failed.metadata) | more, failed.allow_retries)
     context.log.info(f"{asked.label}: {made.reason or f'{len(made.steps)} models published'}")
-    return made  # noqa: B901  `yield from` takes it
+    return made
 
 
 def _results(made: Built, names: Mapping[str, str], keys: Mapping[str, dg.AssetKey]) -> Iterator[dg.AssetCheckResult]:
@@ -256,7 +259,11 @@ def _result(check: CheckResult, name: str, key: dg.AssetKey, test: Test) -> dg.A
         check_name=name,
         severity=_SEVERITY[check.severity],
         metadata={"bad rows": check.bad, "rows": check.rows, "table": test.on},
-        description=None if check.passed else f"{check.bad:,} rows fail" if check.bad else "the test ended with an error",
+        description=None
+        if check.passed
+        else f"{check.bad:,} rows fail"
+        if check.bad
+        else "the test ended with an error",
     )
 
 
@@ -279,7 +286,9 @@ def _of_models(made: Built) -> dict[str, Any]:
         dg.TableRecord({"model": s.asset, "rows": s.rows_total, "written": s.rows_written, "version": s.version or 0})
         for s in made.steps
     ]
-    schema = dg.TableSchema([dg.TableColumn("model"), *(dg.TableColumn(n, "int") for n in ("rows", "written", "version"))])
+    schema = dg.TableSchema(
+        [dg.TableColumn("model"), *(dg.TableColumn(n, "int") for n in ("rows", "written", "version"))]
+    )
     total = {f"{step.asset} rows": step.rows_total for step in made.steps}
     return {"models": dg.MetadataValue.table(rows, schema=schema), **total}
 

@@ -14,7 +14,7 @@ import math
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,8 +22,9 @@ from typing import Any
 
 from ratatouille import project as files
 from ratatouille.engine import dbt_process
+from ratatouille.engine.dbt_copy import Asked, Copy, copied
 from ratatouille.engine.dbt_process import Said
-from ratatouille.engine.dbt_project import Asked, Copy, Model, Selection, copied, read_selection
+from ratatouille.engine.dbt_project import Model, Selection, read_selection
 from ratatouille.engine.dbt_results import Told, read_results
 from ratatouille.engine.native import held_back, leased, step_result
 from ratatouille.engine.plan import Outer
@@ -31,7 +32,7 @@ from ratatouille.engine.recorded import new_run_id, recorded
 from ratatouille.engine.records import CheckResult, StepResult, as_json
 from ratatouille.engine.stages import user
 from ratatouille.engine.workbench import Workbench, open_workbench
-from ratatouille.errors import GateFailed, RatError, RequestError, StepFailed
+from ratatouille.errors import RatError, RequestError, StepFailed
 from ratatouille.lake import (
     Entry,
     Hold,
@@ -185,9 +186,7 @@ def inputs_of(selection: Selection, model: Model, now: Now) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
-def _stands(
-    selection: Selection, now: Now, outer: Outer, *, full_refresh: bool, skip_fresh: bool
-) -> Built | None:
+def _stands(selection: Selection, now: Now, outer: Outer, *, full_refresh: bool, skip_fresh: bool) -> Built | None:
     """Why nothing need be built, if so: a hold, an earlier attempt of this run, or nothing has changed."""
     runs = (outer.run_id, *outer.resumes)
     heads = {model: now.heads.get(model.name) for model in selection.models}
@@ -196,7 +195,9 @@ def _stands(
         if hold is not None and head is not None and hold.code_hash == model.code_hash and not full_refresh:
             step = held_back(head, hold)
             return Built("held", outer.run_id, selection, step.reason, (step,))
-    if not all(head is not None and head.action == "build" and name.name in now.standing for name, head in heads.items()):
+    if not all(
+        head is not None and head.action == "build" and name.name in now.standing for name, head in heads.items()
+    ):
         return None
     known = {model: head for model, head in heads.items() if head is not None}
     if all(head.run_id == outer.run_id for head in known.values()):
@@ -369,10 +370,7 @@ class _Run:
         with contextlib.suppress(RatError):  # what was published stays published
             paths = [file["path"] for entry in entries.values() for file in entry.manifest]
             self.bench.journal.note_verified(paths)
-        return tuple(
-            _step(entries[n], "built", "its tests passed", self.outer)
-            for n in self.selection.names
-        )
+        return tuple(_step(entries[n], "built", "its tests passed", self.outer) for n in self.selection.names)
 
     def _publication(
         self, model: Model, told: Told, made: Mapping[str, Staged | None], damaged: Mapping[str, str]
@@ -439,8 +437,8 @@ def _staged(said: Mapping[str, Any]) -> Staged:
 
 def _in_the_lake(select: str) -> str:
     """A view's query with the names that dbt gave to the candidates turned into those that readers use."""
+    from sqlglot import TokenType
     from sqlglot.dialects.duckdb import DuckDB
-    from sqlglot.tokens import TokenType
 
     made, last = [], 0
     tokens = list(DuckDB().tokenize(select))

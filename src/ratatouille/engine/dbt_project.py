@@ -1,7 +1,5 @@
 """A dbt project as records: which models and tests a selection has, in which order, and what it reads from outside.
 
-copy        the project's files as they are now, below `.rat/cache/dbt/<digest>/`: what a run builds cannot change
-            under it, and what was parsed once is not parsed again. Safe to delete
 selection   what `dbt build --select ...` builds: models and seeds, and the tests that read them
 test        runs with the selection that builds the last of what it reads: not before the table that it compares with
 
@@ -10,58 +8,35 @@ dbt itself runs in a process of its own (engine/dbt_process.py). Nothing here im
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import yaml
 
 from ratatouille.engine import dbt_process
-from ratatouille.errors import RequestError, StepFailed
-from ratatouille.project.cache import FOLDER
-from ratatouille.project.find import NAME
+from ratatouille.engine.dbt_copy import Asked, Copy, copied, hash_of, our_macros, versions, write_aside
+from ratatouille.errors import RatError, RequestError, StepFailed
+from ratatouille.project.find import DBT_PROJECT, NAME
 from ratatouille.project.records import Workspace
 
-PROJECT_FILE = "dbt_project.yml"
-MACROS = Path(__file__).parent.parent / "lake" / "dbt_macros"
 BUILT = ("model", "seed")
 TESTS = ("test", "unit_test")
 STRATEGIES = (None, "", "append", "delete+insert", "merge")
 MATERIALIZATIONS = ("table", "incremental", "view", "ephemeral", "seed")
-_PARTIAL_UPDATES = ("merge_update_columns", "merge_exclude_columns", "merge_clauses", "merge_update_condition",
-                    "merge_insert_condition", "merge_on_using_columns", "merge_update_set_expressions",
-                    "merge_returning_columns", "incremental_predicates", "predicates")  # fmt: skip
-_SKIPPED = {"target", "logs", ".git", ".venv", "venv", "node_modules", "__pycache__", ".user.yml", "profiles.yml"}
+_PARTIAL_UPDATES = (
+    *("merge_update_columns", "merge_exclude_columns", "merge_clauses", "merge_update_condition"),
+    *("merge_insert_condition", "merge_on_using_columns", "merge_update_set_expressions", "merge_returning_columns"),
+    *("incremental_predicates", "predicates"),
+)
 # What may change without a change of the files and of the tables that are read.
 _UNSEEN = re.compile(
     r"\b(now|today|random|uuid|gen_random_uuid|get_current_timestamp|nextval|getenv|glob|read_\w+|\w+_scan)\s*\("
     r"|\b(current_timestamp|current_date|current_time|localtimestamp|localtime|run_started_at|invocation_id)\b",
     re.IGNORECASE,
 )
-_KEPT_COPIES = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Which part of which project: `select` and `exclude` as dbt knows them, `schema` that of the target."""
-
-    project: Path
-    select: str = ""
-    exclude: str = ""
-    vars: Mapping[str, Any] = field(default_factory=dict)
-    schema: str = "default"
-
-    @property
-    def label(self) -> str:
-        return self.select or self.project.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,134 +85,49 @@ class Selection:
         return tuple(test for test in self.tests if test.on == name)
 
 
-@dataclass(frozen=True)
-class Copy:
-    """A copy of a project's files, and what dbt found in them."""
-
-    folder: Path
-    files: Mapping[str, str]  # path -> sha256
-
-    @property
-    def project(self) -> Path:
-        return self.folder / "project"
-
-    @property
-    def parsed(self) -> Path:
-        return self.folder / "partial_parse.msgpack"
-
-    @cached_property
-    def manifest(self) -> dict[str, Any]:
-        return dict(json.loads((self.folder / "manifest.json").read_text()))
-
-
-def read_selection(workspace: Workspace, asked: Asked) -> tuple[Copy, Selection]:
+def read_selection(workspace: Workspace, asked: Asked, *, recall: bool = False) -> tuple[Copy, Selection]:
     """The selection as the project's files are now. dbt runs only if nobody has asked this of these files before.
 
     Raises RequestError for what cannot be guarded, or is no dbt project; StepFailed with dbt's words for the rest.
+    With `recall` an error of the same files is raised again without asking dbt.
     """
     copy = copied(workspace, asked)
-    kept = copy.folder / f"selection-{_hash(asked.select, asked.exclude)[:16]}.json"
-    if kept.exists():
-        try:
-            return copy, _from_json(json.loads(kept.read_text()))
-        except (ValueError, TypeError, KeyError):
-            kept.unlink(missing_ok=True)
-    ids = dbt_process.list_nodes(workspace, copy.project, copy.folder, asked.select, asked.exclude, asked.vars)
-    found = _selection(copy, asked, ids)
-    _write(kept, json.dumps(asdict(found)))
+    kept = copy.folder / f"selection-{hash_of(asked.select, asked.exclude)[:16]}.json"
+    try:
+        said = json.loads(kept.read_text()) if kept.exists() else {}
+        if "models" in said:
+            return copy, _from_json(said)
+        error = StepFailed(said["what"], where=said["where"], state=said["state"], next=said["next"]) if said else None
+    except (ValueError, TypeError, KeyError):
+        error = None
+    if recall and error is not None:
+        raise error
+    try:
+        ids = dbt_process.list_nodes(workspace, copy.project, copy.folder, asked.select, asked.exclude, asked.vars)
+        found = selected(copy, asked, ids)
+    except RatError as wrong:
+        write_aside(kept, json.dumps(wrong.as_record()))
+        raise
+    write_aside(kept, json.dumps(asdict(found)))
     return copy, found
-
-
-def copied(workspace: Workspace, asked: Asked) -> Copy:
-    """The project as it is now, in a folder that is named by what is in it."""
-    top = asked.project
-    if not (top / PROJECT_FILE).is_file():
-        raise RequestError(
-            f"there is no {PROJECT_FILE} in {top}",
-            where=str(top),
-            state="Nothing was built.",
-            next="name the folder of the dbt project: project_dir=...",
-        )
-    contents = {path: (top / path).read_bytes() for path in sorted(_files(top, ""))}
-    files = {path: hashlib.sha256(raw).hexdigest() for path, raw in contents.items()}
-    everything = b"\n".join(contents.values())
-    used = {name: os.environ[name] for name in workspace.env if name in os.environ and name.encode() in everything}
-    said = [str(top), files, dict(asked.vars), asked.schema, _hash(sorted(used.items())), _versions(), _macros()]
-    copy = Copy(Path(workspace.root) / FOLDER / "dbt" / _hash(*said)[:24], files)
-    if (copy.folder / "profiles.yml").exists():
-        os.utime(copy.folder)
-        return copy
-    aside = copy.folder.with_name(f"{copy.folder.name}.{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
-    for path, raw in contents.items():
-        target = aside / "project" / path
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        target.write_bytes(raw)
-    _put_our_macros(aside / "project", contents[PROJECT_FILE])
-    (aside / "profiles.yml").write_text(dbt_process.profile(asked.schema))
-    try:
-        os.rename(aside, copy.folder)
-    except OSError:  # somebody else was faster
-        shutil.rmtree(aside, ignore_errors=True)
-    _forget_old(copy.folder.parent)
-    return copy
-
-
-def _files(top: Path, below: str) -> Iterator[str]:
-    with os.scandir(top / below) as found:
-        for entry in found:
-            path = f"{below}/{entry.name}" if below else entry.name
-            if entry.name in _SKIPPED:
-                continue
-            if entry.is_dir():
-                yield from _files(top, path)
-            elif entry.is_file():
-                yield path
-
-
-def _put_our_macros(project: Path, raw: bytes) -> None:
-    """Our macros become the project's own: those of packages may not replace a materialization."""
-    said = yaml.safe_load(raw) or {}
-    folder = "ratatouille_macros"
-    shutil.copytree(MACROS, project / folder)
-    said["macro-paths"] = [*(said.get("macro-paths") or ["macros"]), folder]
-    said["flags"] = {**(said.get("flags") or {}), "send_anonymous_usage_stats": False}
-    (project / PROJECT_FILE).write_text(yaml.safe_dump(said, sort_keys=False))
-
-
-def _forget_old(folder: Path) -> None:
-    known = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    for path in known[:-_KEPT_COPIES]:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _versions() -> list[str]:
-    try:
-        return [version("dbt-core"), version("dbt-duckdb")]
-    except PackageNotFoundError as error:
-        raise RequestError(
-            "dbt is not installed",
-            where=f"Python package {error.name}",
-            state="Nothing was built.",
-            next="pip install 'ratatouille-lakehouse[dbt]'",
-        ) from None
-
-
-def _macros() -> str:
-    return _hash(*(path.read_text() for path in sorted(MACROS.glob("*.sql"))))
 
 
 # From dbt's manifest
 
 
-def _selection(copy: Copy, asked: Asked, ids: Sequence[str]) -> Selection:
+def selected(copy: Copy, asked: Asked, ids: Sequence[str]) -> Selection:
+    """The nodes `ids` of the manifest as a selection."""
     manifest = copy.manifest
     nodes = {**manifest["nodes"], **manifest.get("unit_tests", {}), **manifest["sources"]}
     chosen = {one for one in ids if nodes[one]["resource_type"] not in TESTS}
     for one in ("on-run-start", "on-run-end"):
-        hook = next((n for n in manifest["nodes"].values() if n["resource_type"] == "operation" and one in n["tags"]), None)
+        hook = next(
+            (n for n in manifest["nodes"].values() if n["resource_type"] == "operation" and one in n["tags"]), None
+        )
         if hook is not None:
-            raise _refused(f"{one}: {hook['raw_code']}", hook, "remove the hook; what it does belongs into a model or an asset")
+            raise _refused(
+                f"{one}: {hook['raw_code']}", hook, "remove the hook; what it does belongs into a model or an asset"
+            )
     for one in sorted(chosen):
         _refuse(nodes[one])
     below = _below(manifest, chosen)
@@ -246,7 +136,8 @@ def _selection(copy: Copy, asked: Asked, ids: Sequence[str]) -> Selection:
     twice = next((name for name in names.values() if list(names.values()).count(name) > 1), None)
     if twice:
         raise RequestError(f"two models build {twice}", where=str(asked.project), next="give one of them another alias")
-    wanted, left_out = [], []
+    wanted: list[str] = []
+    left_out: list[str] = []
     for one in ids:
         if nodes[one]["resource_type"] in TESTS:
             (left_out if any(p in below for p in _parents(nodes, one)) else wanted).append(one)
@@ -256,7 +147,10 @@ def _selection(copy: Copy, asked: Asked, ids: Sequence[str]) -> Selection:
         for above in _parents(nodes, one)
         if above not in chosen
     }
-    variables = [asked.vars, (yaml.safe_load((copy.project / PROJECT_FILE).read_text()) or {}).get("vars")]
+    for one in {above for built in (*order, *wanted) for above in _parents(nodes, built)}:
+        if nodes[one]["resource_type"] == "source":
+            _refuse_source(nodes[one])
+    variables = [asked.vars, (yaml.safe_load((copy.project / DBT_PROJECT).read_text()) or {}).get("vars")]
     codes = _Codes(copy, nodes, variables)
     tests = _each_name_once([_test(nodes, one, names) for one in wanted])
     models = []
@@ -378,16 +272,18 @@ class _Codes:
     def of(self, one: str, tests: Sequence[str]) -> str:
         node = self.nodes[one]
         raw = self.copy.files.get(node["original_file_path"], "") if node["resource_type"] == "seed" else ""
-        said = [self._said(one), raw, _versions(), _macros(), self.variables]
-        return _hash(*said, *sorted(self._said(test) for test in tests))[:32]
+        said = [self._said(one), raw, versions(), our_macros(), self.variables]
+        return hash_of(*said, *sorted(self._said(test) for test in tests))[:32]
 
     def _said(self, one: str) -> str:
         node = self.nodes[one]
         config = {name: value for name, value in node["config"].items() if name not in ("meta", "tags", "docs")}
         fixed = [node.get(name) for name in ("raw_code", "schema", "alias", "given", "expect", "overrides")]
-        ephemeral = [a for a in node.get("depends_on", {}).get("nodes", ()) if a in self.nodes and _is_ephemeral(self.nodes[a])]
+        ephemeral = [
+            a for a in node.get("depends_on", {}).get("nodes", ()) if a in self.nodes and _is_ephemeral(self.nodes[a])
+        ]
         inside = [self._said(above) for above in ephemeral]
-        return _hash(fixed, config, (node.get("test_metadata") or {}).get("kwargs"), self._macros(node), inside)
+        return hash_of(fixed, config, (node.get("test_metadata") or {}).get("kwargs"), self._macros(node), inside)
 
     def _macros(self, node: Mapping[str, Any]) -> list[str]:
         """The code of every macro that a node calls, and of those that these call."""
@@ -428,11 +324,25 @@ def _refuse(node: Mapping[str, Any]) -> None:
     for option in _PARTIAL_UPDATES:
         if config.get(option):
             raise _refused(f"the option {option}", node, "leave it out: whole rows are replaced by their unique_key")
-    constraints = [*node.get("constraints", ()), *(c for col in node.get("columns", {}).values() for c in col.get("constraints", ()))]
+    constraints = [
+        *node.get("constraints", ()),
+        *(c for col in node.get("columns", {}).values() for c in col.get("constraints", ())),
+    ]
     if constraints and node.get("contract", {}).get("enforced"):
         raise _refused("a constraint", node, "write it as a test: a test of severity error keeps the rows out")
     if config["materialized"] != "ephemeral" and not all(NAME.fullmatch(part) for part in _name(node).split(".", 1)):
         raise _refused(f"the name {_name(node)!r}", node, "use letters, digits and _")
+
+
+def _refuse_source(node: Mapping[str, Any]) -> None:
+    said = {**node.get("meta", {}), **node.get("config", {}).get("meta", {}), **node.get("source_meta", {})}
+    for option in ("external_location", "plugin"):
+        if said.get(option) or node.get("config", {}).get(option):
+            raise _refused(
+                f"{option} of the source {node['source_name']}", node, "read the files with an asset of its own"
+            )
+    if (node.get("database") or "memory") != "memory":
+        raise _refused(f"database={node['database']!r}", node, "leave `database` out: everything is in the lake")
 
 
 def _refused(construct: str, node: Mapping[str, Any], cure: str) -> RequestError:
@@ -461,13 +371,3 @@ def _from_json(said: Mapping[str, Any]) -> Selection:
     )
     tests = tuple(Test(**one) for one in said["tests"])
     return Selection(said["label"], models, tests, said["needs"], tuple(said["left_out"]))
-
-
-def _hash(*said: Any) -> str:
-    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _write(path: Path, text: str) -> None:
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    aside.write_text(text)
-    os.replace(aside, path)

@@ -118,5 +118,7 @@ def _stopped(said: Said) -> StepFailed:
 def _first_words(message: str | None) -> str:
     """dbt's message without its headline and the path that it ends with."""
     lines = [line.strip() for line in (message or "it said nothing").splitlines() if line.strip()]
-    lines = [line for line in lines if not line.startswith(("compiled code at", "Runtime Error in", "Compilation Error in"))]
+    lines = [
+        line for line in lines if not line.startswith(("compiled code at", "Runtime Error in", "Compilation Error in"))
+    ]
     return redact(" ".join(lines) or "it said nothing")[:500]

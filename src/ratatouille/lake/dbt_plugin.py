@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dbt.adapters.duckdb.plugins import BasePlugin
-from dbt_common.exceptions import DbtRuntimeError
+from dbt.adapters.duckdb.plugins import BasePlugin  # type: ignore[import-not-found,import-untyped,unused-ignore]
+from dbt_common.exceptions import DbtRuntimeError  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
 from ratatouille.errors import RatError, near_miss
 from ratatouille.lake.connect import Storage, attach_pinned, settings
@@ -58,8 +58,9 @@ class Plugin(BasePlugin):  # type: ignore[misc,unused-ignore]
 
     def initialize(self, plugin_config: Mapping[str, Any]) -> None:
         self.order = json.loads(Path(os.environ[ORDER]).read_text())
-        named = {name: Path(self.order["storage"][name]) for name in ("catalog", "data", "spill")}
-        self.storage = Storage(**named, **{n: self.order["storage"][n] for n in ("memory_bytes", "threads")})
+        said = self.order["storage"]
+        catalog, data, spill = (Path(said[name]) for name in ("catalog", "data", "spill"))
+        self.storage = Storage(catalog, data, spill, said["memory_bytes"], said["threads"])
         self.connection: duckdb.DuckDBPyConnection | None = None
 
     def update_connection_config(self, creds: Any, config: dict[str, Any]) -> None:
@@ -150,8 +151,10 @@ def fitted(name: str, have: Columns, given: Columns, on_change: str) -> Fit:
         said += [f"of another type: {', '.join(other)}"] if other else []
         raise DbtRuntimeError(f"{name}: its columns changed ({'; '.join(said)}), and on_schema_change is fail")
     if on_change == "ignore" and gone:
-        raise DbtRuntimeError(f"{name}: the query has no column {gone[0]} any more; set on_schema_change, or --full-refresh")
-    columns, add, drop = have, (), ()
+        raise DbtRuntimeError(
+            f"{name}: the query has no column {gone[0]} any more; set on_schema_change, or --full-refresh"
+        )
+    columns, add, drop = have, new[:0], gone[:0]
     if on_change in ("append_new_columns", "sync_all_columns"):
         columns, add = (*columns, *new), new
     if on_change == "sync_all_columns":
@@ -189,10 +192,14 @@ def _check_key(session: Session, name: str, delta: Staged, key: Sequence[str]) -
     nulls = " or ".join(f"{ident(column)} is null" for column in key)
     rows = f"select {idents(key)} from ({delta.relation})"
     twice = f"select {idents(key)} from ({rows}) group by all having count(*) > 1"
-    without, more = session.one(f"select (select count(*) from ({rows}) where {nulls}), (select count(*) from ({twice}))")
+    without, more = session.one(
+        f"select (select count(*) from ({rows}) where {nulls}), (select count(*) from ({twice}))"
+    )
     if without or more:
         said = f"{more:,} keys are there twice" if more else f"{without:,} rows have none"
-        raise DbtRuntimeError(f"{name}: the unique_key ({', '.join(key)}) of a merge must be unique and not null: {said}")
+        raise DbtRuntimeError(
+            f"{name}: the unique_key ({', '.join(key)}) of a merge must be unique and not null: {said}"
+        )
 
 
 def _put_view(session: Session, name: str, select: str) -> None:

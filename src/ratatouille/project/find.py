@@ -18,6 +18,7 @@ from ratatouille.project.records import SEED_FORMATS, Problem
 
 WORKSPACE_FILE = "workspace.yaml"
 PIPELINES = "pipelines"
+DBT_PROJECT = "dbt_project.yml"
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _SKIPPED_FOLDERS = {"macros", "tests", "__pycache__", "node_modules"}
 _KINDS = {".sql": "sql", ".py": "python", **{f".{extension}": "seed" for extension in SEED_FORMATS}}
@@ -43,6 +44,7 @@ class Scan:
     modules: tuple[str, ...]  # every .py file: what an asset may import
     sidecars: tuple[str, ...]  # YAML files in layer folders
     problems: tuple[Problem, ...]
+    dbt_projects: tuple[str, ...] = ()  # folders with a dbt_project.yml
 
 
 def find_root(start: Path) -> Path:
@@ -73,9 +75,13 @@ def scan(root: Path, workspace: str, layers: Sequence[str]) -> Scan:
     assets: list[Found] = []
     modules: list[str] = []
     sidecars: list[str] = []
+    dbt_projects: list[str] = []
     linked = (root / PIPELINES).is_symlink() and not _usable_link(root, PIPELINES, problems)
     for path in sorted(_walk(root, PIPELINES, problems)) if not linked else ():
         parts = PurePosixPath(path)
+        if parts.name == DBT_PROJECT:
+            dbt_projects.append(str(parts.parent))
+            continue
         suffix = parts.suffix.lower()
         hidden = any(part.startswith("_") for part in parts.parts)
         if suffix == ".py":
@@ -88,7 +94,7 @@ def scan(root: Path, workspace: str, layers: Sequence[str]) -> Scan:
             sidecars.append(path)
         else:
             assets.append(_found(parts, _KINDS[suffix], workspace))
-    return Scan(tuple(assets), tuple(modules), tuple(sidecars), tuple(problems))
+    return Scan(tuple(assets), tuple(modules), tuple(sidecars), tuple(problems), tuple(dbt_projects))
 
 
 def _found(path: PurePosixPath, kind: str, workspace: str) -> Found:
@@ -123,7 +129,8 @@ def _walk(root: Path, folder: str, problems: list[Problem]) -> Iterator[str]:
     except OSError as error:
         problems.append(Problem(f"{folder} cannot be read: {error.strerror}", folder))
         return
-    if any(entry.name == "dbt_project.yml" for entry in found):
+    if any(entry.name == DBT_PROJECT for entry in found):
+        yield f"{folder}/{DBT_PROJECT}"  # and nothing else: what lies in here is dbt's
         return
     for entry in found:
         path = f"{folder}/{entry.name}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ratatouille.errors import RequestError
-from ratatouille.project import cache
+from ratatouille.project import cache, dbt
 from ratatouille.project.find import WORKSPACE_FILE, Found, Scan, attach_sidecars, duplicates, scan, wrong_name
 from ratatouille.project.records import Problem, Project, Workspace
 from ratatouille.project.workspace_file import Settings, as_error, expand, read_workspace_file
@@ -30,6 +30,7 @@ class _Files:
     contents: dict[str, bytes] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    dbt: dict[str, bytes] = field(default_factory=dict)  # of dbt projects
 
 
 def load(root: Path, *, environment: Mapping[str, str] = os.environ, use_cache: bool = True) -> Project:
@@ -101,6 +102,8 @@ def _read_files(root: Path, scanned: Scan) -> _Files:
             continue
         files.contents[path] = raw
         files.hashes[path] = hashlib.sha256(raw).hexdigest()
+    files.dbt = dict(dbt.project_files(root, scanned.dbt_projects))
+    files.hashes |= {path: hashlib.sha256(raw).hexdigest() for path, raw in files.dbt.items()}
     return files
 
 
@@ -140,7 +143,7 @@ class _Analysis:
         native = {n: one for n, one in natives(modules, self.workspace.layers).items() if n not in self.drafts}
         linked = link(self.drafts, native, self.known_columns, lambda name: self.draft(by_name[name], "", modules))
         self.columns = linked.columns
-        problems = [*scanned.problems, *self.files.problems, *problems, *linked.problems]
+        problems = [*scanned.problems, *self.files.problems, *problems, *linked.problems, *dbt.refused(self.files.dbt)]
         return Project(self.workspace, linked.assets, tuple(sorted(problems, key=_order)), native)
 
     def key(self, found: Found, modules_key: str) -> str:

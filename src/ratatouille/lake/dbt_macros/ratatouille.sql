@@ -44,6 +44,7 @@
   {%- do create_csv_table(model, rows) -%}
   {%- if rows.rows | length > 0 -%}
     {%- do load_csv_rows(model, rows) -%}
+    {%- do adapter.commit() -%}{# add_query opens a transaction, and the plugin has a cursor of its own #}
   {%- endif -%}
   {%- do adapter.store_relation('rat', this, [], 'select * from ' ~ this.render(), 'seed', config) -%}
   {%- call noop_statement('main', 'STAGED') -%}
