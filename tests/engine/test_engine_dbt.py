@@ -318,7 +318,7 @@ def test_a_run_that_is_killed_between_its_tests_and_its_commit_is_healed_by_a_re
         assert {step["status"] for step in bench.journal.steps("another-run")} == {"built"}
 
 
-def test_a_secret_reaches_no_file_and_only_listed_variables_reach_dbt(
+def test_a_secret_reaches_no_file_and_what_is_edited_meanwhile_is_not_published(
     shop: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = "hunter2-hunter2"
@@ -335,6 +335,15 @@ def test_a_secret_reaches_no_file_and_only_listed_variables_reach_dbt(
     sales(shop, "1,a,10\n")
     assert built(shop).status == "built"
     assert shop.value("select count(*) from silver.clean") == 1
+
+    def edit_meanwhile(line: str) -> None:
+        if "Running with dbt" in line:
+            written(shop, {"models/silver/clean.sql": CLEAN + " where false"})
+
+    with pytest.raises(StepFailed) as edited:
+        built(shop, listener=edit_meanwhile)
+    assert "changed while it was built" in edited.value.what and len(shop.entries("silver.clean")) == 1
+
     written(shop, {"models/silver/clean.sql": CLEAN + " where '{{ env_var('SHOP_PASSWORD') }}' = 'x'"})
     with pytest.raises(StepFailed) as refused:
         built(shop)
