@@ -6,13 +6,15 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ratatouille.engine import open_workbench
+from ratatouille import dbt
+from ratatouille.engine import holds, look, open_workbench
 from ratatouille.engine.dbt import Built, build
 from ratatouille.engine.dbt_copy import Asked
 from ratatouille.engine.dbt_project import read_selection, selected
@@ -228,6 +230,56 @@ def test_two_selections_one_after_the_other_and_the_second_reads_what_was_pinned
     assert len(skipped.checks) == 2
 
 
+BEFORE = {
+    "ignoring": "{{ config(materialized='incremental') }} select 1 as id, 10 as n",
+    "appending": "{{ config(materialized='incremental', on_schema_change='append_new_columns') }} select 1 as id, 10 as n",
+    "syncing": "{{ config(materialized='incremental', on_schema_change='sync_all_columns') }} select 1 as id, 10 as n",
+    "retyping": "{{ config(materialized='incremental', unique_key='ID', on_schema_change='sync_all_columns') }}"
+    " select unnest([1, 2]) as id, sum(10) as n",
+    "failing": "{{ config(materialized='incremental', on_schema_change='fail') }} select 1 as id, 10 as n",
+    "losing": "{{ config(materialized='incremental') }} select 1 as id, 10 as n",
+    "merging": "{{ config(materialized='incremental', incremental_strategy='merge', unique_key='id') }} select 1 as id, 10 as n",
+    "misnaming": "{{ config(materialized='incremental', unique_key='key') }} select 1 as id, 10 as keys",
+}  # fmt: skip
+AFTER = {
+    "ignoring": "select 2::smallint as ID, 'new' as note, 20 as n",
+    "appending": "select 2 as id, 'new' as note",
+    "syncing": "select 2 as id, 'new' as note",
+    "retyping": "select 1 as id, 2.5::double as n",
+    "failing": "select 2 as id, 'text' as n",
+    "losing": "select 2 as id",
+    "merging": "select unnest([1, 1]) as id, unnest([20, 30]) as n",
+    "misnaming": "select 2 as id, 20 as keys",
+}
+
+
+def test_what_on_schema_change_and_a_merge_allow_and_what_they_refuse(shop: Any) -> None:
+    written(shop, {f"models/silver/{name}.sql": text for name, text in BEFORE.items()})
+    assert built(shop).status == "built"  # a first run is full, so the misnamed key is not looked at
+    later = {name: BEFORE[name].partition(" select")[0] + " " + text for name, text in AFTER.items()}
+    written(shop, {f"models/silver/{name}.sql": text for name, text in later.items()})
+
+    lines: list[str] = []
+    refused = built(shop, listener=lines.append)
+    said = " ".join(" ".join(lines).split())
+    assert isinstance(refused.error, StepFailed)
+    assert "silver.failing: its columns changed (of another type: n), and on_schema_change is fail" in said
+    assert "silver.losing: the query has no column n any more" in said
+    assert "silver.merging: the unique_key (id) of a merge must be unique and not null: 1 keys are there twice" in said
+    assert "silver.misnaming: its unique_key names key, which is no column of it. Did you mean 'keys'?" in said
+    assert shop.value("select count(*) from silver.ignoring") == 1  # one that is refused keeps the others out
+    assert not list((shop.root / ".rat/data").rglob(f"{refused.run_id}*"))
+
+    done = built(shop, "ignoring appending syncing retyping")
+    assert done.error is None
+    assert shop.rows("select * from silver.ignoring order by id") == [(1, 10), (2, 20)]
+    assert shop.rows("select id, n, note from silver.appending order by id") == [(1, 10, None), (2, None, "new")]
+    assert shop.rows("select * from silver.syncing order by id") == [(1, None), (2, "new")]
+    assert [float(n) for (n,) in shop.rows("select n from silver.retyping order by id")] == [2.5, 10.0]
+    assert dict(shop.entries("silver.retyping")[0].columns)["n"] == "DOUBLE"
+    assert shop.entries("silver.retyping")[0].mode == "incremental"
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -266,7 +318,7 @@ def test_a_run_that_is_killed_between_its_tests_and_its_commit_is_healed_by_a_re
         assert {step["status"] for step in bench.journal.steps("another-run")} == {"built"}
 
 
-def test_a_secret_reaches_no_file_and_only_listed_variables_reach_dbt(
+def test_a_secret_reaches_no_file_and_what_is_edited_meanwhile_is_not_published(
     shop: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = "hunter2-hunter2"
@@ -283,12 +335,72 @@ def test_a_secret_reaches_no_file_and_only_listed_variables_reach_dbt(
     sales(shop, "1,a,10\n")
     assert built(shop).status == "built"
     assert shop.value("select count(*) from silver.clean") == 1
+
+    def edit_meanwhile(line: str) -> None:
+        if "Running with dbt" in line:
+            written(shop, {"models/silver/clean.sql": CLEAN + " where false"})
+
+    with pytest.raises(StepFailed) as edited:
+        built(shop, listener=edit_meanwhile)
+    assert "changed while it was built" in edited.value.what and len(shop.entries("silver.clean")) == 1
+
     written(shop, {"models/silver/clean.sql": CLEAN + " where '{{ env_var('SHOP_PASSWORD') }}' = 'x'"})
     with pytest.raises(StepFailed) as refused:
         built(shop)
     assert "SHOP_PASSWORD" in refused.value.what and secret not in str(refused.value)
     for path in (path for path in (shop.root / ".rat").rglob("*") if path.is_file()):
         assert secret.encode() not in path.read_bytes(), path
+
+
+SLOW = "select sum(a.range * b.range) as n from range(10000000) a, range(10000000) b"
+
+
+def test_dbt_goes_when_the_process_that_wants_its_result_is_killed(shop: Any) -> None:
+    project = written(shop, {"models/silver/slow.sql": SLOW})
+    code = f"from ratatouille import dbt; dbt.build({str(project)!r})"
+    parent = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not (orders := list((shop.root / ".rat/dbt").glob("*/staged.jsonl"))) or not _connected(orders[0].parent):
+            assert time.monotonic() < deadline and parent.poll() is None
+            time.sleep(0.1)
+        child = int(Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()[0])
+    finally:
+        parent.kill()
+        parent.wait()
+    deadline = time.monotonic() + 20
+    while (
+        Path(f"/proc/{child}").exists() and Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    ):
+        assert time.monotonic() < deadline, "dbt goes on although nobody waits for it"
+        time.sleep(0.1)
+
+
+def _connected(folder: Path) -> bool:
+    """Whether dbt is at work: it has compiled the model."""
+    return bool(list(folder.glob("target/compiled/**/slow.sql")))
+
+
+def test_a_held_table_keeps_its_selection_and_one_run_builds_a_table_once(shop: Any) -> None:
+    written(shop, {"models/silver/clean.sql": CLEAN, "models/gold/stores.sql": STORES})
+    sales(shop, "1,a,10\n")
+    first = dbt.build(shop.root / DBT, "silver", workspace=shop.root)
+    assert (first["status"], first["tests_passed"], first["models"]["silver.clean"]["rows_total"]) == (
+        "completed",
+        0,
+        1,
+    )
+    assert json.loads(json.dumps(first)) == first
+    with pytest.raises(RequestError) as overlap:
+        built(shop, run_id=first["run_id"])
+    assert "silver.clean, which this run has published" in overlap.value.what
+    with open_workbench(shop.root, write=True) as bench:
+        holds.roll_back(bench, "silver.clean", first["models"]["silver.clean"]["version"])
+    held = dbt.build(shop.root / DBT)
+    assert held["status"] == "held" and "rat release silver.clean" in held["reason"]
+    assert dbt.build(shop.root / DBT, full_refresh=True)["status"] == "completed"
+    (shown,) = [one for one in look.overview(load(shop.root)) if one.name == "gold.stores"]
+    assert (shown.kind, shown.status, shown.rows) == ("dbt", "dbt", 1)
 
 
 REFUSED = {

@@ -178,7 +178,7 @@ def inputs_of(selection: Selection, model: Model, now: Now) -> dict[str, int]:
             continue
         seen.add(name)
         if name in by_name:
-            waiting += [*by_name[name].above, *by_name[name].outside]
+            waiting += [*by_name[name].above, *by_name[name].outside, *by_name[name].compared]
         elif name in now.heads:
             found[name] = now.heads[name].data_version
             if now.standing.get(name) == "view":
@@ -195,6 +195,7 @@ def _stands(selection: Selection, now: Now, outer: Outer, *, full_refresh: bool,
         if hold is not None and head is not None and hold.code_hash == model.code_hash and not full_refresh:
             step = held_back(head, hold)
             return Built("held", outer.run_id, selection, step.reason, (step,))
+    _refuse_overlap(selection, now, outer)
     if not all(
         head is not None and head.action == "build" and name.name in now.standing for name, head in heads.items()
     ):
@@ -215,6 +216,19 @@ def _stands(selection: Selection, now: Now, outer: Outer, *, full_refresh: bool,
         newest = max(head.version for head in known.values())
         return _standing(selection, known, outer, "skipped", f"unchanged since version {newest}")
     return None
+
+
+def _refuse_overlap(selection: Selection, now: Now, outer: Outer) -> None:
+    """A run publishes a table once, so its selections may not share one: the second would build on what is not kept."""
+    heads = [now.heads.get(name) for name in selection.names]
+    mine = [head.asset for head in heads if head is not None and head.run_id == outer.run_id and head.action == "build"]
+    if mine and len(mine) < len(heads):
+        raise RequestError(
+            f"{selection.label} builds {mine[0]}, which this run has published with another selection",
+            where=f"{mine[0]}, run {outer.run_id}",
+            state="Nothing was built.",
+            next="give the selections of one run no model in common",
+        )
 
 
 def _standing(selection: Selection, heads: Mapping[Model, Entry], outer: Outer, status: str, reason: str) -> Built:
@@ -417,6 +431,7 @@ class _Run:
             asset=model.name,
             run_id=self.outer.run_id,
             materialize=DBT if said["how"] != "view" else "view",
+            token=DBT,  # a view of dbt's is one as well
             mode=mode,
             fingerprint=_hash(model.code_hash, sorted(inputs.items())),
             code_hash=model.code_hash,

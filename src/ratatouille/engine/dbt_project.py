@@ -50,6 +50,7 @@ class Model:
     code_hash: str
     above: tuple[str, ...] = ()  # tables of the selection that it reads
     outside: tuple[str, ...] = ()  # tables of the lake that it reads
+    compared: tuple[str, ...] = ()  # those that only its tests read
     unseen: bool = False  # reads what the lake cannot see: the clock, files
     description: str = ""
     columns: tuple[tuple[str, str], ...] = ()  # (name, description)
@@ -166,6 +167,9 @@ def selected(copy: Copy, asked: Asked, ids: Sequence[str]) -> Selection:
                 code_hash=codes.of(one, mine),
                 above=tuple(names[p] for p in parents if p in names),
                 outside=tuple(_name(nodes[p]) for p in parents if p not in names),
+                compared=tuple(
+                    sorted({_name(nodes[p]) for test in mine for p in _parents(nodes, test) if p not in names})
+                ),
                 unseen=bool(_UNSEEN.search(_code(nodes, one))),
                 description=nodes[one].get("description") or "",
                 columns=tuple((c["name"], c.get("description") or "") for c in nodes[one].get("columns", {}).values()),
@@ -364,6 +368,7 @@ def _from_json(said: Mapping[str, Any]) -> Selection:
                 **one,
                 "above": tuple(one["above"]),
                 "outside": tuple(one["outside"]),
+                "compared": tuple(one["compared"]),
                 "columns": tuple((name, about) for name, about in one["columns"]),
             }
         )

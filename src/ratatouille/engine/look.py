@@ -246,17 +246,24 @@ def _shown(asset: Asset, step: PlannedStep, state: State, failure: str) -> Shown
     )
 
 
+_NO_FILE = ("", "", "no file", "its file is gone; the table stays until it is dropped")
+# kind, file, status, reason of what no file of ours builds
+_ELSEWHERE = {
+    "native": ("dagster", "", "native", "a Dagster asset in Python"),
+    "dbt": ("dbt", "of a dbt project", "dbt", "a model of a dbt project"),
+}
+
+
 def _orphan(entry: Entry) -> Shown:
+    kind, path, status, reason = _ELSEWHERE.get(entry.materialize) or _ELSEWHERE.get(entry.token, _NO_FILE)
     return Shown(
         name=entry.asset,
         layer=entry.asset.partition(".")[0],
-        kind="dagster" if entry.materialize == "native" else "",
+        kind=kind,
         materialize=entry.materialize,
-        path="",
-        status="native" if entry.materialize == "native" else "no file",
-        reason="a Dagster asset in Python"
-        if entry.materialize == "native"
-        else "its file is gone; the table stays until it is dropped",
+        path=path,
+        status=status,
+        reason=reason,
         version=entry.version,
         rows=entry.rows_total,
         published_at=entry.published_at,
