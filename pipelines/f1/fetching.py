@@ -138,7 +138,7 @@ class Attempt:
 
     def _add(self, part: Part, id: str, entity: str, answer: Answer) -> None:
         more: dict[str, Any] | None = None
-        if entity in ENRICHED and self.layout.naming == "document":
+        if entity in ENRICHED:
             more = {"session_name": self.session.name, "batch_day": self.session.batch_day}
         chunk = chunk_of(answer.rows, ENTITIES[entity], self.layout.naming, more)
         self.api_s += answer.api_s

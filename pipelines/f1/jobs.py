@@ -43,11 +43,11 @@ weekly_full_refresh = ScheduleDefinition(
 )
 all_schedules = [daily_f1_pipeline, hourly_api_extraction, weekly_full_refresh]
 
-# It watches manifests: one is written last, when a session is whole. What it asks for extracts nothing, so it cannot
-# start itself.
+# A session's files appear when it is whole; its manifest, which changes before that, is not among them. What the sensor
+# asks for extracts nothing, so it cannot start itself.
 new_session_file_sensor = file_sensor(
     name="new_session_file_sensor",
-    files="landing/f1/**/manifest.json",
+    files="landing/f1/**/[!m]*.json*",
     job=f1_pipeline_job,
     asset_selection=CHAIN[1:],
     every_s=300,

@@ -33,7 +33,7 @@ Naming = Literal["session", "document"]
 FORMAT = 1
 COPY_BYTES = 1 << 20
 PLURAL = {"location": "locations"}  # the document's file is called locations, the endpoint is not
-ENRICHED = ("laps", "location")  # their rows carry session_name and batch_day in the document's layout
+ENRICHED = ("laps", "location")  # their rows carry session_name and batch_day, as the document's do
 
 _flat = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
 _indented = json.JSONEncoder(ensure_ascii=False, separators=(",\n    ", ": "), sort_keys=True).encode
