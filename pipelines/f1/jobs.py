@@ -2,7 +2,7 @@
 
 from dagster import AssetSelection, DefaultScheduleStatus, RunConfig, ScheduleDefinition, define_asset_job
 
-from ratatouille.dagster import file_sensor
+from ratatouille.dagster import alert_on_failure, file_sensor
 
 from .assets import CHAIN, ExtractionConfig
 
@@ -53,4 +53,6 @@ new_session_file_sensor = file_sensor(
     every_s=300,
     description="Loads sessions that somebody has put into landing/f1, from bronze on.",
 )
-all_sensors = [new_session_file_sensor]
+# Messages to the addresses in RATATOUILLE_ALERTS: slack://..., mailto://...
+f1_alerts = alert_on_failure(name="f1_alerts", jobs=all_jobs)
+all_sensors = [new_session_file_sensor, f1_alerts]
