@@ -25,6 +25,11 @@ from .openf1 import ApiUnavailable, OpenF1, OpenF1Error, SessionInProgress, Sett
 PROJECT = Path(__file__).parent / "dbt"
 BRONZE = ("bronze_sessions", "bronze_drivers", "bronze_laps", "bronze_locations")
 LANDING = Path("landing") / "f1"
+# What the tables are made of. The others (car_data, position, stints, weather, intervals) are fetched where asked for.
+ENTITIES = (
+    *("sessions", "meetings", "drivers", "laps", "location"),
+    *("pit", "race_control", "session_result", "starting_grid"),
+)
 # The API is busy on Sundays, and closed to those without an account while a session is live.
 PATIENCE = RetryPolicy(max_retries=3, delay=30, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS)
 
@@ -36,7 +41,7 @@ class ExtractionConfig(Config):
     num_sessions: int = Field(1, description="how many, for latest and oldest")
     year: int = Field(0, description="for year; limits latest and oldest when it is given")
     session_keys: list[int] = Field([], description="for manual")
-    entities: list[str] = Field([], description="endpoints; none means sessions, meetings, drivers, laps and location")
+    entities: list[str] = Field(list(ENTITIES), description="endpoints to fetch")
     refresh: bool = Field(False, description="read again what is there, compare, and report what was corrected")
     settle_hours: float = Field(24, description="sessions that ended less long ago are read again")
     compressed: bool = Field(True, description="write .json.gz")
