@@ -238,6 +238,7 @@ def test_compressed_files_hold_the_same_rows_and_the_same_bytes_each_time(extrac
     assert packed == data_in(tmp_path / "two")
     unpacked = {name.removesuffix(".gz"): gzip.decompress(content) for name, content in packed.items()}
     assert unpacked == data_in(tmp_path / "plain")
+    assert {content[4:8] for content in packed.values()} == {bytes(4)}  # no time of writing in them
 
 
 def test_the_order_of_the_api_does_not_change_the_files(server: Server, extract: Extract, tmp_path: Path) -> None:
@@ -356,6 +357,16 @@ def test_a_session_that_runs_late_is_followed_to_its_last_point(
     )
 
 
+def test_points_after_a_pause_at_the_end_are_fetched(server: Server, extract: Extract, season: Season) -> None:
+    gap = (RACE_END - timedelta(minutes=20), RACE_END + timedelta(minutes=16))
+    server.source = replace(
+        season, tracks={9002: replace(season.tracks[9002], end=RACE_END + timedelta(minutes=21), gap=gap)}
+    )
+    points = server.source.telemetry("location", 9002)
+    assert points["date"].max() > f"{RACE_END + timedelta(minutes=20):%Y-%m-%dT%H:%M}"
+    assert extract(mode="manual", session_keys=[9002]).rows["location"] == points.height
+
+
 def test_a_window_that_is_too_large_loses_nothing(
     server: Server, extract: Extract, tmp_path: Path, season: Season
 ) -> None:
@@ -396,7 +407,7 @@ def test_memory_does_not_grow_with_the_session(tmp_path: Path) -> None:
     """120,000 points are some 100 MB as Python rows; one window of them is what may be held."""
 
     def peak_of(hertz: float) -> tuple[int, int]:
-        big = generate(sessions=2, drivers=20, laps=30, hertz=hertz)
+        big = generate(sessions=2, drivers=20, laps=15, hertz=hertz)
         with serve(big) as server, OpenF1(settings_of(server)) as client:
             big.telemetry("location", 9002)  # what the server holds is not what is measured
             tracemalloc.start()
@@ -407,8 +418,8 @@ def test_memory_does_not_grow_with_the_session(tmp_path: Path) -> None:
             tracemalloc.stop()
         return done.rows["location"], peak
 
-    small, large = peak_of(0.3), peak_of(1.5)
-    assert large[0] > 4.9 * small[0] > 30_000
+    small, large = peak_of(0.3), peak_of(1.8)
+    assert large[0] > 100_000 > 5 * small[0]
     assert large[1] < 16 * 2**20
 
 
@@ -426,6 +437,7 @@ def test_the_api_dies_midway_and_the_next_run_asks_for_the_rest_only(
     with pytest.raises(ApiUnavailable) as caught:
         extract(mode="manual", session_keys=[9002])
     assert "stays aside" in caught.value.state and len(str(caught.value).splitlines()) == 4
+    assert server.requests["location"] <= 20 + 3 * 10  # three windows failed, some were on their way: then it gave up
     manifest, home = manifest_of(tmp_path, 9002), home_of(tmp_path, 9002)
     assert not manifest.complete and "location" in manifest.missing
     assert [path.name for path in home.iterdir()] == ["manifest.json"]  # nothing else is visible
@@ -455,6 +467,14 @@ def test_one_window_that_fails_for_good_leaves_the_session_incomplete_and_the_ot
     healed = extract(mode="oldest", sessions=2)
     assert server.requests == {"sessions": 2, "location": 1}
     assert healed.rows["location"] == season.telemetry("location", 9001).height
+
+
+def test_failures_here_and_there_do_not_mean_that_the_api_is_down(server: Server, extract: Extract) -> None:
+    server.troubles += [Trouble("500", "location", times=3, after=after) for after in (5, 15, 25)]
+    with pytest.raises(ExtractionIncomplete) as caught:
+        extract(mode="manual", session_keys=[9002], workers=1)
+    assert caught.value.extraction.windows.failed == 3
+    assert extract(mode="manual", session_keys=[9002]).windows.resumed == 61 + 4
 
 
 def test_a_failed_second_reading_leaves_the_first_one_standing(
@@ -591,37 +611,54 @@ def test_progress_counts_the_windows(extract: Extract) -> None:
 # Hostile rows
 
 
-@settings(max_examples=200, deadline=None)
-@given(
-    row=st.fixed_dictionaries(
-        {
-            name: st.none() | st.booleans() | st.integers() | st.text(max_size=8)
-            for name in ("session_key", "meeting_key", "year")
-        },
-        optional={
-            "date_start": st.none() | st.text(max_size=8) | st.just("2024-06-09 18:00:00"),
-            "date_end": st.none() | st.just("2024-06-09T20:00:00"),
-            "gmt_offset": st.none() | st.text(max_size=8) | st.just("-04:00:00"),
-            "location": st.none() | st.text(max_size=400),
-            "session_name": st.none() | st.text(max_size=400),
-        },
-    )
+NAMES = (
+    st.none()
+    | st.text(max_size=300)
+    | st.sampled_from(["../../etc", "a/b", "..", "C:\\x", "São Paulo", "\n\t", "É" * 200])
 )
-def test_a_session_s_files_stay_in_its_folder_whatever_the_api_says(row: dict[str, Any]) -> None:
-    try:
-        session = Session.of(row)
-    except ValueError as error:
-        assert "session" in str(error)
-        return
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    keys=st.tuples(*[st.integers(0, 10**8)] * 3),
+    location=NAMES,
+    name=NAMES,
+    offset=st.none() | st.text(max_size=8) | st.just("-04:00:00"),
+)
+def test_a_session_s_files_stay_in_its_folder_whatever_the_api_says(
+    keys: tuple[int, ...], location: str | None, name: str | None, offset: str | None
+) -> None:
+    row = dict(zip(("session_key", "meeting_key", "year"), keys, strict=True))
+    times = {"date_start": "2024-06-09 18:00:00", "date_end": "2024-06-09T20:00:00+00:00"}
+    session = Session.of({**row, **times, "location": location, "session_name": name, "gmt_offset": offset})
     root = Path("/somewhere")
-    assert session.local_day
+    assert session.batch_day == "2024-06-09" and session.local_day
     for naming in ("session", "document"):
         layout = Layout(root, naming)  # type: ignore[arg-type]
         for path in (layout.file(session, "laps"), layout.manifest(session), layout.aside(session)):
             assert path.is_relative_to(root) and ".." not in path.parts
-            assert len(path.name.encode("utf-8", errors="replace")) < 250
-        assert layout.file(session, "laps").parent == layout.home(session)
-        assert layout.file(session, "laps").name.startswith("laps")
+            assert len(path.name.encode("utf-8", errors="replace")) < 200
+        file = layout.file(session, "laps")
+        assert file.parent == layout.home(session)
+        assert file.name.startswith("laps") and file.name.isprintable() and not set(file.name) & set(' /\\:*?"<>|')
+
+
+ODD_KEY = st.none() | st.booleans() | st.integers(max_value=-1) | st.integers(min_value=10**9) | st.text() | st.floats()
+
+
+@settings(max_examples=200, deadline=None)
+@given(column=st.sampled_from(["session_key", "meeting_key", "year", "date_start", "date_end"]), value=ODD_KEY)
+def test_a_session_whose_keys_or_times_cannot_be_used_is_left_out(column: str, value: Any) -> None:
+    good = {"session_key": 1, "meeting_key": 2, "year": 2024, "date_start": "2024-06-09", "date_end": "2024-06-10"}
+    assert Session.of(good).key == 1
+    if column.startswith("date"):
+        value = f"x{value}"
+    with pytest.raises(ValueError, match="session"):
+        Session.of({**good, column: value})
+
+
+def test_half_a_character_becomes_a_question_mark_and_not_an_error() -> None:
+    assert chunk_of([{"message": "\ud800!"}], ("message",), "session") == b'{"message":"?!"}'
 
 
 VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -646,9 +683,7 @@ def test_odd_rows_are_written_sorted_and_read_back_as_they_are(
     path.write_bytes(b"[\n" + chunk + b"\n]\n")
     back = list(rows_of_file(path))
     assert back == json.loads(path.read_bytes())
-    whole = [row for row in rows if "\ud800" <= max("".join(map(str, row.values())), default="") <= "\udfff"]
-    if not whole:
-        assert sorted(map(repr, back)) == sorted(repr(dict(sorted(row.items()))) for row in rows)
+    assert sorted(map(repr, back)) == sorted(repr(dict(sorted(row.items()))) for row in rows)
 
 
 @settings(max_examples=150, deadline=None)
@@ -746,7 +781,7 @@ def test_the_command_writes_the_document_s_layout(
 # Real rows, and stand-ins of the same shape
 
 
-@pytest.fixture(params=["made_up", pytest.param("real", marks=pytest.mark.real_data)])
+@pytest.fixture(params=["made_up", pytest.param("real", marks=[pytest.mark.real_data, pytest.mark.slow])])
 def race(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, dict[str, int]]:
     """(source, rows per entity) of one race with every point of its telemetry."""
     if request.param == "real":
