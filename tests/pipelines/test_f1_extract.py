@@ -353,6 +353,32 @@ def test_laps_that_are_too_many_are_asked_for_by_driver(server: Server, extract:
     assert server.requests["laps"] == 9
 
 
+@pytest.mark.parametrize("entity", ["position", "intervals", "weather", "race_control", "pit"])
+def test_other_rows_that_are_too_many_are_asked_for_by_time(
+    server: Server, extract: Extract, season: Season, entity: str
+) -> None:
+    server.troubles.append(Trouble("422", entity, times=2))
+    done = extract(mode="manual", session_keys=[9002], entities=[entity])
+    assert done.rows[entity] == len([row for row in season.rows(entity) if row["session_key"] == 9002])
+    assert server.requests[entity] == 4  # whole, two days, and each half of them
+
+
+def test_telemetry_asks_for_all_drivers_even_where_only_laps_are_there(
+    server: Server, extract: Extract, season: Season
+) -> None:
+    track = season.tracks[9001]
+    more = replace(track, numbers=(*track.numbers, 50))  # a car that never completed a lap
+    server.source = replace(season, tracks={9001: more})
+    extract(mode="manual", session_keys=[9001], entities=["laps"])
+    done = extract(mode="manual", session_keys=[9001], entities=["location"])
+    assert done.rows["location"] == server.source.telemetry("location", 9001).height
+
+
+def test_drivers_without_a_point_are_named(extract: Extract) -> None:
+    done = extract(mode="manual", session_keys=[9001])
+    assert "9001 location: no rows of drivers 50, 97" in done.output_log
+
+
 def test_whoever_has_laps_has_telemetry_even_without_a_driver_row(
     server: Server, extract: Extract, season: Season
 ) -> None:
