@@ -89,7 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("Stopped.\n\nWhat came stays aside.\nRun the same command again to go on.\n")
+        sys.stderr.write(
+            "Stopped by hand.\nthe session that was being fetched\nWhat came stays aside.\nRun the same command again to go on.\n"
+        )
         return 1
     sys.stdout.write(_as_json(done) if asked.json else _as_text(done))
     return 0

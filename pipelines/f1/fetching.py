@@ -185,6 +185,7 @@ class Attempt:
         total = len(numbers) * len(_grid(self.session, numbers[0])) if numbers else 0
         order: list[str] = []
         failures, rows = 0, 0
+        of_driver = dict.fromkeys(numbers, 0)
         with ThreadPoolExecutor(self.workers, thread_name_prefix="f1-window") as pool:
             for number in numbers:
                 for window, answer in self._of_driver(pool, part, entity, number):
@@ -197,8 +198,13 @@ class Attempt:
                         failures += 1
                         if failures == FAILURES_IN_A_ROW:
                             raise answer
-                    rows += part.pieces[window.id].rows if window.id in part.pieces else 0
+                    brought = part.pieces[window.id].rows if window.id in part.pieces else 0
+                    rows += brought
+                    of_driver[number] += brought
                     self.say(Step(self.session.key, entity, "", len(order), max(total, len(order)), rows))
+        if silent := [str(number) for number, count in of_driver.items() if not count]:
+            text = f"{self.session.key} {entity}: no rows of drivers {', '.join(silent)}"
+            self.say(Step(self.session.key, entity, text, len(order), total, rows, final=True))
         return order
 
     def _of_driver(
@@ -241,11 +247,11 @@ class Attempt:
                     numbers |= {
                         row["driver_number"] for row in rows_of_file(path) if _is_number(row.get("driver_number"))
                     }
-                    known = True
+                    known = known or entity == "drivers"
                     break
         if not known:
             answer = self.client.rows("drivers", ("session_key", "=", self.session.key))
-            numbers = {row["driver_number"] for row in answer.rows if _is_number(row.get("driver_number"))}
+            numbers |= {row["driver_number"] for row in answer.rows if _is_number(row.get("driver_number"))}
         return sorted(numbers)
 
 

@@ -385,9 +385,9 @@ def _to_disk(file: IO[bytes]) -> None:
 
 
 def _word(text: str) -> str:
-    """A part of a file name: blanks become underscores; nothing leaves the folder, hides or is too long."""
+    """A part of a file name: blanks become underscores; nothing leaves the folder or is too long."""
     kept = "".join(sign if sign.isprintable() and sign not in '/\\:*?"<>|' else "_" for sign in text.strip())
-    kept = unicodedata.normalize("NFC", kept).replace(" ", "_").lstrip(".")
+    kept = unicodedata.normalize("NFC", kept).replace(" ", "_")
     return kept.encode("utf-8", errors="replace")[:60].decode("utf-8", errors="ignore") or "Unknown"
 
 

@@ -293,7 +293,7 @@ class OpenF1:
 
     def _transfer(self, request: httpx.Request) -> tuple[int, httpx.Headers, bytes]:
         # httpx limits the wait for each piece; a server that sends a byte a minute would keep us for ever.
-        give_up_at = time.monotonic() + 10 * self.settings.timeout_s
+        give_up_at = self._clock.monotonic() + 10 * self.settings.timeout_s
         pieces, size = [], 0
         try:
             answer = self._http.send(request, stream=True)
@@ -303,7 +303,7 @@ class OpenF1:
                     size += len(piece)
                     if size > LARGEST_ANSWER_BYTES:
                         raise _Again(f"the answer has more than {LARGEST_ANSWER_BYTES:,} bytes")
-                    if time.monotonic() > give_up_at:
+                    if self._clock.monotonic() > give_up_at:
                         raise _Again("the answer came too slowly")
                 return answer.status_code, answer.headers, b"".join(pieces)
             finally:

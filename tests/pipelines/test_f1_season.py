@@ -113,6 +113,8 @@ def test_results_have_lists_in_qualifying_and_points_in_races(season: Season) ->
     assert all(len(row["duration"]) == len(row["gap_to_leader"]) == 3 for row in qualifying)
     assert [row["position"] for row in race if row["position"]] == list(range(1, 7))
     assert race[0]["points"] == 25 and race[0]["gap_to_leader"] == 0
+    lapped = [row for row in race if row["position"] and row["number_of_laps"] < race[0]["number_of_laps"]]
+    assert [row["gap_to_leader"] for row in lapped] == ["+1 LAP"]
     assert sum(row["dnf"] for row in race) == 1
     assert sum(row["dns"] for row in race) == 1
 

@@ -310,4 +310,6 @@ def test_folders_of_rows_are_served_like_a_season(folders: tuple[list[Path], tup
             assert all(isinstance(point[column], int) for point in points)
         server.max_rows = None
         assert len(rows(server, "location?session_key=9531")) == locations
+        both = [(row["driver_number"], row["date"]) for row in rows(server, f"location?{window}&driver_number=44")]
+        assert both == sorted(both)
         assert rows(server, "position?session_key=9531") == []
