@@ -14,6 +14,8 @@ export UV_SYSTEM_CERTS ?= true
 PYTHON := .venv/bin/python
 # Arguments for pytest: make test ARGS="tests/project -k cycle"
 ARGS ?=
+# The whole suite runs side by side, a part of it in order.
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: help setup demo demo-reset test check format docs bench clean
 
@@ -41,7 +43,7 @@ demo-reset: ## forget the demo: delete its landing files and the lake in .rat/
 	@echo "Gone: landing/sales and .rat/. Start again with: make demo"
 
 test: setup ## install what is missing and run the whole test suite
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTHON) -m pytest $(if $(ARGS),$(ARGS),$(PARALLEL))
 
 check: setup ## format, lint, types, architecture, lock file and generated docs, without changing anything
 	$(PYTHON) -m ruff format --check .

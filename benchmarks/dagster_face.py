@@ -4,7 +4,8 @@
 
 load     a process imports dagster, then asks for the definitions of a workspace with 1000 SQL assets and a check
          each; `beyond` is the time after the import, with the project cache (warm) and without (cold)
-share    a step's time without the engine's own (`run_request`) against the step of a plain asset with an empty body
+share    a step's time without the engine's own (`run_request`) against two plain assets that build nothing: one with an
+         empty body, and one that tells Dagster as much as ours does (the same metadata and the same check result)
 """
 
 from __future__ import annotations
@@ -51,9 +52,15 @@ assets.run_request = timed
 @dg.asset
 def plain() -> None: ...
 
+said = {}
+
+@dg.asset(check_specs=[dg.AssetCheckSpec("id_not_null", asset="telling", blocking=True)])
+def telling():
+    yield dg.MaterializeResult(metadata=said["metadata"], check_results=[said["check"]], data_version=dg.DataVersion("1"))
+
 graph = definitions(sys.argv[1]).get_repository_def().asset_graph
 ours = graph.assets_def_for_key(dg.AssetKey(["bronze", "a0"]))
-found = {"plain": [], "ours": [], "engine": []}
+found = {"plain": [], "telling": [], "ours": [], "engine": []}
 
 def step_s(asset, instance):
     result = dg.materialize([asset], instance=instance)
@@ -62,9 +69,18 @@ def step_s(asset, instance):
 
 import tempfile
 with tempfile.TemporaryDirectory() as home, dg.DagsterInstance.local_temp(home) as instance:
+    step_s(ours, instance)
+    event = instance.get_latest_materialization_event(dg.AssetKey(["bronze", "a0"]))
+    said["metadata"] = dict(event.asset_materialization.metadata)
+    [record] = instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(dg.AssetKey(["bronze", "a0"]), "id_not_null"), limit=1
+    )
+    evaluation = record.event.dagster_event.asset_check_evaluation_data
+    said["check"] = dg.AssetCheckResult(passed=True, metadata=dict(evaluation.metadata), description=evaluation.description)
     for number in range(int(sys.argv[2]) + 1):
         spent.clear()
-        times = {"plain": step_s(plain, instance), "ours": step_s(ours, instance), "engine": sum(spent)}
+        times = {"plain": step_s(plain, instance), "telling": step_s(telling, instance)}
+        times |= {"ours": step_s(ours, instance), "engine": sum(spent)}
         for name, value in times.items():
             found[name] += [value] if number else []
 print(json.dumps(found))
@@ -115,7 +131,11 @@ def _report(asked: argparse.Namespace, warm: list[dict], cold: list[dict], share
         return statistics.median(sample[name] for sample in samples)
 
     own = [step - engine for step, engine in zip(share["ours"], share["engine"], strict=True)]
-    plain, ours = statistics.median(share["plain"]), statistics.median(own)
+    plain, telling, ours = (
+        statistics.median(share["plain"]),
+        statistics.median(share["telling"]),
+        statistics.median(own),
+    )
     beyond = median(warm, "beyond")
     return f"""# Dagster's part
 
@@ -130,13 +150,15 @@ def _report(asked: argparse.Namespace, warm: list[dict], cold: list[dict], share
 | one trivial step on SQLite storage | milliseconds |
 |---|---:|
 | a plain asset with an empty body | {plain * 1000:.1f} |
+| a plain asset that tells as much: the same metadata, the same check | {telling * 1000:.1f} |
 | a file asset, without the engine | {ours * 1000:.1f} |
 | the engine | {statistics.median(share["engine"]) * 1000:.1f} |
 
 | goal | measured | at most | |
 |---|---:|---:|---|
 | beyond `import dagster`, warm | {beyond:.2f} s | 3 s | {"met" if beyond <= 3 else "missed"} |
-| Dagster's share of a step against a plain asset | {ours / plain:.2f} | 1.30 | {"met" if ours / plain <= 1.3 else "missed"} |
+| Dagster's share of a step against a plain asset that tells as much | {ours / telling:.2f} | 1.30 | {"met" if ours / telling <= 1.3 else "missed"} |
+| the same against one that tells nothing | {ours / plain:.2f} | 1.30 | {"met" if ours / plain <= 1.3 else "missed"} |
 """
 
 

@@ -121,6 +121,27 @@ def test_a_kill_while_the_lake_is_made_is_healed_by_a_rerun(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("how", ["replace", "merge"])
+@pytest.mark.parametrize("then", ["", "kill"])
+def test_a_commit_whose_log_was_not_synced_is_whole_or_not_there(lab: Lab, how: str, then: str) -> None:
+    """SQLite may have all of a commit in its log when the fsync fails, and DuckLake deletes what it has written."""
+    sweep = Sweep(lab, how, "error=EIO")
+    syncs = [p for p in sweep.points if p.call == "fsync" and "catalog.sqlite-wal" in p.rest]
+    assert syncs
+    wrong = []
+    for point in syncs:
+        if not then:
+            wrong += sweep.trial(point)
+            continue
+        trial = lab.copy(sweep.base)
+        lab.with_fault(trial, "error=EIO", point, "publish_and_drop", "second", how, 2, 1)
+        seen = crash_worker.look(trial)
+        wrong += [f"{point}: {one}" for one in seen["wrong"]]
+        if content(seen)[0] not in (sweep.old[0], sweep.new[0]):
+            wrong.append(f"{point}: {content(seen)[0]}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("how", ["replace", "merge"])
 def test_a_commit_that_failed_does_not_come_back_without_its_files(lab: Lab, how: str) -> None:
     """The commit's sync fails, its candidate is dropped, the process is killed before SQLite can tidy its log."""
     sweep = Sweep(lab, how, "error=EIO")

@@ -80,6 +80,15 @@ def test_a_run_of_native_assets_and_files_together(feeds: Any) -> None:
         assert [one.run_id for one in instance.get_runs()] == [run["run_id"]]
 
 
+def test_a_name_that_looks_like_a_file_is_found_too(feeds: Any) -> None:
+    feeds.write(
+        {
+            "pipelines/more.py": "import dagster as dg\nNAME = ['silver', 'we' + 't_days']\n@dg.asset(key=NAME)\ndef f() -> dict:\n    return {}\n"
+        }
+    )
+    assert ran(feeds, "silver/wet_days") == {"silver.wet_days": ("built", 1)}
+
+
 def test_what_stands_is_skipped_unless_it_is_asked_for(feeds: Any) -> None:
     first = ran(feeds, "raw.weather", "feeds.report")
     assert planned(feeds, "feeds.report") == {"feeds.report": ("skip", "fresh")}
@@ -150,6 +159,8 @@ def test_history_lists_tables_and_artifacts_by_time(feeds: Any) -> None:
 def test_an_unknown_name_is_unknown_with_and_without_dagster(feeds: Any) -> None:
     code, _, err = feeds.rat("run", "raw.nothing")
     assert code == 2 and "There is no asset called 'raw.nothing'" in err
+    code, _, err = feeds.rat("run", "silver.wett")
+    assert code == 2 and "Did you mean 'silver.wet'?" in err
     code, _, err = feeds.rat("history", "raw.nothing")
     assert code == 2 and "There is no asset called 'raw.nothing'" in err
 

@@ -491,3 +491,30 @@ def test_wrong_triggers_are_problems_with_their_line_and_take_nothing_down(kitch
     assert "pipelines/sales/gold/summary.yaml:2:23" in out + err and "the hour is from 0 to 23" in out + err
     names = {sensor.name for sensor in kitchen.defs().get_repository_def().sensor_defs}
     assert "sales_landing_sales_csv" in names
+
+
+def test_a_sensor_for_a_job_of_ones_own_asks_for_a_part_of_it(kitchen) -> None:
+    @dg.asset
+    def fetched() -> None: ...
+
+    @dg.asset(deps=[fetched])
+    def loaded() -> None: ...
+
+    job = dg.define_asset_job("everything", [fetched, loaded])
+    kitchen.write({"landing/a.json": "[]"})
+    sensor = triggers.file_sensor(
+        name="new_files", files="landing/*.json", job=job, asset_selection=[dg.AssetKey("loaded")], every_s=300,
+        workspace=kitchen.root,
+    )  # fmt: skip
+    assert sensor.minimum_interval_seconds == 300 and sensor.default_status == dg.DefaultSensorStatus.STOPPED
+    repository = dg.Definitions(assets=[fetched, loaded], jobs=[job], sensors=[sensor]).get_repository_def()
+
+    def look(cursor: str | None):
+        return sensor.evaluate_tick(dg.build_sensor_context(cursor=cursor, repository_def=repository))
+
+    first = look(None)
+    assert first.run_requests == []
+    second = look(first.cursor)
+    [request] = second.run_requests
+    assert request.asset_selection == [dg.AssetKey("loaded")] and request.tags["rat/files"] == "landing/a.json"
+    assert look(second.cursor).run_requests == []

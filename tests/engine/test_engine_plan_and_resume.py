@@ -183,7 +183,7 @@ def test_a_dead_owner_loses_its_lease_and_a_living_one_keeps_it(shop):
         mine = bench.journal.take_lease("bronze.a", "me")
         assert mine is not None
         assert bench.journal.take_lease("bronze.a", "other") is None
-        bench.journal._do("update leases set pid = 999999999")
+        bench.journal.do("update leases set pid = 999999999")
         stolen = bench.journal.take_lease("bronze.a", "other")
         assert stolen == mine + 1
         assert bench.journal.holds_leases({"bronze.a": mine}) == ["bronze.a"]
@@ -197,7 +197,7 @@ def test_a_step_whose_lease_was_taken_publishes_nothing(shop):
 
     def steal(event):
         if event.stage == "publish" and not taken:
-            bench.journal._do("update leases set token = token + 1, held = 0 where asset = 'bronze.a'")
+            bench.journal.do("update leases set token = token + 1, held = 0 where asset = 'bronze.a'")
             taken.append(True)
 
     with open_workbench(shop.root, write=True) as bench:

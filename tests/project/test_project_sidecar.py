@@ -203,6 +203,16 @@ def test_other_keys_do_not(line: str, make: Make) -> None:
     assert (before.text_hash != after.text_hash) == line.startswith("description")
 
 
+def test_a_trigger_that_can_never_start_anything_is_a_warning(make: Make) -> None:
+    sidecar = "triggers: [{upstream: true}]\n"
+    project = make({"bronze/a.sql": "select 1 as id", "bronze/a.yaml": sidecar})
+    [problem] = project.problems
+    assert (problem.severity, problem.path, problem.line) == ("warn", "pipelines/sales/bronze/a.yaml", 1)
+    assert "never starts it" in problem.message
+    reads = {"silver/b.sql": "select id from {{ ref('bronze.a') }}", "silver/b.yaml": sidecar}
+    assert make({"bronze/a.yaml": "", **reads}).problems == ()
+
+
 def test_schemas_are_closed_and_describe_every_key() -> None:
     found = schemas()
     assert set(found) == {"workspace", "asset"}

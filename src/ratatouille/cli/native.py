@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ratatouille import project as files
-from ratatouille.errors import RequestError, near_miss
+from ratatouille.errors import RequestError
 from ratatouille.project.find import PIPELINES
 from ratatouille.project.records import Project
 
@@ -61,7 +61,7 @@ def _may_be_native(root: Path, project: Project, name: str) -> bool:
         return True
     if dotted in project.assets or any(sign in name for sign in " +:*()"):
         return False
-    if near_miss(dotted, project.assets) or any(problem.asset == dotted for problem in project.problems):
+    if any(problem.asset == dotted for problem in project.problems):
         return False
     return any(b"dagster" in path.read_bytes() for path in (root / PIPELINES).rglob("*.py"))
 

@@ -20,6 +20,7 @@ _HOMES = {
     "dbt_asset": "dbt",
     "dbt_assets": "dbt",
     "definitions": "code_location",
+    "file_sensor": "triggers",
     "guard": "guard",
     "lake_io_manager": "io_managers",
     "pipeline": "code_location",

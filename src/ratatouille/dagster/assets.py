@@ -105,7 +105,7 @@ def _build(context: dg.OpExecutionContext, root: Path, asset: Asset, key: dg.Ass
         raise _failure(step.error, {"reason": step.reason}) from None
     entry = step.entry
     checks = check_results(asset, key, step.checks or (entry.checks if entry else ()))
-    for line in (step.reason, *step.warnings):
+    for line in (*([step.reason] if step.status != "built" else []), *step.warnings):
         context.log.info(f"{asset.name}: {line}")
     yield dg.MaterializeResult(
         asset_key=key,

@@ -109,7 +109,7 @@ def _guarded(one: Any, keys: Mapping[dg.AssetKey, str], gates: Mapping[dg.AssetK
     if not isinstance(one, dg.AssetsDefinition) or not one.is_executable or is_file_asset(one):
         return one
     made = watched(one, keys)
-    version = source_hash(one.op.compute_fn) if _stores_values(one) else ""
+    version = source_hash(one.op.compute_fn) if stores_values(one) else ""
 
     def with_gates(spec: dg.AssetSpec) -> dg.AssetSpec:
         changed: dict[str, Any] = {}
@@ -122,7 +122,7 @@ def _guarded(one: Any, keys: Mapping[dg.AssetKey, str], gates: Mapping[dg.AssetK
     return made.map_asset_specs(with_gates)
 
 
-def _stores_values(one: dg.AssetsDefinition) -> bool:
+def stores_values(one: dg.AssetsDefinition) -> bool:
     node = one.node_def
     if not isinstance(node, dg.OpDefinition) or len(one.keys) != 1:
         return False
@@ -153,7 +153,7 @@ def watched(one: dg.AssetsDefinition, keys: Mapping[dg.AssetKey, str]) -> dg.Ass
     `keys` names the IO manager of each asset.
     """
     node = one.node_def if one.is_executable else None
-    stores = _stores_values(one) if node is not None else False
+    stores = stores_values(one) if node is not None else False
     if not isinstance(node, dg.OpDefinition) or not (stores or one.check_keys):
         return one
     before = getattr(node.compute_fn, "watched", Watched(node, node.compute_fn)).op

@@ -20,7 +20,7 @@ import dagster as dg
 
 from ratatouille import project as files
 from ratatouille.dagster.code_location import definitions
-from ratatouille.dagster.guard import is_file_asset
+from ratatouille.dagster.guard import is_file_asset, stores_values
 from ratatouille.dagster.instance import home_of, prepare_home
 from ratatouille.dagster.native import code_of
 from ratatouille.dagster.outer import STALE_ONLY
@@ -35,7 +35,7 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 @dataclass(frozen=True, slots=True)
 class _Native:
     key: dg.AssetKey
-    table: str
+    table: str  # its key, if it stores nothing itself
     asset: dg.AssetsDefinition
 
 
@@ -106,7 +106,7 @@ class Natives:
 
     def _file_keys(self) -> dict[str, dg.AssetKey]:
         return {
-            str(spec.metadata["dagster/table_name"]): spec.key
+            str(spec.metadata.get("dagster/table_name", "")): spec.key
             for one in self.definitions.assets or ()
             if isinstance(one, dg.AssetsDefinition) and is_file_asset(one)
             for spec in one.specs
@@ -126,17 +126,20 @@ class Natives:
 def natives_of(root: Path) -> Natives:
     """Load the definitions of the workspace at `root`, with every Python file in it."""
     loaded = definitions(root)
-    layers = files.load(root).workspace.layers
+    project = files.load(root)
     by_name: dict[str, _Native] = {}
     for one in loaded.assets or ():
-        if not isinstance(one, dg.AssetsDefinition) or is_file_asset(one) or not one.is_executable:
+        if not isinstance(one, dg.AssetsDefinition) or not one.is_executable:
             continue
-        for table, key in tables_of(one, layers):
+        for table, key in tables_of(one, project.workspace.layers):
+            if is_file_asset(one) and one.get_asset_spec(key).metadata.get("dagster/table_name") in project.assets:
+                continue
             manager = (loaded.resources or {}).get(one.get_io_manager_key_for_asset_key(key))
             if "broken" in one.get_asset_spec(key).tags or getattr(manager, "root", root) != root:
                 continue
+            called = table if stores_values(one) and not is_file_asset(one) else key.to_user_string()
             for name in (table, table.replace(".", "/"), key.to_user_string(), ".".join(key.path)):
-                by_name.setdefault(name, _Native(key, table, one))
+                by_name.setdefault(name, _Native(key, called, one))
     return Natives(root, loaded, by_name)
 
 
@@ -163,18 +166,24 @@ def _told(done: dg.ExecuteInProcessResult, steps: Mapping[str, str]) -> dict[str
         if event.is_step_skipped:
             found[table] = StepResult(table, "blocked", "what it reads was not built")
         elif event.is_step_success and table not in found:
-            found[table] = StepResult(table, "built", "it stored nothing in the lake")
+            found[table] = StepResult(table, "built", seconds=event.step_success_data.duration_ms / 1000)
         elif event.is_step_materialization:
             said = event.step_materialization_data.materialization.metadata
             status = str(getattr(said.get("status"), "value", "built"))
             version = getattr(said.get("version"), "value", None)
             reason = str(getattr(said.get("reason"), "value", ""))
-            found[table] = StepResult(table, status, reason, version=version if isinstance(version, int) else None)
+            number = version if isinstance(version, int) else None
+            found[table] = StepResult(table, status, reason, version=number, seconds=_seconds(done, event.step_key))
         elif event.is_step_failure:
             found[table] = _failed(table, event.step_failure_data)
     for table in steps.values():
         found.setdefault(table, StepResult(table, "blocked", "what it reads was not built"))
     return found
+
+
+def _seconds(done: dg.ExecuteInProcessResult, step: str | None) -> float:
+    ended = [event for event in done.all_events if event.is_step_success and event.step_key == step]
+    return ended[0].step_success_data.duration_ms / 1000 if ended else 0.0
 
 
 def _failed(table: str, failure: Any) -> StepResult:

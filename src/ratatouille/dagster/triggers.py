@@ -16,7 +16,7 @@ one of their own, with a name that ends in `_stopped`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +27,7 @@ import dagster as dg
 from ratatouille import project as files
 from ratatouille.dagster import arrivals
 from ratatouille.dagster.keys import Prefix, key_of, word
+from ratatouille.handle import find_workspace, workspace_of_caller
 from ratatouille.project.records import Asset, Project
 
 LOOK_EVERY_S = 15  # a file is taken at its second look: half a minute after its last byte
@@ -203,21 +204,52 @@ def _listed(assets: Collection[str]) -> str:
 # Files
 
 
-def _file_sensor(name: str, root: Path, one: Shared, job: Any) -> dg.SensorDefinition:
+def file_sensor(
+    *,
+    name: str,
+    files: str,
+    job: Any,
+    asset_selection: Sequence[dg.AssetKey] | None = None,
+    every_s: int = LOOK_EVERY_S,
+    status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED,
+    description: str = "",
+    workspace: str | Path | None = None,
+) -> dg.SensorDefinition:
+    """A sensor for a job of your own: it asks for a run when files have arrived, or were rewritten.
+
+    `files` is a glob, relative to the workspace (of the calling file, or `workspace`). A file counts when two looks in
+    a row found the same size and time, `every_s` seconds apart; a touch and a deletion do not, an earlier content that
+    came back does. The same arrivals ask for the same run. `asset_selection` narrows what of the job runs.
+    """
+    root = find_workspace(workspace) if workspace is not None else workspace_of_caller().root
+
     @dg.sensor(
         name=name,
         job=job,
-        minimum_interval_seconds=LOOK_EVERY_S,
-        default_status=_sensor_status(one),
-        description=f"Runs {_listed(one.assets)} when files arrive in {one.said}, or are rewritten.",
+        minimum_interval_seconds=every_s,
+        default_status=status,
+        description=description or f"Asks for a run when files arrive in {files}, or are rewritten.",
     )
     def watch(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        return _look(name, root, one.said, context.cursor)
+        return _look(name, root, files, context.cursor, asset_selection)
 
     return watch
 
 
-def _look(name: str, root: Path, pattern: str, cursor: str | None) -> dg.SensorResult:
+def _file_sensor(name: str, root: Path, one: Shared, job: Any) -> dg.SensorDefinition:
+    return file_sensor(
+        name=name,
+        files=one.said,
+        job=job,
+        status=_sensor_status(one),
+        description=f"Runs {_listed(one.assets)} when files arrive in {one.said}, or are rewritten.",
+        workspace=root,
+    )
+
+
+def _look(
+    name: str, root: Path, pattern: str, cursor: str | None, chosen: Sequence[dg.AssetKey] | None = None
+) -> dg.SensorResult:
     before = arrivals.from_text(cursor, root)
     look = arrivals.look(root, pattern, before)
     try:
@@ -232,7 +264,7 @@ def _look(name: str, root: Path, pattern: str, cursor: str | None) -> dg.SensorR
         still = f"; {waiting} may still be written" if waiting else ""
         nothing = f"Nothing new in {pattern}: {len(look.memory.known)} known{still}."
         return dg.SensorResult(skip_reason=nothing, cursor=remembered)
-    request = dg.RunRequest(run_key=f"{name}:{look.memory.token}", tags=_tags(look.arrived))
+    request = dg.RunRequest(run_key=f"{name}:{look.memory.token}", tags=_tags(look.arrived), asset_selection=chosen)
     return dg.SensorResult(run_requests=[request], cursor=remembered)
 
 

@@ -19,6 +19,7 @@ from ratatouille import project as files
 from ratatouille.engine import outcomes, stages
 from ratatouille.engine.build import render
 from ratatouille.engine.fresh import skipped
+from ratatouille.engine.lease import wait_for_lease
 from ratatouille.engine.memory import MemoryGauge
 from ratatouille.engine.plan import Request, State, decide, read_state, reads, version_tokens
 from ratatouille.engine.recorded import Recorded
@@ -39,8 +40,6 @@ from ratatouille.lake import (
 
 # More steps at a time than this only share the same cores and memory.
 MAX_WORKERS = 4
-LEASE_WAIT_S = 600.0
-FIRST_PAUSE_S = 0.01
 _SUPERSEDED_TRIES = 20
 SHARE_VERSION_S = 2.0
 # Candidates in one commit: a commit costs tens of milliseconds, one more candidate in it a few.
@@ -266,7 +265,7 @@ class Crew:
         aside: dict[str, str] = {}
         marker = current.set(self)
         try:
-            token = self._wait_for_lease(name)
+            token = self._take_lease(name)
             while True:
                 attempt += 1
                 try:
@@ -300,23 +299,11 @@ class Crew:
             with self._journal_may_fail():
                 self.bench.journal.drop_lease(name, token)
 
-    def _wait_for_lease(self, name: str) -> int:
-        deadline = time.monotonic() + LEASE_WAIT_S
-        pause = FIRST_PAUSE_S
-        while True:
-            token = self.bench.journal.take_lease(name, self.run_id)
-            if token is not None:
-                if pause > FIRST_PAUSE_S:
-                    self._seen_before = time.monotonic()  # whoever held the lease has published
-                return token
-            if time.monotonic() > deadline:
-                raise StepFailed(
-                    f"{name} is being built by {self.bench.journal.lease_holder(name)}",
-                    where=name,
-                    next="wait for it (rat runs), then run the same command again",
-                )
-            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  jitter, not a secret
-            pause = min(0.5, pause * 1.5)
+    def _take_lease(self, name: str) -> int:
+        token, waited = wait_for_lease(self.bench.journal, name, self.run_id)
+        if waited:
+            self._seen_before = time.monotonic()  # whoever held the lease has published
+        return token
 
     def _attempt(
         self, name: str, token: int, attempt: int, aside: dict[str, str], started: float

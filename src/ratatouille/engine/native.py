@@ -11,27 +11,25 @@ Storing is one attempt: make the version durable, and publish it (built) or let 
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ratatouille import project as files
+from ratatouille.engine.lease import leased
 from ratatouille.engine.plan import Outer
 from ratatouille.engine.recorded import recorded
 from ratatouille.engine.records import Answer, CheckResult, PlannedStep, StepResult, as_json, step_from_json
 from ratatouille.engine.workbench import Workbench, journal_path, open_workbench, storage_of
-from ratatouille.errors import RatError, RequestError, StepFailed
+from ratatouille.errors import RatError, RequestError
 from ratatouille.lake import Entry, Hold, Journal, Session, Storage, artifacts, candidates, ledger, open_journal
 from ratatouille.lake.candidates import Candidate
 from ratatouille.project.records import Asset
 
 NATIVE = "native"
 ARTIFACT = "artifact"
-LEASE_WAIT_S = 600.0
 RESERVED = ("rat", "main", "information_schema", "pg_catalog")
 
 
@@ -87,25 +85,6 @@ def written_down(root: Path, name: str, outer: Outer, attempt: Callable[[Workben
         run.status = "done"
         bench.journal.record_step(outer.run_id, name, outer.attempt, step.status, as_json(step))
         return step
-
-
-@contextmanager
-def leased(journal: Journal, name: str, run_id: str) -> Iterator[int]:
-    """The right to publish `name`; waits while a living process has it."""
-    deadline, pause = time.monotonic() + LEASE_WAIT_S, 0.01
-    while (token := journal.take_lease(name, run_id)) is None:
-        if time.monotonic() > deadline:
-            raise StepFailed(
-                f"{name} is being built by {journal.lease_holder(name)}",
-                where=name,
-                next="wait for it (rat runs), then materialize it again",
-            )
-        time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  jitter, not a secret
-        pause = min(0.5, pause * 1.5)
-    try:
-        yield token
-    finally:
-        journal.drop_lease(name, token)
 
 
 def refuse_name(bench: Workbench, asset: Asset) -> None:

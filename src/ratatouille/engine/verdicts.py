@@ -15,7 +15,8 @@ from typing import Any
 
 from ratatouille import project as files
 from ratatouille.engine.artifacts import publish_artifact
-from ratatouille.engine.native import ARTIFACT, candidate_of, leased, step_result
+from ratatouille.engine.lease import leased
+from ratatouille.engine.native import ARTIFACT, candidate_of, step_result
 from ratatouille.engine.native_tables import publish_table
 from ratatouille.engine.plan import Outer
 from ratatouille.engine.recorded import recorded

@@ -196,7 +196,7 @@ def _prepare(journal: Journal) -> None:
 
 
 def _sql(journal: Journal, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-    return journal._do(sql, values)
+    return journal.do(sql, values)
 
 
 def _rows(journal: Journal, where: str, values: Sequence[Any]) -> list[Candidate]:

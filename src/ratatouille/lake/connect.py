@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ratatouille.errors import LakeError, RatError, RequestError
-from ratatouille.lake import catalog_file, ledger
+from ratatouille.lake import catalog_file, ledger, unsettled
 from ratatouille.lake.faults import can_be_written, explain
 from ratatouille.lake.lock import exclusive
 from ratatouille.lake.quoting import LAKE, text
@@ -149,6 +149,7 @@ def _attached(storage: Storage, *, alone: bool, write: bool, create: bool, at: i
             storage.spill.mkdir(parents=True, exist_ok=True, mode=0o700)  # DuckDB makes only the last folder
         if alone:
             catalog_file.follow(storage.catalog, storage.data)
+            unsettled.heal(storage)
         connection = _connect(storage, spill)
     except Exception as error:
         raise explain(error, "opening the lake", folder=storage.catalog.parent) from error

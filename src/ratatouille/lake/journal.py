@@ -104,7 +104,7 @@ class Journal:
     def close(self) -> None:
         self._connection.close()
 
-    def _do(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def do(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._guard, self._explained():
             return self._connection.execute(sql, values).fetchall()
 
@@ -138,7 +138,7 @@ class Journal:
         """
         now, me = time.time(), self._me
         asked = json.dumps(request, sort_keys=True)
-        self._do(
+        self.do(
             "insert into runs (run_id, status, request, pid, started_ticks, boot_id, host, started_at, heartbeat_at,"
             " resumes) values (?, 'running', ?, ?, ?, ?, ?, ?, ?, ?) on conflict (run_id) do update set"
             " status = 'running', pid = excluded.pid, started_ticks = excluded.started_ticks, ended_at = null,"
@@ -163,13 +163,13 @@ class Journal:
     def beat(self, run_id: str) -> None:
         now, me = time.time(), self._me
         mine = "run_id = ? and pid = ? and host = ?"
-        self._do(f"update runs set heartbeat_at = ? where {mine}", (now, run_id, me.pid, me.host))
-        self._do(f"update leases set heartbeat_at = ? where {mine} and held = 1", (now, run_id, me.pid, me.host))
+        self.do(f"update runs set heartbeat_at = ? where {mine}", (now, run_id, me.pid, me.host))
+        self.do(f"update leases set heartbeat_at = ? where {mine} and held = 1", (now, run_id, me.pid, me.host))
 
     def reap(self) -> list[str]:
         """Mark runs whose process is gone as died; returns them. The leases of dead processes are free again."""
         now, dead = time.time(), []
-        found = self._do(
+        found = self.do(
             "select run_id, pid, started_ticks, boot_id, host, heartbeat_at from runs where status = 'running'"
         )
         for run_id, pid, ticks, boot_id, host, heartbeat_at in found:
@@ -215,7 +215,7 @@ class Journal:
 
     def runs_to_resume(self, request: Mapping[str, Any]) -> list[str]:
         """The newest run if it died while answering the same request not long ago, and those it resumed itself."""
-        found = self._do(
+        found = self.do(
             "select run_id, status, request, heartbeat_at, resumes from runs order by started_at desc limit 1"
         )
         if not found:
@@ -229,10 +229,10 @@ class Journal:
     def runs(self, limit: int = 50) -> list[dict[str, Any]]:
         """Newest first, with the number of steps by status."""
         names = ("run_id", "status", "request", "pid", "host", "started_at", "heartbeat_at", "ended_at", "error")
-        found = self._do(f"select {', '.join(names)} from runs order by started_at desc limit ?", (limit,))
+        found = self.do(f"select {', '.join(names)} from runs order by started_at desc limit ?", (limit,))
         rows = [dict(zip(names, row, strict=True)) for row in found]
         for row in rows:
-            counts = self._do("select status, count(*) from steps where run_id = ? group by status", (row["run_id"],))
+            counts = self.do("select status, count(*) from steps where run_id = ? group by status", (row["run_id"],))
             row["steps"] = dict(counts)
             row["request"] = json.loads(row["request"])
             row["error"] = json.loads(row["error"]) if row["error"] else None
@@ -245,7 +245,7 @@ class Journal:
     ) -> None:
         now = time.time()
         ended = None if status == "running" else now
-        self._do(
+        self.do(
             "insert into steps (run_id, asset, attempt, status, record, started_at, ended_at)"
             " values (?, ?, ?, ?, ?, ?, ?) on conflict (run_id, asset, attempt) do update set"
             " status = excluded.status, record = excluded.record, ended_at = excluded.ended_at",
@@ -261,7 +261,7 @@ class Journal:
 
     def _steps(self, where: str, values: Sequence[Any]) -> list[dict[str, Any]]:
         names = ("run_id", "asset", "attempt", "status", "record", "started_at", "ended_at")
-        found = self._do(f"select {', '.join(names)} from steps where {where}", values)
+        found = self.do(f"select {', '.join(names)} from steps where {where}", values)
         rows = [dict(zip(names, row, strict=True)) for row in found]
         for row in rows:
             row["record"] = json.loads(row["record"]) if row["record"] else {}
@@ -290,16 +290,16 @@ class Journal:
         """The assets of `tokens` whose lease was lost to somebody else."""
         lost = []
         for asset, token in tokens.items():
-            found = self._do("select 1 from leases where asset = ? and token = ? and held = 1", (asset, token))
+            found = self.do("select 1 from leases where asset = ? and token = ? and held = 1", (asset, token))
             if not found:
                 lost.append(asset)
         return lost
 
     def drop_lease(self, asset: str, token: int) -> None:
-        self._do("update leases set held = 0 where asset = ? and token = ?", (asset, token))
+        self.do("update leases set held = 0 where asset = ? and token = ?", (asset, token))
 
     def lease_holder(self, asset: str) -> str:
-        found = self._do("select run_id, pid, host from leases where asset = ? and held = 1", (asset,))
+        found = self.do("select run_id, pid, host from leases where asset = ? and held = 1", (asset,))
         return f"run {found[0][0]} (process {found[0][1]} on {found[0][2]})" if found else ""
 
     # Files whose checksum was found right
@@ -311,25 +311,25 @@ class Journal:
 
     def not_verified_since(self, moment: float) -> Callable[[str], bool]:
         """Tells for a path whether its last verification is older than `moment`, or there was none."""
-        fresh = {row[0] for row in self._do("select path from verified where at >= ?", (moment,))}
+        fresh = {row[0] for row in self.do("select path from verified where at >= ?", (moment,))}
         return lambda path: path not in fresh
 
     # Landing files that could not be read
 
     def set_aside(self, asset: str, file: str, size: int, modified_ns: int, reason: str, run_id: str) -> None:
-        self._do(
+        self.do(
             "insert or replace into set_aside values (?, ?, ?, ?, ?, ?, ?)",
             (asset, file, size, modified_ns, reason, run_id, time.time()),
         )
 
     def accepted(self, asset: str, files: Sequence[str]) -> None:
         for file in files:
-            self._do("delete from set_aside where asset = ? and file = ?", (asset, file))
+            self.do("delete from set_aside where asset = ? and file = ?", (asset, file))
 
     def files_set_aside(self, asset: str | None = None) -> list[dict[str, Any]]:
         names = ("asset", "file", "bytes", "modified_ns", "reason", "run_id", "at")
         where, values = ("where asset = ?", (asset,)) if asset else ("", ())
-        found = self._do(f"select {', '.join(names)} from set_aside {where} order by asset, file", values)
+        found = self.do(f"select {', '.join(names)} from set_aside {where} order by asset, file", values)
         return [dict(zip(names, row, strict=True)) for row in found]
 
 

@@ -13,14 +13,14 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ratatouille.errors import LakeError, RatError, TransientError
-from ratatouille.lake import ledger
+from ratatouille.lake import ledger, unsettled
 from ratatouille.lake.connect import Lake, Storage, fsync_path
 from ratatouille.lake.faults import explain
 from ratatouille.lake.journal import Journal
@@ -131,10 +131,10 @@ def _commit(lake: Lake, journal: Journal, run_id: str, publications: Sequence[Pu
         ledger.write_entries(session, entries)
         about = _say_who(session, run_id, [p.asset for p in todo])
         try:
-            _make_durable(storage, todo, started)
+            kept = unsettled.keep(storage, run_id, _make_durable(storage, todo, started))
         except OSError as error:
             raise explain(error, doing) from error
-        version = _commit_and_prove(storage, session, about, before)
+        version = _commit_and_prove(storage, session, about, before, kept)
     done = {e.asset: replace(e, version=version) for e in entries} | already
     return [Outcome(name, entry=done[name]) for name in names]
 
@@ -289,8 +289,9 @@ def _say_who(session: Session, run_id: str, assets: Sequence[str]) -> str:
     return about
 
 
-def _make_durable(storage: Storage, publications: Sequence[Publication], started: float) -> None:
-    """fsync the files that the transaction itself wrote: DuckLake's delete files. It never fsyncs them."""
+def _make_durable(storage: Storage, publications: Sequence[Publication], started: float) -> list[Path]:
+    """fsync the files that the transaction itself wrote, DuckLake's delete files: it never does. These files."""
+    written: list[Path] = []
     folders = {storage.data / p.asset.partition(".")[0] / p.asset.partition(".")[2] for p in publications}
     folders.add(storage.data / ledger.SCHEMA / "quarantine")
     for folder in folders:
@@ -302,15 +303,20 @@ def _make_durable(storage: Storage, publications: Sequence[Publication], started
             fsync_path(Path(path))
         if fresh:
             fsync_folders(folder, storage.data)
+        written += map(Path, fresh)
+    return written
 
 
-def _commit_and_prove(storage: Storage, session: Session, about: str, before: int | None) -> int:
+def _commit_and_prove(storage: Storage, session: Session, about: str, before: int | None, kept: Path | None) -> int:
     """COMMIT, and the version that it made. COMMIT of an aborted transaction says OK and does nothing."""
+    lost: list[Path] = []
     try:
         session.execute("commit")
         after = session.value(f"select id from {LAKE}.last_committed_snapshot()")
     except RatError as error:
         session.rollback()
+        with suppress(OSError):  # then the next process that opens the lake does it
+            lost = unsettled.restore(storage, kept)
         outcome = _settle(storage, about)
         if outcome is None:
             raise UnknownOutcome(
@@ -319,9 +325,11 @@ def _commit_and_prove(storage: Storage, session: Session, about: str, before: in
                 state="Whether the commit was written is not known; nothing was deleted.",
                 next="rat history tells; then run the same command again",
             ) from error
+        unsettled.forget(kept, lost if outcome == 0 else ())
         if outcome == 0:
             raise
         return outcome  # what failed came after the commit
+    unsettled.forget(kept)
     if after is None or after == before:
         raise LakeError("the commit changed nothing", where=about, next="run the same command again")
     return int(after)

@@ -218,6 +218,10 @@ class _Maker:
         asset = self.asset
         related = [mention.name.rpartition(".")[0] for mention in self.mentions if mention.kind == "relationship"]
         depends_on = tuple(dict.fromkeys(n for n in (*self.depends_on, *related) if n != asset.name))
+        if not depends_on and any(trigger.get("upstream") for trigger in asset.triggers):
+            message = "this asset reads no other, so `upstream: true` never starts it"
+            hint = "use a schedule or files"
+            self._add(self._sidecar_place("triggers").problem(message, hint=hint, severity="warn"))
         asset = replace(
             asset,
             depends_on=depends_on,

@@ -51,7 +51,7 @@ class Query:
 
     text: str
     tokens: Sequence[Token]
-    tree: exp.Expression
+    tree: exp.Expr
 
 
 @dataclass(frozen=True, slots=True)
