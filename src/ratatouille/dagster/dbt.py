@@ -297,7 +297,8 @@ def _of_models(made: Built) -> dict[str, Any]:
         [dg.TableColumn("model"), *(dg.TableColumn(n, "int") for n in ("rows", "written", "version"))]
     )
     total = {f"{step.asset} rows": step.rows_total for step in made.steps}
-    return {"models": dg.MetadataValue.table(rows, schema=schema), **total}
+    version = max((step.version or 0 for step in made.steps), default=0)
+    return {"version": version, "models": dg.MetadataValue.table(rows, schema=schema), **total}
 
 
 def _of_step(step: StepResult) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from ratatouille.engine.dbt_process import Said
 from ratatouille.engine.dbt_project import Model, Selection, read_selection
 from ratatouille.engine.dbt_publish import Batch, Now, inputs_of, publication, staged
 from ratatouille.engine.dbt_results import Told, read_results
-from ratatouille.engine.native import held_back, leased, step_result
+from ratatouille.engine.lease import leased
+from ratatouille.engine.native import held_back, step_result
 from ratatouille.engine.plan import Outer
 from ratatouille.engine.recorded import new_run_id, recorded
 from ratatouille.engine.records import CheckResult, StepResult, as_json
