@@ -120,25 +120,29 @@ def test_a_selection_is_one_asset_whose_checks_are_its_tests(kitchen: Any, insta
 
 
 def test_a_selection_is_an_asset_for_each_model(kitchen: Any, instance: dg.DagsterInstance) -> None:
-    kitchen.write(FILES)
-    made = run(kitchen, instance, "bronze/sales", "default/clean", "default/stores")
+    log = "{{ config(materialized='incremental') }} select count(*) as n from {{ ref('clean') }}"
+    kitchen.write(FILES | {"pipelines/shop/dbt/models/log.sql": log})
+    models = ("default/clean", "default/log", "default/stores")
+    made = run(kitchen, instance, "bronze/sales", *models)
     assert made.success  # dbt reads what the file asset of the same run has published
     versions = {
         one.asset_key.to_user_string(): one.metadata["version"].value
         for one in made.asset_materializations_for_node("shop_models")
     }
-    assert set(versions) == {"default/clean", "default/stores"} and len(set(versions.values())) == 1
+    assert set(versions) == set(models) and len(set(versions.values())) == 1
     assert len(checks_of(made)) == 4
 
     sales(kitchen, "1,a,10\n3,b,-500\n")
-    failed = run(kitchen, instance, "default/clean", "default/stores")
+    failed = run(kitchen, instance, *models)
     assert not failed.success and checks_of(failed)["no_odd_total"] == (False, "ERROR")
     assert not failed.asset_materializations_for_node("shop_models")
     assert kitchen.rows('select count(*) from "default".clean') == [(3,)]
     config = {"ops": {"shop_models": {"config": {"full_refresh": True}}}}
     sales(kitchen, "1,a,10\n")
-    assert run(kitchen, instance, "default/clean", "default/stores", **config).success
-    assert kitchen.rows('select count(*) from "default".clean') == [(1,)]
+    assert run(kitchen, instance, *models).success
+    assert kitchen.rows('select n from "default".log order by n') == [(1,), (3,)]
+    assert run(kitchen, instance, *models, **config).success
+    assert kitchen.rows('select n from "default".log') == [(1,)]
 
 
 def test_definitions_load_without_dbt_when_nothing_has_changed_and_a_broken_project_is_a_placeholder(

@@ -218,7 +218,8 @@ def test_two_selections_one_after_the_other_and_the_second_reads_what_was_pinned
     assert gold.error is None and meanwhile[0].error is None
     assert shop.rows("select store, total from gold.best") == [("a", 30)]  # of the version that was pinned
     entry = shop.entries("gold.stores")[0]
-    assert entry.inputs == {"silver.clean": before.version} and before.version < shop.entries("silver.clean")[0].version
+    assert entry.inputs == {"silver.clean": before.version, "default.names": before.version}  # names: for its test
+    assert before.version < shop.entries("silver.clean")[0].version
     assert shop.entries("gold.best")[0].materialize == "view"
     assert {check.name.partition("_")[0] for check in gold.checks} == {"relationships"} and len(gold.checks) == 2
 

@@ -19,7 +19,10 @@ models:
   shop:
     +materialized: incremental
     database: {+schema: silver}
+    +quoting: {database: true}
+    +meta: {database: words, post_hook: words}
     silver: {+post-hook: [], +database: "{{ target.name }}", +incremental_strategy: delete+insert}
+seeds: {shop: {+column_types: {database: varchar}}}
 snapshots: {+target_schema: old}
 """,
     f"{DBT}/models/clean.sql": """

@@ -101,7 +101,7 @@ def dbt_assets(
     select: str = "",
     exclude: str = "",
     group_name: str | None = None,
-    deps: Sequence[Any] = (),
+    deps: Sequence[Any] | None = None,
     vars: Mapping[str, Any] | None = None,
     schema: str = "default",
     kinds: Sequence[str] = _KINDS,
@@ -111,7 +111,8 @@ def dbt_assets(
 ) -> dg.AssetsDefinition:
     """The same selection as one step with an asset for each model, called `schema/model`.
 
-    They depend on each other as in dbt, on the tables that they read from outside (`silver/sales`), and on `deps`.
+    They depend on each other as in dbt, and those that read from outside of the selection on `deps`; without `deps` on
+    the tables that they read (`silver/sales`).
     """
     asked = _asked(project_dir, select, exclude, vars, schema)
     try:
@@ -123,7 +124,7 @@ def dbt_assets(
     specs = [
         dg.AssetSpec(
             keys[model.name],
-            deps=[*(key_of(one) for one in dict.fromkeys([*model.above, *model.outside])), *deps],
+            deps=[*(keys[one] for one in model.above), *_above(model, deps)],
             group_name=group_name,
             description=model.description or f"`{model.path}`",
             kinds=set(kinds),
@@ -197,6 +198,12 @@ def _spec(test: Test, name: str, key: dg.AssetKey) -> dg.AssetCheckSpec:
 
 def _outside(selection: Selection) -> list[str]:
     return sorted({one for model in selection.models for one in model.outside})
+
+
+def _above(model: Model, deps: Sequence[Any] | None) -> list[Any]:
+    if deps is None:
+        return [key_of(one) for one in model.outside]
+    return list(deps) if model.outside else []
 
 
 def _described(selection: Selection) -> str:
@@ -290,7 +297,8 @@ def _of_models(made: Built) -> dict[str, Any]:
         [dg.TableColumn("model"), *(dg.TableColumn(n, "int") for n in ("rows", "written", "version"))]
     )
     total = {f"{step.asset} rows": step.rows_total for step in made.steps}
-    return {"models": dg.MetadataValue.table(rows, schema=schema), **total}
+    version = max((step.version or 0 for step in made.steps), default=0)
+    return {"version": version, "models": dg.MetadataValue.table(rows, schema=schema), **total}
 
 
 def _of_step(step: StepResult) -> dict[str, Any]:

@@ -8,7 +8,6 @@ Any test of severity error that fails keeps all of it out: readers stay on the l
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import secrets
@@ -18,26 +17,23 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from ratatouille import project as files
 from ratatouille.engine import dbt_process
 from ratatouille.engine.dbt_copy import Asked, Copy, copied
 from ratatouille.engine.dbt_process import Said
 from ratatouille.engine.dbt_project import Model, Selection, read_selection
+from ratatouille.engine.dbt_publish import Batch, Now, inputs_of, publication, staged
 from ratatouille.engine.dbt_results import Told, read_results
 from ratatouille.engine.lease import leased
 from ratatouille.engine.native import held_back, step_result
 from ratatouille.engine.plan import Outer
 from ratatouille.engine.recorded import new_run_id, recorded
 from ratatouille.engine.records import CheckResult, StepResult, as_json
-from ratatouille.engine.stages import user
 from ratatouille.engine.workbench import Workbench, open_workbench
 from ratatouille.errors import RatError, RequestError, StepFailed
 from ratatouille.lake import (
     Entry,
-    Hold,
-    Publication,
     Session,
     Staged,
     UnknownOutcome,
@@ -49,9 +45,7 @@ from ratatouille.lake import (
     standing,
     table_columns,
 )
-from ratatouille.lake.stage import StagedFile
 
-DBT = "dbt"
 ORDER = "RATATOUILLE_DBT_ORDER"  # as in lake/dbt_plugin.py, which is loaded by dbt's process alone
 LOG_CHARACTERS = 1000
 
@@ -74,17 +68,6 @@ class Built:
     @property
     def tests_passed(self) -> int:
         return sum(check.passed for check in self.checks)
-
-
-@dataclass(frozen=True, slots=True)
-class Now:
-    """The lake as a run begins: everything that is read, at one version."""
-
-    version: int
-    heads: Mapping[str, Entry]
-    holds: Mapping[str, Hold]
-    standing: Mapping[str, str]
-    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # of the selection's tables
 
 
 def build(
@@ -165,26 +148,6 @@ def _look(bench: Workbench, selection: Selection) -> Now:
             standing=there,
             columns={name: dict(table_columns(session, name)) for name in mine},
         )
-
-
-def inputs_of(selection: Selection, model: Model, now: Now) -> dict[str, int]:
-    """The versions of the lake's tables that reach a model, also through the others of its selection and views."""
-    by_name = {one.name: one for one in selection.models}
-    found: dict[str, int] = {}
-    seen: set[str] = set()
-    waiting = [model.name]
-    while waiting:
-        name = waiting.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        if name in by_name:
-            waiting += [*by_name[name].above, *by_name[name].outside, *by_name[name].compared]
-        elif name in now.heads:
-            found[name] = now.heads[name].data_version
-            if now.standing.get(name) == "view":
-                waiting += list(now.heads[name].inputs)
-    return dict(sorted(found.items()))
 
 
 def _stands(selection: Selection, now: Now, outer: Outer, *, full_refresh: bool, skip_fresh: bool) -> Built | None:
@@ -366,11 +329,12 @@ class _Run:
         made: dict[str, Staged | None] = {}
         for model in self.selection.models:
             said = told.staged[model.name]
-            made[model.name] = seal(_staged(said), data) if said["how"] != "view" else None
+            made[model.name] = seal(staged(said), data) if said["how"] != "view" else None
         with self.bench.lake.pinned("verifying what is replaced") as session:
             replaced = [n for n, said in told.staged.items() if said["how"] == "replace" and n in self.now.columns]
             damaged = self._damaged(session, sorted(replaced), math.inf)
-        publications = [self._publication(model, told, made, damaged) for model in self.selection.models]
+        batch = Batch(self.selection, told, self.now, self.outer, self.tokens, made, damaged)
+        publications = [publication(batch, model) for model in self.selection.models]
         try:
             outcomes = publish(self.bench.lake, self.bench.journal, self.outer.run_id, publications, together=True)
         except UnknownOutcome:
@@ -386,84 +350,6 @@ class _Run:
             paths = [file["path"] for entry in entries.values() for file in entry.manifest]
             self.bench.journal.note_verified(paths)
         return tuple(_step(entries[n], "built", "its tests passed", self.outer) for n in self.selection.names)
-
-    def _publication(
-        self, model: Model, told: Told, made: Mapping[str, Staged | None], damaged: Mapping[str, str]
-    ) -> Publication:
-        said, staged = told.staged[model.name], made[model.name]
-        entry = self._entry(model, told, made)
-        columns = tuple((name, kind) for name, kind in said["columns"])
-        was, have = self.now.standing.get(model.name, ""), self.now.columns.get(model.name, {})
-        add = tuple((name, kind) for name, kind in said.get("add", ()))
-        drop = tuple(said.get("drop", ()))
-        if said["how"] == "replace" and have:
-            want = dict(columns)
-            add = tuple((name, kind) for name, kind in columns if have.get(name) != kind)
-            drop = tuple(name for name, kind in have.items() if want.get(name) != kind)
-        return Publication(
-            entry=entry,
-            how=said["how"],
-            token=self.tokens[model.name],
-            columns=columns,
-            staged=staged,
-            view_sql=_in_the_lake(said["select"]) if said["how"] == "view" else "",
-            unique_key=tuple(said.get("unique_key", ())),
-            add=add,
-            drop=drop,
-            comment=model.description,
-            column_comments=dict(model.columns),
-            was=was,
-            # A table cannot lose its last column, so one of which nothing stays is made anew.
-            recreate=model.name in damaged or (bool(have) and len(drop) == len(have)),
-        )
-
-    def _entry(self, model: Model, told: Told, made: Mapping[str, Staged | None]) -> Entry:
-        said, head = told.staged[model.name], self.now.heads.get(model.name)
-        inputs = inputs_of(self.selection, model, self.now)
-        rows = sum(file[1] for file in said.get("files", ()))
-        mode = said.get("mode", "full")
-        if mode == "full" and (model.above or model.outside):
-            above = [staged.rows for name in model.above if (staged := made.get(name)) is not None]
-            rows = sum(above) + sum(self.now.heads[n].rows_total for n in model.outside if n in self.now.heads)
-        checks = tuple(
-            as_json(told.by_test[test.id]) for test in self.selection.tests_on(model.name) if test.id in told.by_test
-        )
-        return Entry(
-            asset=model.name,
-            run_id=self.outer.run_id,
-            materialize=DBT if said["how"] != "view" else "view",
-            token=DBT,  # a view of dbt's is one as well
-            mode=mode,
-            fingerprint=_hash(model.code_hash, sorted(inputs.items())),
-            code_hash=model.code_hash,
-            text_hash=_hash(model.description, model.columns),
-            base_version=head.version if head else 0,
-            inputs=inputs,
-            checks=checks,
-            rows_in=rows,
-            seconds=told.seconds.get(model.id, said["seconds"]),
-            published_by=user(),
-        )
-
-
-def _staged(said: Mapping[str, Any]) -> Staged:
-    listed = tuple(StagedFile(path, rows, size) for path, rows, size in said["files"])
-    return Staged(Path(said["folder"]), tuple((name, kind) for name, kind in said["columns"]), listed)
-
-
-def _in_the_lake(select: str) -> str:
-    """A view's query with the names that dbt gave to the candidates turned into those that readers use."""
-    from sqlglot import TokenType
-    from sqlglot.dialects.duckdb import DuckDB
-
-    made, last = [], 0
-    tokens = list(DuckDB().tokenize(select))
-    for before, token, after in zip([None, *tokens], tokens, tokens[1:], strict=False):
-        first = before is None or before.token_type != TokenType.DOT
-        if first and token.text.lower() == "memory" and after.token_type == TokenType.DOT:
-            made += [select[last : token.start], '"lake"']
-            last = token.end + 1
-    return "".join([*made, select[last:]])
 
 
 def _failed(
@@ -482,7 +368,3 @@ def _failed(
         )
         for model in selection.models
     )
-
-
-def _hash(*said: Any) -> str:
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]

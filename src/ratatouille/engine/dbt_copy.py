@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,7 +29,8 @@ from ratatouille.project.records import Workspace
 MACROS = Path(__file__).parent.parent / "lake" / "dbt_macros"
 _READ = (".sql", ".yml", ".yaml", ".csv", ".md", ".py", ".dbtignore")  # what dbt reads; data of others may lie beside
 _SKIPPED = {"target", "logs"}
-_KEPT_COPIES = 8
+_KEPT_COPIES = 16
+_KEPT_S = 86_400.0  # a run may still read one that is older than the newest copies
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def copied(workspace: Workspace, asked: Asked) -> Copy:
     files = {path: hashlib.sha256(raw).hexdigest() for path, raw in contents.items()}
     everything = b"\n".join(contents.values())
     used = {name: os.environ[name] for name in workspace.env if name in os.environ and name.encode() in everything}
-    said = [str(top), files, dict(asked.vars), asked.schema, hash_of(sorted(used.items())), versions(), our_macros()]
+    said = [str(top), files, dict(asked.vars), asked.schema, hash_of(sorted(used.items())), _versions(), _ours()]
     copy = Copy(Path(workspace.root) / FOLDER / "dbt" / hash_of(*said)[:24], files)
     if (copy.folder / "profiles.yml").exists():
         os.utime(copy.folder)
@@ -110,6 +112,13 @@ def _files(top: Path, below: str) -> Iterator[str]:
         if hidden or path in _SKIPPED or entry.name in ("profiles.yml", "__pycache__", "node_modules", "venv"):
             continue
         if entry.is_dir():
+            if entry.is_symlink():
+                raise RequestError(
+                    f"{path} is a link to a folder, and those are not read",
+                    where=str(top / path),
+                    state="Nothing was built.",
+                    next="put the folder itself into the dbt project",
+                )
             yield from _files(top, path)
         elif entry.is_file() and entry.name.endswith(_READ):
             yield path
@@ -126,12 +135,13 @@ def _put_our_macros(project: Path, raw: bytes) -> None:
 
 
 def _forget_old(folder: Path) -> None:
-    known = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    for path in known[:-_KEPT_COPIES]:
-        shutil.rmtree(path, ignore_errors=True)
+    known = sorted((path.stat().st_mtime, path) for path in folder.iterdir() if path.is_dir())
+    for used_at, path in known[:-_KEPT_COPIES]:
+        if time.time() - used_at > _KEPT_S:
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def versions() -> list[str]:
+def _versions() -> list[str]:
     try:
         return [version("dbt-core"), version("dbt-duckdb")]
     except PackageNotFoundError as error:
@@ -143,8 +153,10 @@ def versions() -> list[str]:
         ) from None
 
 
-def our_macros() -> str:
-    return hash_of(*(path.read_text() for path in sorted(MACROS.glob("*.sql"))))
+def _ours() -> str:
+    """What a newer version of this package may do otherwise with the same files."""
+    said = [*sorted(MACROS.glob("*.sql")), Path(__file__), Path(__file__).with_name("dbt_project.py")]
+    return hash_of(*(path.read_text() for path in said))
 
 
 def hash_of(*said: Any) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from ratatouille.engine import dbt_process
-from ratatouille.engine.dbt_copy import Asked, Copy, copied, hash_of, our_macros, versions, write_aside
+from ratatouille.engine.dbt_copy import Asked, Copy, copied, hash_of, write_aside
 from ratatouille.errors import RatError, RequestError, StepFailed
 from ratatouille.project.find import DBT_PROJECT, NAME
 from ratatouille.project.records import Workspace
@@ -276,7 +276,7 @@ class _Codes:
     def of(self, one: str, tests: Sequence[str]) -> str:
         node = self.nodes[one]
         raw = self.copy.files.get(node["original_file_path"], "") if node["resource_type"] == "seed" else ""
-        said = [self._said(one), raw, versions(), our_macros(), self.variables]
+        said = [self._said(one), raw, self.variables]
         return hash_of(*said, *sorted(self._said(test) for test in tests))[:32]
 
     def _said(self, one: str) -> str:

@@ -33,12 +33,13 @@ class Told:
 def read_results(selection: Selection, folder: Path, said: Said) -> Told:
     path = folder / "target" / "run_results.json"
     if not path.exists():
-        return Told(error=could_not_read(folder, said) if said.code else _stopped(said))
+        return Told(error=could_not_read(folder, said) if said.code in (1, 2) else _stopped(said))
     results = {one["unique_id"]: one for one in json.loads(path.read_text())["results"]}
     staged = {}
-    for line in (folder / "staged.jsonl").read_text().splitlines():
-        one = json.loads(line)
-        staged[one["asset"]] = one
+    for line in (folder / "staged.jsonl").read_text().splitlines(keepends=True):
+        if line.endswith("\n"):  # the last one of a process that was killed may not
+            one = json.loads(line)
+            staged[one["asset"]] = one
     tests = {test.id: test for test in selection.tests}
     rows = {name: sum(file[1] for file in one.get("files", ())) for name, one in staged.items()}
     by_test = {

@@ -34,11 +34,15 @@ _CURES = {
     "external": "read the files with an asset of its own, and name its table as the source",
     "materialization": "use the one that dbt has",
 }
-# A hint for each option that may not be set, and whether its value matters.
+_EXTERNAL = ("external_location", "plugin")
+_LISTS = ("models", "tables", "columns", "tests", "data_tests")
+# Keys of these are names of something else: columns, parts of a name, words of a person.
+_NO_OPTIONS = {"columns", "tests", "data_tests", "docs", "quoting", "column_types", "grants", "vars", "persist_docs"}
+# For each option that may not be set, what to do about it.
 _OPTIONS = {
     **dict.fromkeys(("pre_hook", "post_hook", "sql_header", "on_run_start", "on_run_end"), "hook"),
     **dict.fromkeys(_PARTIAL, "partial"),
-    **dict.fromkeys(("external_location", "plugin"), "external"),
+    **dict.fromkeys(_EXTERNAL, "external"),
     "database": "database",
 }
 _VALUES = {"materialized": _MATERIALIZATIONS, "incremental_strategy": _STRATEGIES}
@@ -143,10 +147,13 @@ def _options(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[st
         return
     for key, one in value.items():
         name = str(key).removeprefix("+").replace("-", "_")
-        if not isinstance(one, dict) and name not in ("columns", "tables", "models", "tests", "data_tests"):
+        if path[-1] == "meta" and name not in _EXTERNAL:
+            continue
+        if isinstance(one, dict) or name in _LISTS:
+            if name not in _NO_OPTIONS:
+                yield from _options(one, (*path, "meta" if name == "meta" else key))
+        else:
             yield (*path, key), name, one
-        elif name not in ("columns", "tests", "data_tests", "docs"):
-            yield from _options(one, (*path, key))
 
 
 def _refusal(name: str, value: Any) -> tuple[str, str] | None:
