@@ -240,7 +240,10 @@ def test_the_command_prints_its_address_and_stops_when_told() -> None:
                 assert [client.get(f"{address}/pit").status_code for _ in range(2)] == [500, 200]
         finally:
             process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=20) == 0
+            try:
+                assert process.wait(timeout=20) == 0
+            finally:
+                process.kill()  # nothing, when it has stopped
 
 
 # Folders of rows as the world wrote them, and stand-ins of the same shape.
