@@ -22,7 +22,7 @@ from ratatouille.engine.plan import Outer
 from ratatouille.errors import GateFailed, RequestError, StepFailed
 from ratatouille.project import load
 
-pytest.importorskip("dbt.adapters.duckdb")
+pytestmark = pytest.mark.slow  # dbt takes seconds to start
 
 DBT = "pipelines/shop/dbt"
 PLAIN_SCHEMAS = """

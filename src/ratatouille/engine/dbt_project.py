@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -22,6 +23,7 @@ from ratatouille.errors import RatError, RequestError, StepFailed
 from ratatouille.project.find import DBT_PROJECT, NAME
 from ratatouille.project.records import Workspace
 
+_REMEMBERED = 16  # selections of a project
 BUILT = ("model", "seed")
 TESTS = ("test", "unit_test")
 STRATEGIES = (None, "", "append", "delete+insert", "merge")
@@ -93,24 +95,63 @@ def read_selection(workspace: Workspace, asked: Asked, *, recall: bool = False) 
     With `recall` an error of the same files is raised again without asking dbt.
     """
     copy = copied(workspace, asked)
-    kept = copy.folder / f"selection-{hash_of(asked.select, asked.exclude)[:16]}.json"
+    said = _kept(copy, asked)
+    if "models" in said:
+        return copy, _from_json(said)
+    if said and recall:
+        raise StepFailed(said["what"], where=said["where"], state=said["state"], next=said["next"])
+    # What is asked of one project is asked of its next version: all of it at once, because dbt's start takes longest.
+    others = [replace(asked, select=one, exclude=other) for one, other in _asked_before(copy, asked)]
+    together = [asked, *(one for one in others if one != asked)]
     try:
-        said = json.loads(kept.read_text()) if kept.exists() else {}
-        if "models" in said:
-            return copy, _from_json(said)
-        error = StepFailed(said["what"], where=said["where"], state=said["state"], next=said["next"]) if said else None
-    except (ValueError, TypeError, KeyError):
-        error = None
-    if recall and error is not None:
-        raise error
+        which = [(one.select, one.exclude) for one in together]
+        listed = dbt_process.list_nodes(workspace, copy.project, copy.folder, which, asked.vars)
+    except RatError as wrong:
+        for one in together:
+            write_aside(_place(copy, one), json.dumps(wrong.as_record()))
+        raise
+    made = [_selected_and_kept(copy, one, ids) for one, ids in zip(together, listed, strict=True)]
+    write_aside(_memory(copy, asked), json.dumps(which[:_REMEMBERED]))
+    if isinstance(made[0], RatError):
+        raise made[0]
+    return copy, made[0]
+
+
+def _selected_and_kept(copy: Copy, asked: Asked, ids: Sequence[str]) -> Selection | RatError:
     try:
-        ids = dbt_process.list_nodes(workspace, copy.project, copy.folder, asked.select, asked.exclude, asked.vars)
         found = selected(copy, asked, ids)
     except RatError as wrong:
-        write_aside(kept, json.dumps(wrong.as_record()))
-        raise
-    write_aside(kept, json.dumps(asdict(found)))
-    return copy, found
+        write_aside(_place(copy, asked), json.dumps(wrong.as_record()))
+        return wrong
+    write_aside(_place(copy, asked), json.dumps(asdict(found)))
+    return found
+
+
+def _place(copy: Copy, asked: Asked) -> Path:
+    return copy.folder / f"selection-{hash_of(asked.select, asked.exclude)[:16]}.json"
+
+
+def _kept(copy: Copy, asked: Asked) -> dict[str, Any]:
+    """What is known of a selection of these files: the selection, or the four lines of an error. Nothing: {}."""
+    try:
+        said = json.loads(_place(copy, asked).read_text())
+        if "models" in said:
+            _from_json(said)
+        return dict(said) if "models" in said or "what" in said else {}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def _memory(copy: Copy, asked: Asked) -> Path:
+    named = hash_of(str(asked.project), asked.vars, asked.schema)[:16]
+    return copy.folder.parent / f"asked-{named}.json"
+
+
+def _asked_before(copy: Copy, asked: Asked) -> list[tuple[str, str]]:
+    try:
+        return [(one, other) for one, other in json.loads(_memory(copy, asked).read_text())]
+    except (OSError, ValueError, TypeError):
+        return []
 
 
 # From dbt's manifest
