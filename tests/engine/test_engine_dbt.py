@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -211,8 +212,11 @@ def test_two_selections_one_after_the_other_and_the_second_reads_what_was_pinned
 
     def publish_silver_meanwhile(line: str) -> None:
         if "Running with dbt" in line and not meanwhile:
+            (child,) = map(int, Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())
+            os.kill(child, signal.SIGSTOP)  # it has read nothing yet
             sales(shop, "1,a,10\n2,a,20\n3,b,5000\n")
             meanwhile.append(built(shop, "silver"))
+            os.kill(child, signal.SIGCONT)
 
     gold = built(shop, "gold", listener=publish_silver_meanwhile)
     assert gold.error is None and meanwhile[0].error is None
