@@ -427,6 +427,7 @@ REFUSED = {
         "{{ config(materialized='incremental', unique_key='a', merge_update_columns=['b']) }} select 1 as a, 2 as b",
     ),
     "silver/odd.sql": ("the name 'silver.a b'", "{{ config(alias='a b') }} select 1 as one"),
+    "silver/ours.sql": ("the schema 'rat'", "{{ config(schema='rat', alias='ledger') }} select 1 as one"),
     "silver/far.sql": ("database='far'", "select * from {{ source('far', 't') }}"),
     "silver/out.sql": ("external_location", "select * from {{ source('out', 't') }}"),
     "../snapshots/s.sql": (

@@ -19,6 +19,7 @@ import yaml
 
 from ratatouille.engine import dbt_process
 from ratatouille.engine.dbt_copy import Asked, Copy, copied, hash_of, write_aside
+from ratatouille.engine.native import RESERVED
 from ratatouille.errors import RatError, RequestError, StepFailed
 from ratatouille.project.find import DBT_PROJECT, NAME
 from ratatouille.project.records import Workspace
@@ -175,9 +176,15 @@ def selected(copy: Copy, asked: Asked, ids: Sequence[str]) -> Selection:
     below = _below(manifest, chosen)
     order = [one for one in _in_order(nodes, chosen) if not _is_ephemeral(nodes[one])]
     names = {one: _name(nodes[one]) for one in order}
-    twice = next((name for name in names.values() if list(names.values()).count(name) > 1), None)
+    lower = [name.lower() for name in names.values()]
+    twice = next((name for name in names.values() if lower.count(name.lower()) > 1), None)
     if twice:
-        raise RequestError(f"two models build {twice}", where=str(asked.project), next="give one of them another alias")
+        raise RequestError(
+            f"two models build {twice}",
+            where=str(asked.project),
+            state="Nothing was built.",
+            next="give one of them another alias",
+        )
     wanted: list[str] = []
     left_out: list[str] = []
     for one in ids:
@@ -375,8 +382,13 @@ def _refuse(node: Mapping[str, Any]) -> None:
     ]
     if constraints and node.get("contract", {}).get("enforced"):
         raise _refused("a constraint", node, "write it as a test: a test of severity error keeps the rows out")
-    if config["materialized"] != "ephemeral" and not all(NAME.fullmatch(part) for part in _name(node).split(".", 1)):
+    if config["materialized"] == "ephemeral":
+        return
+    schema, short = node["schema"], node.get("alias") or name
+    if not NAME.fullmatch(schema) or not NAME.fullmatch(short):
         raise _refused(f"the name {_name(node)!r}", node, "use letters, digits and _")
+    if schema.lower() in RESERVED:
+        raise _refused(f"the schema {schema!r}", node, f"choose another one than {', '.join(RESERVED)}")
 
 
 def _refuse_source(node: Mapping[str, Any]) -> None:
