@@ -35,12 +35,12 @@ setup: .venv/.ready ## install everything into .venv (run by the other targets w
 	@env -u VIRTUAL_ENV $(UV) sync --locked --quiet
 	@touch $@
 
-demo: setup ## run the sales pipeline: two days of landing files, gates, quarantine, history
+demo: setup ## run the sales pipeline over two days, and a Formula 1 race from an API to a leaderboard
 	@$(PYTHON) scripts/demo.py
 
 demo-reset: ## forget the demo: delete its landing files and the lake in .rat/
-	@rm -rf landing/sales .rat
-	@echo "Gone: landing/sales and .rat/. Start again with: make demo"
+	@rm -rf landing/sales landing/f1 .rat
+	@echo "Gone: landing/sales, landing/f1 and .rat/. Start again with: make demo"
 
 test: setup ## install what is missing and run the whole test suite
 	@$(PYTHON) -m pytest $(if $(ARGS),$(ARGS),$(PARALLEL))

@@ -1,10 +1,11 @@
-"""`make demo`: the sales pipeline over two days, with every command shown as you would type it.
+"""`make demo`: the sales pipeline over two days, then a Formula 1 race, with every command shown as you would type it.
 
 It works in the workspace of the repository root (its lake is `.rat/`), deletes nothing, and may be run again.
 """
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -15,6 +16,17 @@ LANDING = ROOT / "landing" / "sales"
 
 REVENUE = "select date, store, sum(total) as revenue from gold.sales_summary group by all order by date, store"
 
+F1 = (
+    "api_extracted_data",
+    "bronze_tables_loaded",
+    "silver_tables_built",
+    "gold_core_tables_built",
+    "gold_mart_tables_built",
+)
+LEADERBOARD = """select position, full_name, team_name, fastest_lap_time, delta_to_fastest, finishing_position
+from default_gold_analytics.session_leaderboard where session_key = (select max(session_key)
+from default_gold_analytics.session_leaderboard) order by position limit 5"""
+
 TRY_NEXT = """
 Try next. `source .venv/bin/activate` gives you `rat`.
 
@@ -23,6 +35,7 @@ Try next. `source .venv/bin/activate` gives you `rat`.
   rat run                     change a query below pipelines/sales/ and build what it affects, no more
   rat show silver.sales       columns, checks, where each column comes from
   rat rollback ASSET --to N   an earlier version, published as a new one (`rat history ASSET` gives N)
+  rat dev                     all of it in the browser: assets, checks, runs, schedules
   rat init my_lake            a workspace of your own: cd my_lake && rat run
 
 docs/tutorial.md goes through all of this. `make demo-reset` forgets the demo."""
@@ -50,8 +63,30 @@ def main() -> int:
     say("Any question, in SQL.")
     rat("query", REVENUE)
 
+    if (ROOT / "pipelines" / "f1").is_dir():
+        formula_1()
+
     print(TRY_NEXT)
     return 0
+
+
+def formula_1() -> None:
+    say(
+        "Formula 1: Dagster assets and a dbt project on the same lake, from an API on this machine that looks like OpenF1."
+    )
+    server = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.f1.server", "--port", "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        os.environ["F1_API_URL"] = server.stdout.readline().strip() if server.stdout else ""
+        print(f"\n$ export F1_API_URL={os.environ['F1_API_URL']}", flush=True)
+        rat("run", *F1)
+    finally:
+        server.terminate()
+        server.wait()
+
+    say("Who was how fast. Every table of a layer became visible together, after all of its dbt tests had passed.")
+    rat("query", LEADERBOARD)
 
 
 def say(text: str) -> None:

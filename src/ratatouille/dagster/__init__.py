@@ -14,6 +14,7 @@ _HOMES = {
     "AssetCheckResult": "native",
     "Batches": "io_managers",
     "Workspace": "component",
+    "alert_on_failure": "alerts",
     "artifact_io_manager": "io_managers",
     "asset_check": "native",
     "code_location": "code_location",

@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,9 @@ class Natives:
             except dg.DagsterError as error:
                 raise _not_started(error, list(by_key.values())) from error
         told = _told(done, steps)
-        results = {**told, **steps_of_run(self.root, done.run_id, list(by_key.values()))}
+        stored = steps_of_run(self.root, done.run_id, list(by_key.values()))
+        keys = {table: key.to_user_string() for key, table in by_key.items()}
+        results = {table: stored.get(table) or _by_key(step, keys[table]) for table, step in told.items()}
         order = [steps[name] for name in _in_order(done) if name in steps]
         listed = [results[table] for table in dict.fromkeys([*order, *by_key.values()]) if table in results]
         failed = not done.success or any(one.status == "failed" for one in listed)
@@ -179,6 +181,11 @@ def _told(done: dg.ExecuteInProcessResult, steps: Mapping[str, str]) -> dict[str
     for table in steps.values():
         found.setdefault(table, StepResult(table, "blocked", "what it reads was not built"))
     return found
+
+
+def _by_key(step: StepResult, key: str) -> StepResult:
+    """An asset that has stored nothing has no table to be called by."""
+    return step if step.version else replace(step, asset=key)
 
 
 def _seconds(done: dg.ExecuteInProcessResult, step: str | None) -> float:

@@ -186,6 +186,8 @@ def _in_sql(file: TextFile) -> Iterator[Problem]:
         for option in _OPTION.finditer(text, start, end):
             if _depth(text, start, option.start()):
                 continue
+            if option.group("name") in _VALUES and option.group("value")[0] not in "'\"[nN":
+                continue  # a call: the run looks at what it gives
             value = option.group("value").strip("'\"") if option.group("value") != "[" else ["..."]
             value = (
                 None if value in ("none", "None") else [] if option.group("value").replace(" ", "") == "[]" else value

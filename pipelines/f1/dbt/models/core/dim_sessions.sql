@@ -1,0 +1,33 @@
+{{ config(materialized='table') }}
+
+select
+    {{ key_of(['session_key']) }} as session_dim_key,
+    session_key,
+    meeting_key,
+    session_name,
+    session_type,
+    session_category,
+    date_start,
+    date_end,
+    gmt_offset,
+    location,
+    country_key,
+    country_code,
+    country_name,
+    circuit_key,
+    circuit_short_name,
+    year,
+    session_duration_minutes,
+    cast(date_start as date) as session_date,
+    cast(extract(year from date_start) as integer) as session_year,
+    cast(extract(month from date_start) as integer) as session_month,
+    cast(extract(dow from date_start) as integer) as day_of_week,
+    cast(extract(week from date_start) as integer) as week_of_year,
+    cast(extract(quarter from date_start) as integer) as quarter,
+    session_category = 'Race' as is_race,
+    session_category in ('Qualifying', 'Sprint Qualifying') as is_qualifying,
+    session_category = 'Practice' as is_practice,
+    session_category = 'Sprint' as is_sprint,
+    updated_at as input_updated_at,
+    {{ run_time() }} as updated_at
+from {{ ref('silver_sessions') }}

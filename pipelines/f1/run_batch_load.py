@@ -1,0 +1,27 @@
+"""The document's `run_batch_load.py`: extracted files become bronze tables.
+
+python -m pipelines.f1.run_batch_load
+"""
+
+import sys
+
+from ratatouille import run
+from ratatouille.errors import RatError
+
+TABLES = ("sessions", "drivers", "laps", "locations", "session_results", "starting_grid", "pit", "race_control")
+
+
+def main() -> int:
+    """Run the command; its exit code: 0 done, 1 a table failed, 2 the request is wrong."""
+    try:
+        done = run(*(f"bronze_raw.bronze_{table}" for table in TABLES))
+    except RatError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    for name, step in done["steps"].items():
+        sys.stdout.write(f"{name}: {step['status']}, {step['rows_written']:,} rows written\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
