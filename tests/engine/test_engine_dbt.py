@@ -444,7 +444,12 @@ sources:
 
 def test_what_cannot_be_guarded_is_refused_by_the_run_too(shop: Any) -> None:
     written(shop, {f"models/{name}": text for name, (_, text) in REFUSED.items()})
-    shop.write({f"{DBT}/models/far.yml": FAR, f"{DBT}/models/silver/fine.sql": "select 1 as one"})
+    clocks = {
+        f"{DBT}/macros/moment.sql": "{% macro moment() %}now(){% endmacro %}",
+        f"{DBT}/models/silver/clock.sql": "select {{ moment() }} as seen_at",
+        f"{DBT}/models/silver/stamp.sql": "select '{{ run_started_at }}' as made_at",
+    }
+    shop.write({f"{DBT}/models/far.yml": FAR, f"{DBT}/models/silver/fine.sql": "select 1 as one", **clocks})
     asked = Asked(Path(shop.root / DBT), "fine")
     copy, selection = read_selection(load(shop.root).workspace, asked)
     assert selection.names == ("silver.fine",)

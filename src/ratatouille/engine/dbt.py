@@ -341,11 +341,7 @@ class _Run:
             damaged = self._damaged(session, sorted(replaced), math.inf)
         batch = Batch(self.selection, told, self.now, self.outer, self.tokens, made, damaged)
         publications = [publication(batch, model) for model in self.selection.models]
-        try:
-            outcomes = publish(self.bench.lake, self.bench.journal, self.outer.run_id, publications, together=True)
-        except UnknownOutcome:
-            self.keep = True
-            raise
+        outcomes = publish(self.bench.lake, self.bench.journal, self.outer.run_id, publications, together=True)
         failed = next((outcome.error for outcome in outcomes if outcome.error is not None), None)
         if failed is not None:
             self.keep = isinstance(failed, UnknownOutcome)
@@ -361,7 +357,8 @@ class _Run:
 def _failed(
     selection: Selection, error: RatError, checks: Sequence[CheckResult], now: Now, outer: Outer, seconds: float
 ) -> tuple[StepResult, ...]:
-    """A failed step for each model: none of them was published."""
+    """A failed step for each model, with what its tests found: none of them was published."""
+    mine = {model.name: {test.name for test in selection.tests_on(model.name)} for model in selection.models}
     return tuple(
         StepResult(
             model.name,
@@ -370,6 +367,7 @@ def _failed(
             version=now.heads[model.name].version if model.name in now.heads else None,
             seconds=seconds,
             attempts=outer.attempt,
+            checks=tuple(check for check in checks if check.name in mine[model.name]),
             error=error.as_record(),
         )
         for model in selection.models

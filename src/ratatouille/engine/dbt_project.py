@@ -34,10 +34,11 @@ _PARTIAL_UPDATES = (
     *("merge_insert_condition", "merge_on_using_columns", "merge_update_set_expressions", "merge_returning_columns"),
     *("incremental_predicates", "predicates"),
 )
-# What may change without a change of the files and of the tables that are read.
+# What may change without a change of the files and of the tables that are read. A stamp of the run (run_started_at)
+# does not count: it says when rows were made, and that alone is no reason to make them again.
 _UNSEEN = re.compile(
     r"\b(now|today|random|uuid|gen_random_uuid|get_current_timestamp|nextval|getenv|glob|read_\w+|\w+_scan)\s*\("
-    r"|\b(current_timestamp|current_date|current_time|localtimestamp|localtime|run_started_at|invocation_id)\b",
+    r"|\b(current_timestamp|current_date|current_time|localtimestamp|localtime)\b",
     re.IGNORECASE,
 )
 
@@ -218,7 +219,7 @@ def selected(copy: Copy, asked: Asked, ids: Sequence[str]) -> Selection:
                 compared=tuple(
                     sorted({_name(nodes[p]) for test in mine for p in _parents(nodes, test) if p not in names})
                 ),
-                unseen=bool(_UNSEEN.search(_code(nodes, one))),
+                unseen=bool(_UNSEEN.search("\n".join([_code(nodes, one), *codes.macros_of(one)]))),
                 description=nodes[one].get("description") or "",
                 columns=tuple((c["name"], c.get("description") or "") for c in nodes[one].get("columns", {}).values()),
             )
@@ -335,12 +336,12 @@ class _Codes:
             a for a in node.get("depends_on", {}).get("nodes", ()) if a in self.nodes and _is_ephemeral(self.nodes[a])
         ]
         inside = [self._said(above) for above in ephemeral]
-        return hash_of(fixed, config, (node.get("test_metadata") or {}).get("kwargs"), self._macros(node), inside)
+        return hash_of(fixed, config, (node.get("test_metadata") or {}).get("kwargs"), self.macros_of(one), inside)
 
-    def _macros(self, node: Mapping[str, Any]) -> list[str]:
+    def macros_of(self, one: str) -> list[str]:
         """The code of every macro that a node calls, and of those that these call."""
         found: dict[str, str] = {}
-        waiting = list(node.get("depends_on", {}).get("macros", ()))
+        waiting = list(self.nodes[one].get("depends_on", {}).get("macros", ()))
         while waiting:
             name = waiting.pop()
             macro = self.macros.get(name)
