@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-pytest.importorskip("dbt.adapters.duckdb")
+pytestmark = pytest.mark.slow  # dbt takes seconds to start
 
 FILES = {
     "pipelines/bronze/sales.csv": "id,store,amount\n1,a,10\n2,a,20\n3,b,5\n",
@@ -150,23 +150,29 @@ def test_definitions_load_without_dbt_when_nothing_has_changed_and_a_broken_proj
 ) -> None:
     from ratatouille.engine import dbt_process
 
-    kitchen.write(FILES)
+    more = "two = dbt_asset(name='stores_built', project_dir=DBT, select='stores')\n"
+    kitchen.write(FILES | {"pipelines/shop_assets.py": FILES["pipelines/shop_assets.py"] + more})
     calls: list[Any] = []
-    run_dbt = dbt_process.run_dbt
+    run_dbt = dbt_process._run
 
     def counted(*arguments: Any, **options: Any) -> Any:
-        calls.append(arguments[4][:2])
+        calls.append(arguments[0])
         return run_dbt(*arguments, **options)
 
-    monkeypatch.setattr(dbt_process, "run_dbt", counted)
+    monkeypatch.setattr(dbt_process, "_run", counted)
     kitchen.defs().resolve_asset_graph()
-    assert len(calls) == 1  # two definitions of one selection
-    kitchen.defs().resolve_asset_graph()
-    assert len(calls) == 1
+    assert len(calls) == 2  # three definitions of two selections
+    assert kitchen.defs().resolve_asset_graph().has(dg.AssetKey("stores_built"))
+    assert len(calls) == 2
+    kitchen.write({"pipelines/shop/dbt/models/another.sql": "select 1 as one"})
+    graph = kitchen.defs().resolve_asset_graph()
+    assert len(calls) == 3  # what was asked before is asked at once
+    assert {key.to_user_string() for key in graph.get(dg.AssetKey("stores_built")).parent_keys} == {"default/clean"}
+    assert graph.has(dg.AssetKey(["default", "another"]))
 
     kitchen.write({"pipelines/shop/dbt/models/clean.sql": "select * from {{ ref('nowhere') }}"})
     graph = kitchen.defs().resolve_asset_graph()
-    assert len(calls) == 2
+    assert len(calls) == 4
     broken = graph.get(dg.AssetKey("shop_built"))
     assert broken.group_name == "broken" and "nowhere" in str(broken.description)
     assert graph.has(dg.AssetKey("shop_models")) and graph.has(dg.AssetKey(["bronze", "sales"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from ratatouille.engine.plan import Outer
 from ratatouille.errors import GateFailed, RequestError, StepFailed
 from ratatouille.project import load
 
-pytest.importorskip("dbt.adapters.duckdb")
+pytestmark = pytest.mark.slow  # dbt takes seconds to start
 
 DBT = "pipelines/shop/dbt"
 PLAIN_SCHEMAS = """
@@ -211,8 +212,11 @@ def test_two_selections_one_after_the_other_and_the_second_reads_what_was_pinned
 
     def publish_silver_meanwhile(line: str) -> None:
         if "Running with dbt" in line and not meanwhile:
+            (child,) = map(int, Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())
+            os.kill(child, signal.SIGSTOP)  # it has read nothing yet
             sales(shop, "1,a,10\n2,a,20\n3,b,5000\n")
             meanwhile.append(built(shop, "silver"))
+            os.kill(child, signal.SIGCONT)
 
     gold = built(shop, "gold", listener=publish_silver_meanwhile)
     assert gold.error is None and meanwhile[0].error is None
@@ -423,6 +427,7 @@ REFUSED = {
         "{{ config(materialized='incremental', unique_key='a', merge_update_columns=['b']) }} select 1 as a, 2 as b",
     ),
     "silver/odd.sql": ("the name 'silver.a b'", "{{ config(alias='a b') }} select 1 as one"),
+    "silver/ours.sql": ("the schema 'rat'", "{{ config(schema='rat', alias='ledger') }} select 1 as one"),
     "silver/far.sql": ("database='far'", "select * from {{ source('far', 't') }}"),
     "silver/out.sql": ("external_location", "select * from {{ source('out', 't') }}"),
     "../snapshots/s.sql": (
@@ -439,7 +444,12 @@ sources:
 
 def test_what_cannot_be_guarded_is_refused_by_the_run_too(shop: Any) -> None:
     written(shop, {f"models/{name}": text for name, (_, text) in REFUSED.items()})
-    shop.write({f"{DBT}/models/far.yml": FAR, f"{DBT}/models/silver/fine.sql": "select 1 as one"})
+    clocks = {
+        f"{DBT}/macros/moment.sql": "{% macro moment() %}now(){% endmacro %}",
+        f"{DBT}/models/silver/clock.sql": "select {{ moment() }} as seen_at",
+        f"{DBT}/models/silver/stamp.sql": "select '{{ run_started_at }}' as made_at",
+    }
+    shop.write({f"{DBT}/models/far.yml": FAR, f"{DBT}/models/silver/fine.sql": "select 1 as one", **clocks})
     asked = Asked(Path(shop.root / DBT), "fine")
     copy, selection = read_selection(load(shop.root).workspace, asked)
     assert selection.names == ("silver.fine",)

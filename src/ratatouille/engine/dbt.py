@@ -45,6 +45,7 @@ from ratatouille.lake import (
     standing,
     table_columns,
 )
+from ratatouille.project.records import Project
 
 ORDER = "RATATOUILLE_DBT_ORDER"  # as in lake/dbt_plugin.py, which is loaded by dbt's process alone
 LOG_CHARACTERS = 1000
@@ -86,15 +87,7 @@ def build(
     started = time.monotonic()
     project = files.load(root)
     copy, selection = read_selection(project.workspace, asked)
-    for model in selection.models:
-        known = project.assets.get(model.name) or project.natives.get(model.name)
-        if known is not None:
-            raise RequestError(
-                f"a dbt model and another asset are both called {model.name}",
-                where=f"{known.path} builds it, and {model.path} does",
-                state="Nothing was built.",
-                next="rename one of them, or give the model another alias or schema",
-            )
+    _refuse_names(project, selection)
     outer = outer or Outer(new_run_id(), f"dbt {selection.label}")
     with (
         open_workbench(root, write=True, project=project) as bench,
@@ -119,6 +112,19 @@ def build(
         _write_down(bench, outer, built.steps)
         run.status = "failed" if built.status == "failed" else "done"
         return built
+
+
+def _refuse_names(project: Project, selection: Selection) -> None:
+    taken = {name.lower(): native.path for name, native in project.natives.items()}
+    taken |= {name.lower(): asset.path for name, asset in project.assets.items()}
+    for model in selection.models:
+        if model.name.lower() in taken:
+            raise RequestError(
+                f"a dbt model and another asset are both called {model.name}",
+                where=f"{taken[model.name.lower()]} builds it, and {model.path} does",
+                state="Nothing was built.",
+                next="rename one of them, or give the model another alias or schema",
+            )
 
 
 def _write_down(bench: Workbench, outer: Outer, steps: Sequence[StepResult]) -> None:
@@ -335,11 +341,7 @@ class _Run:
             damaged = self._damaged(session, sorted(replaced), math.inf)
         batch = Batch(self.selection, told, self.now, self.outer, self.tokens, made, damaged)
         publications = [publication(batch, model) for model in self.selection.models]
-        try:
-            outcomes = publish(self.bench.lake, self.bench.journal, self.outer.run_id, publications, together=True)
-        except UnknownOutcome:
-            self.keep = True
-            raise
+        outcomes = publish(self.bench.lake, self.bench.journal, self.outer.run_id, publications, together=True)
         failed = next((outcome.error for outcome in outcomes if outcome.error is not None), None)
         if failed is not None:
             self.keep = isinstance(failed, UnknownOutcome)
@@ -355,7 +357,8 @@ class _Run:
 def _failed(
     selection: Selection, error: RatError, checks: Sequence[CheckResult], now: Now, outer: Outer, seconds: float
 ) -> tuple[StepResult, ...]:
-    """A failed step for each model: none of them was published."""
+    """A failed step for each model, with what its tests found: none of them was published."""
+    mine = {model.name: {test.name for test in selection.tests_on(model.name)} for model in selection.models}
     return tuple(
         StepResult(
             model.name,
@@ -364,6 +367,7 @@ def _failed(
             version=now.heads[model.name].version if model.name in now.heads else None,
             seconds=seconds,
             attempts=outer.attempt,
+            checks=tuple(check for check in checks if check.name in mine[model.name]),
             error=error.as_record(),
         )
         for model in selection.models

@@ -26,6 +26,22 @@ from ratatouille.project.records import Workspace
 _PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV",
            "PYTHONUSERBASE", "SSL_CERT_FILE")  # fmt: skip
 _START = "import sys; from dbt.cli.main import cli; sys.argv[0] = 'dbt'; cli()"
+# Parses once and lists several selections: starting dbt and parsing are what takes long.
+_LIST = """
+import json, sys
+from dbt.cli.main import dbtRunner
+words, selections, options, into = json.loads(sys.argv[1])
+parsed = dbtRunner().invoke([*words, "parse", *options])
+if not parsed.success:
+    sys.exit(2)
+found = []
+for selection in selections:
+    listed = dbtRunner(manifest=parsed.result).invoke([*words, "ls", *selection, *options])
+    if not listed.success:
+        sys.exit(2)
+    found.append([json.loads(line)["unique_id"] for line in listed.result])
+open(into, "w").write(json.dumps(found))
+"""
 _KEPT_LINES = 400
 
 
@@ -59,20 +75,28 @@ def profile(schema: str) -> str:
 
 
 def list_nodes(
-    workspace: Workspace, project: Path, into: Path, select: str, exclude: str, variables: Mapping[str, Any]
-) -> list[str]:
-    """The unique ids of what a selection holds. Leaves manifest.json and partial_parse.msgpack in `into`."""
+    workspace: Workspace, project: Path, into: Path, which: Sequence[tuple[str, str]], variables: Mapping[str, Any]
+) -> list[list[str]]:
+    """The unique ids of what each selection (`--select`, `--exclude`) holds.
+
+    Leaves manifest.json and partial_parse.msgpack in `into`.
+    """
     kinds = [word for kind in ("model", "seed", "snapshot", "test", "unit_test") for word in ("--resource-type", kind)]
+    asked = [
+        [*_which(select, exclude), *kinds, "--output", "json", "--output-keys", "unique_id"]
+        for select, exclude in which
+    ]
     with _own_folder(into) as folder:
-        words = ["--quiet", "ls", *_which(select, exclude), *kinds, "--output", "json", "--output-keys", "unique_id"]
-        lines: list[str] = []
-        said = run_dbt(workspace, project, into, folder, words, variables, listener=lines.append)
-        if said.code:
+        into_file = folder / "listed.json"
+        told = [["--quiet", *_first(folder)], asked, _options(project, into, folder, variables), str(into_file)]
+        said = _run([_LIST, json.dumps(told)], workspace, folder, {}, None)
+        if said.code or not into_file.exists():
             raise could_not_read(project, said)
+        found = json.loads(into_file.read_text())
         for name in ("manifest.json", "partial_parse.msgpack"):
             if (folder / "target" / name).exists():
                 os.replace(folder / "target" / name, into / name)
-    return [json.loads(line)["unique_id"] for line in lines if line.startswith("{")]
+    return [list(ids) for ids in found]
 
 
 def could_not_read(project: Path, said: Said) -> StepFailed:
@@ -109,19 +133,38 @@ def run_dbt(
     more_environment: Mapping[str, str] | None = None,
     listener: Callable[[str], None] | None = None,
 ) -> Said:
-    """Run one dbt command to its end; its files go below `folder`. Whoever is interrupted takes dbt along."""
-    options = ["--no-use-colors", "--no-version-check", "--log-path", str(folder / "logs"), "--log-level-file", "none"]
-    places = ["--project-dir", str(project), "--profiles-dir", str(copy), "--profile", "rat", "--target", "rat"]
-    places += ["--target-path", str(folder / "target"), "--vars", json.dumps(dict(variables))]
+    """Run one dbt command to its end; its files go below `folder`."""
+    command = [_START, *_first(folder), *words, *_options(project, copy, folder, variables)]
+    return _run(command, workspace, folder, more_environment or {}, listener)
+
+
+def _first(folder: Path) -> list[str]:
+    return ["--no-use-colors", "--no-version-check", "--log-path", str(folder / "logs"), "--log-level-file", "none"]
+
+
+def _options(project: Path, copy: Path, folder: Path, variables: Mapping[str, Any]) -> list[str]:
+    words = ["--project-dir", str(project), "--profiles-dir", str(copy), "--profile", "rat", "--target", "rat"]
+    words += ["--target-path", str(folder / "target"), "--vars", json.dumps(dict(variables))]
     if (copy / "partial_parse.msgpack").exists():
-        places += ["--partial-parse-file-path", str(copy / "partial_parse.msgpack")]
+        words += ["--partial-parse-file-path", str(copy / "partial_parse.msgpack")]
+    return words
+
+
+def _run(
+    code: Sequence[str],
+    workspace: Workspace,
+    folder: Path,
+    more_environment: Mapping[str, str],
+    listener: Callable[[str], None] | None,
+) -> Said:
+    """A process of this Python, to its end. Whoever is interrupted takes it along."""
     environment = {name: os.environ[name] for name in (*_PASSED, *workspace.env) if name in os.environ}
     environment |= {"DBT_SEND_ANONYMOUS_USAGE_STATS": "false", "PYTHONSAFEPATH": "1", "TZ": "UTC"}
     lines: deque[str] = deque(maxlen=_KEPT_LINES)
     process = subprocess.Popen(
-        [sys.executable, "-c", _START, *options, *words, *places],
+        [sys.executable, "-c", *code],
         cwd=folder,
-        env={**environment, **(more_environment or {})},
+        env={**environment, **more_environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -135,14 +178,14 @@ def run_dbt(
             lines.append(said)
             if listener is not None:
                 listener(said)
-        code = process.wait()
+        code_of_exit = process.wait()
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         if process.stdout is not None:
             process.stdout.close()
-    return Said(code, "\n".join(lines))
+    return Said(code_of_exit, "\n".join(lines))
 
 
 @contextmanager

@@ -12,16 +12,19 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ratatouille.engine import dbt_process
 from ratatouille.engine.dbt_copy import Asked, Copy, copied, hash_of, write_aside
+from ratatouille.engine.native import RESERVED
 from ratatouille.errors import RatError, RequestError, StepFailed
 from ratatouille.project.find import DBT_PROJECT, NAME
 from ratatouille.project.records import Workspace
 
+_REMEMBERED = 16  # selections of a project
 BUILT = ("model", "seed")
 TESTS = ("test", "unit_test")
 STRATEGIES = (None, "", "append", "delete+insert", "merge")
@@ -31,10 +34,11 @@ _PARTIAL_UPDATES = (
     *("merge_insert_condition", "merge_on_using_columns", "merge_update_set_expressions", "merge_returning_columns"),
     *("incremental_predicates", "predicates"),
 )
-# What may change without a change of the files and of the tables that are read.
+# What may change without a change of the files and of the tables that are read. A stamp of the run (run_started_at)
+# does not count: it says when rows were made, and that alone is no reason to make them again.
 _UNSEEN = re.compile(
     r"\b(now|today|random|uuid|gen_random_uuid|get_current_timestamp|nextval|getenv|glob|read_\w+|\w+_scan)\s*\("
-    r"|\b(current_timestamp|current_date|current_time|localtimestamp|localtime|run_started_at|invocation_id)\b",
+    r"|\b(current_timestamp|current_date|current_time|localtimestamp|localtime)\b",
     re.IGNORECASE,
 )
 
@@ -93,24 +97,63 @@ def read_selection(workspace: Workspace, asked: Asked, *, recall: bool = False) 
     With `recall` an error of the same files is raised again without asking dbt.
     """
     copy = copied(workspace, asked)
-    kept = copy.folder / f"selection-{hash_of(asked.select, asked.exclude)[:16]}.json"
+    said = _kept(copy, asked)
+    if "models" in said:
+        return copy, _from_json(said)
+    if said and recall:
+        raise StepFailed(said["what"], where=said["where"], state=said["state"], next=said["next"])
+    # What is asked of one project is asked of its next version: all of it at once, because dbt's start takes longest.
+    others = [replace(asked, select=one, exclude=other) for one, other in _asked_before(copy, asked)]
+    together = [asked, *(one for one in others if one != asked)]
     try:
-        said = json.loads(kept.read_text()) if kept.exists() else {}
-        if "models" in said:
-            return copy, _from_json(said)
-        error = StepFailed(said["what"], where=said["where"], state=said["state"], next=said["next"]) if said else None
-    except (ValueError, TypeError, KeyError):
-        error = None
-    if recall and error is not None:
-        raise error
+        which = [(one.select, one.exclude) for one in together]
+        listed = dbt_process.list_nodes(workspace, copy.project, copy.folder, which, asked.vars)
+    except RatError as wrong:
+        for one in together:
+            write_aside(_place(copy, one), json.dumps(wrong.as_record()))
+        raise
+    made = [_selected_and_kept(copy, one, ids) for one, ids in zip(together, listed, strict=True)]
+    write_aside(_memory(copy, asked), json.dumps(which[:_REMEMBERED]))
+    if isinstance(made[0], RatError):
+        raise made[0]
+    return copy, made[0]
+
+
+def _selected_and_kept(copy: Copy, asked: Asked, ids: Sequence[str]) -> Selection | RatError:
     try:
-        ids = dbt_process.list_nodes(workspace, copy.project, copy.folder, asked.select, asked.exclude, asked.vars)
         found = selected(copy, asked, ids)
     except RatError as wrong:
-        write_aside(kept, json.dumps(wrong.as_record()))
-        raise
-    write_aside(kept, json.dumps(asdict(found)))
-    return copy, found
+        write_aside(_place(copy, asked), json.dumps(wrong.as_record()))
+        return wrong
+    write_aside(_place(copy, asked), json.dumps(asdict(found)))
+    return found
+
+
+def _place(copy: Copy, asked: Asked) -> Path:
+    return copy.folder / f"selection-{hash_of(asked.select, asked.exclude)[:16]}.json"
+
+
+def _kept(copy: Copy, asked: Asked) -> dict[str, Any]:
+    """What is known of a selection of these files: the selection, or the four lines of an error. Nothing: {}."""
+    try:
+        said = json.loads(_place(copy, asked).read_text())
+        if "models" in said:
+            _from_json(said)
+        return dict(said) if "models" in said or "what" in said else {}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def _memory(copy: Copy, asked: Asked) -> Path:
+    named = hash_of(str(asked.project), asked.vars, asked.schema)[:16]
+    return copy.folder.parent / f"asked-{named}.json"
+
+
+def _asked_before(copy: Copy, asked: Asked) -> list[tuple[str, str]]:
+    try:
+        return [(one, other) for one, other in json.loads(_memory(copy, asked).read_text())]
+    except (OSError, ValueError, TypeError):
+        return []
 
 
 # From dbt's manifest
@@ -134,9 +177,15 @@ def selected(copy: Copy, asked: Asked, ids: Sequence[str]) -> Selection:
     below = _below(manifest, chosen)
     order = [one for one in _in_order(nodes, chosen) if not _is_ephemeral(nodes[one])]
     names = {one: _name(nodes[one]) for one in order}
-    twice = next((name for name in names.values() if list(names.values()).count(name) > 1), None)
+    lower = [name.lower() for name in names.values()]
+    twice = next((name for name in names.values() if lower.count(name.lower()) > 1), None)
     if twice:
-        raise RequestError(f"two models build {twice}", where=str(asked.project), next="give one of them another alias")
+        raise RequestError(
+            f"two models build {twice}",
+            where=str(asked.project),
+            state="Nothing was built.",
+            next="give one of them another alias",
+        )
     wanted: list[str] = []
     left_out: list[str] = []
     for one in ids:
@@ -170,7 +219,7 @@ def selected(copy: Copy, asked: Asked, ids: Sequence[str]) -> Selection:
                 compared=tuple(
                     sorted({_name(nodes[p]) for test in mine for p in _parents(nodes, test) if p not in names})
                 ),
-                unseen=bool(_UNSEEN.search(_code(nodes, one))),
+                unseen=bool(_UNSEEN.search("\n".join([_code(nodes, one), *codes.macros_of(one)]))),
                 description=nodes[one].get("description") or "",
                 columns=tuple((c["name"], c.get("description") or "") for c in nodes[one].get("columns", {}).values()),
             )
@@ -287,12 +336,12 @@ class _Codes:
             a for a in node.get("depends_on", {}).get("nodes", ()) if a in self.nodes and _is_ephemeral(self.nodes[a])
         ]
         inside = [self._said(above) for above in ephemeral]
-        return hash_of(fixed, config, (node.get("test_metadata") or {}).get("kwargs"), self._macros(node), inside)
+        return hash_of(fixed, config, (node.get("test_metadata") or {}).get("kwargs"), self.macros_of(one), inside)
 
-    def _macros(self, node: Mapping[str, Any]) -> list[str]:
+    def macros_of(self, one: str) -> list[str]:
         """The code of every macro that a node calls, and of those that these call."""
         found: dict[str, str] = {}
-        waiting = list(node.get("depends_on", {}).get("macros", ()))
+        waiting = list(self.nodes[one].get("depends_on", {}).get("macros", ()))
         while waiting:
             name = waiting.pop()
             macro = self.macros.get(name)
@@ -334,8 +383,13 @@ def _refuse(node: Mapping[str, Any]) -> None:
     ]
     if constraints and node.get("contract", {}).get("enforced"):
         raise _refused("a constraint", node, "write it as a test: a test of severity error keeps the rows out")
-    if config["materialized"] != "ephemeral" and not all(NAME.fullmatch(part) for part in _name(node).split(".", 1)):
+    if config["materialized"] == "ephemeral":
+        return
+    schema, short = node["schema"], node.get("alias") or name
+    if not NAME.fullmatch(schema) or not NAME.fullmatch(short):
         raise _refused(f"the name {_name(node)!r}", node, "use letters, digits and _")
+    if schema.lower() in RESERVED:
+        raise _refused(f"the schema {schema!r}", node, f"choose another one than {', '.join(RESERVED)}")
 
 
 def _refuse_source(node: Mapping[str, Any]) -> None:
