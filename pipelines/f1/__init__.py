@@ -9,6 +9,7 @@ from .assets import (
     bronze_tables_loaded,
     gold_core_tables_built,
     gold_mart_tables_built,
+    session_pictures,
     silver_tables_built,
 )
 from .checks import all_checks
@@ -20,6 +21,7 @@ all_assets = [
     silver_tables_built,
     gold_core_tables_built,
     gold_mart_tables_built,
+    session_pictures,
 ]
 all_asset_checks = all_checks
 

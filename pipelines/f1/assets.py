@@ -1,6 +1,8 @@
-"""The five assets of the pipeline: from the API to the marts. What they build themselves is in the files beside this."""
+"""The assets of the pipeline: from the API to the marts, and two pictures. Tables and models are in the files beside."""
 
+from base64 import b64encode
 from pathlib import Path
+from tempfile import mkdtemp
 
 from dagster import (
     AssetExecutionContext,
@@ -10,6 +12,7 @@ from dagster import (
     Failure,
     Jitter,
     MaterializeResult,
+    MetadataValue,
     RetryPolicy,
     asset,
 )
@@ -175,6 +178,50 @@ gold_mart_tables_built = dbt_asset(
     deps=[gold_core_tables_built],
     description="The leaderboard of each session, drivers and teams in figures.",
 )
+
+
+class PicturesConfig(Config):
+    session_key: int = Field(0, description="which session; none means the newest")
+
+
+@asset(
+    group_name="reports",
+    deps=[gold_mart_tables_built],
+    io_manager_key="artifact_io_manager",
+    description="Two pictures of a session: how lap times are spread, and how the field comes apart.",
+    compute_kind="altair",
+)
+def session_pictures(context: AssetExecutionContext, config: PicturesConfig) -> Path:
+    from .pictures import gaps, lap_times
+
+    newest = "select session_key, concat_ws(' ', location, year, session_name) as title from"
+    chosen = f"session_key = {config.session_key}" if config.session_key else "true"
+    session = query(f"{newest} default_gold_analytics.dim_sessions where {chosen} order by date_start desc limit 1")
+    if session.is_empty():
+        raise Failure(
+            description="There is no such session.\nNext: rat run gold_mart_tables_built", allow_retries=False
+        )
+    key, title = int(session["session_key"][0]), session["title"][0]
+    laps = query(
+        "select name_acronym, team_colour, lap_number, lap_duration, is_valid_lap,"
+        " epoch_ms(date_start) / 1000.0 - min(epoch_ms(date_start) / 1000.0) over (partition by lap_number) as gap"
+        " from default_gold_analytics.fact_laps join default_gold_analytics.dim_drivers using (driver_key)"
+        f" where session_key = {key} order by name_acronym, lap_number"
+    )
+    pictures = {
+        "lap_times": lap_times(laps.filter(laps["is_valid_lap"]), f"{title}: lap times"),
+        "gaps": gaps(laps.filter(laps["gap"].is_not_null()), f"{title}: behind the first"),
+    }
+    folder = Path(mkdtemp(prefix="f1-pictures-"))
+    for name, png in pictures.items():
+        (folder / f"{name}.png").write_bytes(png)
+    shown = {
+        name: MetadataValue.md(f"![{name}](data:image/png;base64,{b64encode(png).decode()})")
+        for name, png in pictures.items()
+    }
+    context.add_output_metadata({"session_key": key, **shown})
+    return folder
+
 
 CHAIN = [
     AssetKey("api_extracted_data"),

@@ -50,6 +50,7 @@ class Paddock:
     def run(self, job: str = "f1_pipeline_job", **options: Any) -> dg.ExecuteInProcessResult:
         config = options.pop("config", {})
         ops = {"api_extracted_data": {"config": config}} if config else {}
+        ops |= {name: {"config": one} for name, one in options.pop("configs", {}).items()}
         return self.definitions.resolve_job_def(job).execute_in_process(
             instance=self.instance, run_config={"ops": ops}, raise_on_error=False, **options
         )
@@ -261,6 +262,35 @@ def test_the_api_dies_in_the_middle_and_a_rerun_goes_on(
     server.troubles.clear()
     assert paddock.run(config={"mode": "latest", "num_sessions": 1}).success
     assert len(paddock.rows("select * from default_silver_clean.silver_sessions")) == 1
+
+
+def test_bronze_as_delta_tables_and_pictures_of_a_session(paddock: Paddock, api: Any) -> None:
+    import deltalake
+
+    api(season(paddock))
+    first = paddock.run(
+        config={"mode": "latest", "num_sessions": 2}, configs={"bronze_tables_loaded": {"destination": "delta"}}
+    )
+    assert first.success
+    for name in ("bronze_sessions", "bronze_drivers", "bronze_laps", "bronze_locations"):
+        table = deltalake.DeltaTable(paddock.root / "delta" / "bronze_raw" / name)
+        rows = table.to_pyarrow_table()
+        keys = paddock.rows(f"select session_key, count(*) from bronze_raw.{name} group by 1 order by 1")
+        counted = rows.group_by("session_key").aggregate([([], "count_all")]).sort_by("session_key")
+        assert [tuple(row.values()) for row in counted.to_pylist()] == keys
+    chain = [dg.AssetKey(CHAIN[1])]
+    again = paddock.run("bronze_job", configs={"bronze_tables_loaded": {"destination": "delta"}}, asset_selection=chain)
+    assert again.success and set(metadata(again, "bronze_tables_loaded")["delta"].values()) == {0}
+
+    job = paddock.definitions.resolve_implicit_global_asset_job_def()
+    done = job.execute_in_process(instance=paddock.instance, asset_selection=[dg.AssetKey("session_pictures")])
+    assert done.success
+    said = metadata(done, "session_pictures")
+    assert said["lap_times"].startswith("![lap_times](data:image/png;base64,")
+    folder = next((paddock.root / ".rat" / "artifacts").rglob("lap_times.png")).parent
+    for name in ("lap_times", "gaps"):
+        png = (folder / f"{name}.png").read_bytes()
+        assert png[:8] == b"\x89PNG\r\n\x1a\n" and len(png) > 5_000
 
 
 @pytest.mark.real_data
