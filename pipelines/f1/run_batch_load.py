@@ -5,8 +5,7 @@ python -m pipelines.f1.run_batch_load
 
 import sys
 
-from ratatouille import run
-from ratatouille.errors import RatError
+from ratatouille import RatError, run
 
 TABLES = ("sessions", "drivers", "laps", "locations", "session_results", "starting_grid", "pit", "race_control")
 

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ratatouille import dbt
-from ratatouille.errors import RatError
+from ratatouille import RatError, dbt
 
 PROJECT = Path(__file__).parent / "dbt"
 
