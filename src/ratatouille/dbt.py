@@ -35,8 +35,8 @@ def build(
     """
     from ratatouille import handle
     from ratatouille.engine import as_json
-    from ratatouille.engine.dbt import build as build_selection
-    from ratatouille.engine.dbt_copy import Asked
+    from ratatouille.engine.dbt.build import build as build_selection
+    from ratatouille.engine.dbt.copy import Asked
 
     asked = Asked(Path(project_dir).absolute(), select, exclude, dict(vars or {}), schema)
     root = handle.find_workspace(workspace or asked.project)

@@ -15,6 +15,9 @@ from ratatouille.cli.entry import run_command
 from ratatouille.dagster.code_location import definitions
 
 
+ROOT = Path(__file__).resolve().parents[2]
+
+
 @dataclass
 class Kitchen:
     """A workspace whose files a test writes."""
@@ -43,6 +46,21 @@ class Kitchen:
         from ratatouille.handle import Workspace
 
         return Workspace(self.root).query(sql).rows()
+
+
+@pytest.fixture(autouse=True)
+def own_pipelines() -> Iterator[None]:
+    """Workspaces of several tests have a package called `pipelines`, and so has this repository: each finds its own."""
+    aside = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "pipelines"}
+    path = list(sys.path)
+    for name in aside:
+        del sys.modules[name]
+    sys.path[:] = [folder for folder in path if folder not in ("", str(ROOT))]
+    yield
+    for name in [name for name in sys.modules if name.split(".")[0] == "pipelines"]:
+        del sys.modules[name]
+    sys.modules.update(aside)
+    sys.path[:] = path
 
 
 @pytest.fixture

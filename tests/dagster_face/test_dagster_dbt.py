@@ -148,18 +148,18 @@ def test_a_selection_is_an_asset_for_each_model(kitchen: Any, instance: dg.Dagst
 def test_definitions_load_without_dbt_when_nothing_has_changed_and_a_broken_project_is_a_placeholder(
     kitchen: Any, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ratatouille.engine import dbt_process
+    from ratatouille.engine.dbt import process
 
     more = "two = dbt_asset(name='stores_built', project_dir=DBT, select='stores')\n"
     kitchen.write(FILES | {"pipelines/shop_assets.py": FILES["pipelines/shop_assets.py"] + more})
     calls: list[Any] = []
-    run_dbt = dbt_process._run
+    run_dbt = process._run
 
     def counted(*arguments: Any, **options: Any) -> Any:
         calls.append(arguments[0])
         return run_dbt(*arguments, **options)
 
-    monkeypatch.setattr(dbt_process, "_run", counted)
+    monkeypatch.setattr(process, "_run", counted)
     kitchen.defs().resolve_asset_graph()
     assert len(calls) == 2  # three definitions of two selections
     assert kitchen.defs().resolve_asset_graph().has(dg.AssetKey("stores_built"))

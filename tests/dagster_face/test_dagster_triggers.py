@@ -49,7 +49,7 @@ def assets_with(kitchen, *sidecars: str):
             {f"pipelines/p/silver/t{number}.sql": "select 1 as a", f"pipelines/p/silver/t{number}.yaml": text}
         )
     project = load(kitchen.root)
-    assert project.problems == ()
+    assert project.errors == ()
     return project
 
 

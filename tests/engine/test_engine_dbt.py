@@ -16,9 +16,9 @@ import pytest
 
 from ratatouille import dbt
 from ratatouille.engine import holds, look, open_workbench
-from ratatouille.engine.dbt import Built, build
-from ratatouille.engine.dbt_copy import Asked
-from ratatouille.engine.dbt_project import read_selection, selected
+from ratatouille.engine.dbt.build import Built, build
+from ratatouille.engine.dbt.copy import Asked
+from ratatouille.engine.dbt.project import read_selection, selected
 from ratatouille.engine.plan import Outer
 from ratatouille.errors import GateFailed, RequestError, StepFailed
 from ratatouille.project import load
@@ -212,7 +212,8 @@ def test_two_selections_one_after_the_other_and_the_second_reads_what_was_pinned
 
     def publish_silver_meanwhile(line: str) -> None:
         if "Running with dbt" in line and not meanwhile:
-            (child,) = map(int, Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())
+            children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+            (child,) = [int(pid) for pid in children if b"dbt" in Path(f"/proc/{pid}/cmdline").read_bytes()]
             os.kill(child, signal.SIGSTOP)  # it has read nothing yet
             sales(shop, "1,a,10\n2,a,20\n3,b,5000\n")
             meanwhile.append(built(shop, "silver"))
@@ -288,9 +289,9 @@ def test_what_on_schema_change_and_a_merge_allow_and_what_they_refuse(shop: Any)
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import ratatouille.engine.dbt as dbt
-from ratatouille.engine.dbt_copy import Asked
-from ratatouille.engine.dbt_project import read_selection, selected
+import ratatouille.engine.dbt.build as dbt
+from ratatouille.engine.dbt.copy import Asked
+from ratatouille.engine.dbt.project import read_selection, selected
 from ratatouille.engine.plan import Outer
 
 def die(*arguments, **options):

@@ -98,7 +98,7 @@ triggers:
   - {upstream: true, status: stopped}
 """
     project = make({"silver/a.sql": "select 1 as a", "silver/a.yaml": text})
-    assert project.problems == ()
+    assert project.errors == ()
     assert project.assets["silver.a"].freshness == {"warn_after_s": 3600.0}
     assert project.assets["silver.a"].triggers == (
         {"schedule": "0 0 * * *", "timezone": "Europe/Paris", "status": "running"},

@@ -21,9 +21,9 @@ from ratatouille.dagster.modules import placeholder
 from ratatouille.dagster.native import failure
 from ratatouille.dagster.outer import is_automatic, outer_of
 from ratatouille.engine import CheckResult, StepResult
-from ratatouille.engine.dbt import Built, build
-from ratatouille.engine.dbt_copy import Asked
-from ratatouille.engine.dbt_project import Model, Selection, Test, read_selection
+from ratatouille.engine.dbt.build import Built, build
+from ratatouille.engine.dbt.copy import Asked
+from ratatouille.engine.dbt.project import Model, Selection, Test, read_selection
 from ratatouille.errors import RatError, StepFailed
 
 _CONFIG = {

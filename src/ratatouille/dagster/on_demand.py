@@ -185,7 +185,7 @@ def _told(done: dg.ExecuteInProcessResult, steps: Mapping[str, str]) -> dict[str
 
 def _by_key(step: StepResult, key: str) -> StepResult:
     """An asset that has stored nothing has no table to be called by."""
-    return step if step.version else replace(step, asset=key)
+    return replace(step, asset=key) if step.status == "built" and not step.version else step
 
 
 def _seconds(done: dg.ExecuteInProcessResult, step: str | None) -> float:

@@ -76,8 +76,9 @@ def _stored(bench: Workbench, given: Given, returned: Any, token: int, preview_r
     name = asset.name
     folder = attempt_folder(bench.lake.storage, name, outer.run_id, f"{token}.{outer.attempt}")
     with bench.lake.pinned(f"building {name}") as session:
-        heads = heads_of(session, bench.lake.storage, [name, *asset.depends_on])
-        head, hold = heads.get(name), ledger.holds(session).get(name)
+        # What was an artifact until now has no table to build on.
+        head, hold = ledger.heads(session, [name]).get(name), ledger.holds(session).get(name)
+        heads = heads_of(session, bench.lake.storage, asset.depends_on)
         if head is not None and hold is not None and hold.code_hash == asset.code_hash:
             return held_back(head, hold)
         if head is not None and head.run_id == outer.run_id and head.action == "build":

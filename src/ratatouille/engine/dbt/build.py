@@ -19,12 +19,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ratatouille import project as files
-from ratatouille.engine import dbt_process
-from ratatouille.engine.dbt_copy import Asked, Copy, copied
-from ratatouille.engine.dbt_process import Said
-from ratatouille.engine.dbt_project import Model, Selection, read_selection
-from ratatouille.engine.dbt_publish import Batch, Now, inputs_of, publication, staged
-from ratatouille.engine.dbt_results import Told, read_results
+from ratatouille.engine.dbt import process
+from ratatouille.engine.dbt.copy import Asked, Copy, copied
+from ratatouille.engine.dbt.process import Said
+from ratatouille.engine.dbt.project import Model, Selection, read_selection
+from ratatouille.engine.dbt.publish import Batch, Now, inputs_of, publication, staged
+from ratatouille.engine.dbt.results import Told, read_results
 from ratatouille.engine.lease import leased
 from ratatouille.engine.native import held_back, step_result
 from ratatouille.engine.plan import Outer
@@ -228,7 +228,7 @@ class _Run:
 
     def go(self, full_refresh: bool, listener: Callable[[str], None] | None) -> Built:
         self._refuse_damaged(full_refresh)
-        with dbt_process.run_folder(self.bench.lake.storage.catalog.parent / "dbt") as folder:
+        with process.run_folder(self.bench.lake.storage.catalog.parent / "dbt") as folder:
             began = time.monotonic()
             try:
                 said, told = self._dbt(folder, full_refresh, listener)
@@ -262,12 +262,12 @@ class _Run:
         }
         (folder / "order.json").write_text(json.dumps(order))
         report.touch()
-        said = dbt_process.run_dbt(
+        said = process.run_dbt(
             self.bench.project.workspace,
             self.copy.project,
             self.copy.folder,
             folder,
-            dbt_process.build_words(
+            process.build_words(
                 self.asked.select, self.asked.exclude, self.selection.left_out, full_refresh=full_refresh
             ),
             self.asked.vars,

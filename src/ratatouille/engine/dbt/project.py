@@ -3,7 +3,7 @@
 selection   what `dbt build --select ...` builds: models and seeds, and the tests that read them
 test        runs with the selection that builds the last of what it reads: not before the table that it compares with
 
-dbt itself runs in a process of its own (engine/dbt_process.py). Nothing here imports it.
+dbt itself runs in a process of its own (engine/process.py). Nothing here imports it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 
 import yaml
 
-from ratatouille.engine import dbt_process
-from ratatouille.engine.dbt_copy import Asked, Copy, copied, hash_of, write_aside
+from ratatouille.engine.dbt import process
+from ratatouille.engine.dbt.copy import Asked, Copy, copied, hash_of, write_aside
 from ratatouille.engine.native import RESERVED
 from ratatouille.errors import RatError, RequestError, StepFailed
 from ratatouille.project.find import DBT_PROJECT, NAME
@@ -107,7 +107,7 @@ def read_selection(workspace: Workspace, asked: Asked, *, recall: bool = False) 
     together = [asked, *(one for one in others if one != asked)]
     try:
         which = [(one.select, one.exclude) for one in together]
-        listed = dbt_process.list_nodes(workspace, copy.project, copy.folder, which, asked.vars)
+        listed = process.list_nodes(workspace, copy.project, copy.folder, which, asked.vars)
     except RatError as wrong:
         for one in together:
             write_aside(_place(copy, one), json.dumps(wrong.as_record()))

@@ -20,13 +20,13 @@ from typing import Any
 
 import yaml
 
-from ratatouille.engine import dbt_process
+from ratatouille.engine.dbt import process
 from ratatouille.errors import RequestError
 from ratatouille.project.cache import FOLDER
 from ratatouille.project.find import DBT_PROJECT
 from ratatouille.project.records import Workspace
 
-MACROS = Path(__file__).parent.parent / "lake" / "dbt_macros"
+MACROS = Path(__file__).parent.parent.parent / "lake" / "dbt_macros"
 _READ = (".sql", ".yml", ".yaml", ".csv", ".md", ".py", ".dbtignore")  # what dbt reads; data of others may lie beside
 _SKIPPED = {"target", "logs"}
 _KEPT_COPIES = 16
@@ -94,7 +94,7 @@ def copied(workspace: Workspace, asked: Asked) -> Copy:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         target.write_bytes(raw)
     _put_our_macros(aside / "project", contents[DBT_PROJECT])
-    (aside / "profiles.yml").write_text(dbt_process.profile(asked.schema))
+    (aside / "profiles.yml").write_text(process.profile(asked.schema))
     try:
         os.rename(aside, copy.folder)
     except OSError:  # somebody else was faster
@@ -155,7 +155,7 @@ def _versions() -> list[str]:
 
 def _ours() -> str:
     """What a newer version of this package may do otherwise with the same files."""
-    said = [*sorted(MACROS.glob("*.sql")), Path(__file__), Path(__file__).with_name("dbt_project.py")]
+    said = [*sorted(MACROS.glob("*.sql")), Path(__file__), Path(__file__).with_name("project.py")]
     return hash_of(*(path.read_text() for path in said))
 
 
