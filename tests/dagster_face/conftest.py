@@ -14,7 +14,6 @@ import pytest
 from ratatouille.cli.entry import run_command
 from ratatouille.dagster.code_location import definitions
 
-
 ROOT = Path(__file__).resolve().parents[2]
 
 

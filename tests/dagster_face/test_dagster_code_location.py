@@ -65,6 +65,7 @@ def shown(defs: dg.Definitions) -> dict[str, object]:
 def at_root(monkeypatch):
     before = list(sys.path), set(sys.modules)
     monkeypatch.chdir(ROOT)
+    sys.path.insert(0, str(ROOT))
     yield
     sys.path[:] = before[0]
     for name in set(sys.modules) - before[1]:
