@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import dagster as dg
@@ -117,6 +118,15 @@ def test_a_selection_is_one_asset_whose_checks_are_its_tests(kitchen: Any, insta
     (made,) = again.asset_materializations_for_node("shop_built")
     assert made.metadata["status"].value == "skipped" and "unchanged since version" in made.metadata["reason"].value
     assert checks_of(again) == checks_of(mended)
+
+    def planned() -> tuple[str, str]:
+        [step] = json.loads(kitchen.rat("plan", "shop_built", "--json")[1])["steps"]
+        assert step["asset"] == "shop_built"
+        return step["action"], step["rule"]
+
+    assert planned() == ("skip", "fresh")
+    sales(kitchen, "1,a,10\n2,c,20\n3,b,6\n")
+    assert planned() == ("build", "inputs changed")
 
 
 def test_a_selection_is_an_asset_for_each_model(kitchen: Any, instance: dg.DagsterInstance) -> None:

@@ -66,7 +66,18 @@ def dbt_asset(
     names = _check_names(selection)
     above = [key_of(one) for one in _outside(selection)] if deps is None else deps
 
-    @dg.asset(
+    def built(context):  # type: ignore[no-untyped-def]  # Dagster refuses an annotation that is a string
+        made = yield from _run(
+            context.op_execution_context, root, asked, names, dict.fromkeys(selection.names, asset_key)
+        )
+        yield dg.MaterializeResult(
+            asset_key=asset_key,
+            metadata=_of_run(made) | _of_models(made),
+            data_version=dg.DataVersion(_data_version(made.steps)),
+        )
+
+    built.asked = asked  # type: ignore[attr-defined]  # for whoever plans it
+    return dg.asset(
         key=asset_key,
         deps=list(above),
         group_name=group_name,
@@ -80,18 +91,7 @@ def dbt_asset(
         config_schema=_CONFIG,
         retry_policy=retry_policy,
         automation_condition=automation_condition,
-    )
-    def built(context):  # type: ignore[no-untyped-def]  # Dagster refuses an annotation that is a string
-        made = yield from _run(
-            context.op_execution_context, root, asked, names, dict.fromkeys(selection.names, asset_key)
-        )
-        yield dg.MaterializeResult(
-            asset_key=asset_key,
-            metadata=_of_run(made) | _of_models(made),
-            data_version=dg.DataVersion(_data_version(made.steps)),
-        )
-
-    return built
+    )(built)
 
 
 def dbt_assets(
@@ -136,13 +136,6 @@ def dbt_assets(
         for model in selection.models
     ]
 
-    @dg.multi_asset(
-        name=name,
-        specs=specs,
-        check_specs=[_spec(test, names[test.id], keys[test.on]) for test in selection.tests],
-        config_schema=_CONFIG,
-        retry_policy=retry_policy,
-    )
     def built(context):  # type: ignore[no-untyped-def]
         made = yield from _run(context.op_execution_context, root, asked, names, keys)
         for step in made.steps:
@@ -152,7 +145,14 @@ def dbt_assets(
                 data_version=dg.DataVersion(_data_version([step])),
             )
 
-    return built
+    built.asked = asked  # type: ignore[attr-defined]
+    return dg.multi_asset(
+        name=name,
+        specs=specs,
+        check_specs=[_spec(test, names[test.id], keys[test.on]) for test in selection.tests],
+        config_schema=_CONFIG,
+        retry_policy=retry_policy,
+    )(built)
 
 
 def _asked(

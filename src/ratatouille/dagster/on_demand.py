@@ -26,6 +26,7 @@ from ratatouille.dagster.native import code_of
 from ratatouille.dagster.outer import STALE_ONLY
 from ratatouille.dagster.stores import tables_of
 from ratatouille.engine import PlannedStep, RunResult, StepResult
+from ratatouille.engine.dbt.build import plan as plan_dbt
 from ratatouille.engine.native import native_asset, plan_native, steps_of_run
 from ratatouille.errors import RequestError, StepFailed
 
@@ -56,6 +57,9 @@ class Natives:
         return [self._planned(self.by_name[name.strip()], force) for name in names]
 
     def _planned(self, native: _Native, force: bool) -> PlannedStep:
+        selection = getattr(source_of(native.asset), "asked", None)
+        if selection is not None:
+            return replace(plan_dbt(self.root, selection, force=force), asset=native.table)
         spec = native.asset.get_asset_spec(native.key)
         by_key = {one.key: one.table for one in self.by_name.values()}
         code = code_of(native.asset.op.compute_fn, spec.code_version, self._config(native), native.table)
@@ -123,6 +127,11 @@ class Natives:
             for key in one.keys
             if key in by_key
         }
+
+
+def source_of(asset: dg.AssetsDefinition) -> Any:
+    """The function that a person, or dbt_asset, has given."""
+    return getattr(asset.op.compute_fn, "decorated_fn", None)
 
 
 def natives_of(root: Path) -> Natives:

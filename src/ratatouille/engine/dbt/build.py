@@ -29,8 +29,8 @@ from ratatouille.engine.lease import leased
 from ratatouille.engine.native import held_back, step_result
 from ratatouille.engine.plan import Outer
 from ratatouille.engine.recorded import new_run_id, recorded
-from ratatouille.engine.records import CheckResult, StepResult, as_json
-from ratatouille.engine.workbench import Workbench, open_workbench
+from ratatouille.engine.records import CheckResult, PlannedStep, StepResult, as_json
+from ratatouille.engine.workbench import Workbench, open_workbench, storage_of
 from ratatouille.errors import RatError, RequestError, StepFailed
 from ratatouille.lake import (
     Entry,
@@ -112,6 +112,42 @@ def build(
         _write_down(bench, outer, built.steps)
         run.status = "failed" if built.status == "failed" else "done"
         return built
+
+
+def plan(root: Path, asked: Asked, *, force: bool = False) -> PlannedStep:
+    """What a run would do with a selection, and why. The step is called by the selection."""
+    project = files.load(root)
+    selection = read_selection(project.workspace, asked)[1]
+    if not storage_of(project.workspace).catalog.exists():
+        return PlannedStep(selection.label, "build", "new", "never built")
+    with open_workbench(root, project=project) as bench:
+        now = _look(bench, selection)
+    stands = _stands(selection, now, Outer("", "planning"), full_refresh=force, skip_fresh=True)
+    versions = [now.heads[name].version for name in selection.names if name in now.heads]
+    newest = max(versions, default=None)
+    if stands is not None and not force:
+        action, rule = ("hold", "on hold") if stands.status == "held" else ("skip", "fresh")
+        return PlannedStep(selection.label, action, rule, stands.reason, version=newest)
+    return PlannedStep(selection.label, "build", *_why(selection, now, force), version=newest)
+
+
+def _why(selection: Selection, now: Now, force: bool) -> tuple[str, str]:
+    """(rule, reason) of a selection that would be built: the first that applies to one of its models."""
+    heads = {model: now.heads.get(model.name) for model in selection.models}
+    for model, head in heads.items():
+        if head is None or model.name not in now.standing:
+            return "new", f"{model.name} was never built"
+    if force:
+        return "forced", "asked for with -f"
+    for model, head in heads.items():
+        if head is not None and head.code_hash != model.code_hash:
+            return "code changed", f"{model.name}: its code or config changed"
+        if head is not None and head.action != "build":
+            return "released", f"{model.name}: its hold was released"
+        if head is not None and head.inputs != inputs_of(selection, model, now):
+            return "inputs changed", f"what {model.name} reads changed"
+    unseen = next((model.name for model in selection.models if model.unseen), "")
+    return "always", f"{unseen} reads what the lake cannot see"
 
 
 def _refuse_names(project: Project, selection: Selection) -> None:
