@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ratatouille import project as files
+from ratatouille.dagster.instance import INSTALL
 from ratatouille.errors import RequestError
 from ratatouille.project.find import PIPELINES
 from ratatouille.project.records import Project
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from ratatouille.dagster.on_demand import Natives
 
 _T = TypeVar("_T")
-_INSTALL = "pip install 'ratatouille-lakehouse[dagster]'"
 
 
 def natives_in(root: Path, names: Sequence[str]) -> tuple[Natives, dict[str, str], list[str]] | None:
@@ -35,7 +35,7 @@ def natives_in(root: Path, names: Sequence[str]) -> tuple[Natives, dict[str, str
         raise RequestError(
             f"{known.name} is made by Dagster, which is not installed.",
             where=f"{known.path}:{known.line}",
-            next=_INSTALL,
+            next=INSTALL,
         )
     from ratatouille.dagster.on_demand import natives_of
 

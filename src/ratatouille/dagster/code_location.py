@@ -137,8 +137,8 @@ def _assembled(
     assets: list[Any] = []
     jobs, schedules, sensors = list(found.jobs), list(found.schedules), [*found.sensors, *more_sensors]
     resources = dict(found.resources)
-    for one in mounted:
-        keys = one.keys
+    keys_of = [one.keys for one in mounted]
+    for one, keys in zip(mounted, keys_of, strict=True):
         assets += [_file_asset(one, name, keys) for name in one.project.assets]
         assets += _placeholders(one)
         jobs += _jobs(one, {job.name for job in jobs})
@@ -148,8 +148,8 @@ def _assembled(
         sensors += triggers.upstream_sensors(one.project, one.root, one.prefix, taken)
         if one.project.assets:
             sensors.append(ledger_sensor(one.root, one.project, one.prefix))
-    for one in mounted:
-        assets += [stored_in(linked(with_kinds(asset), one.keys), one.stores) for asset in one.found.assets]
+    for one, keys in zip(mounted, keys_of, strict=True):
+        assets += [stored_in(linked(with_kinds(asset), keys), one.stores) for asset in one.found.assets]
         if one.found.assets or not one.stores.name:
             resources = {**one.stores.managers(one.root), **resources}
     for path, error in {**broken, **found.broken}.items():
