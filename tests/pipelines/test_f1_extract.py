@@ -5,9 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import sys
 import tracemalloc
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,14 +13,9 @@ from typing import Any
 
 import polars as pl
 import pytest
-import stamina.instrumentation
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-sys.path.insert(0, str(Path(__file__).parent))
-
 from f1_bench import LATER, RACE_END, Extract, data_in, files_in, home_of, manifest_of, settings_of
 from pipelines.f1.answers import Folders
-from pipelines.f1.extract import Extraction, extract_sessions
+from pipelines.f1.extract import extract_sessions
 from pipelines.f1.fetching import ENTITIES
 from pipelines.f1.landing import manifests
 from pipelines.f1.openf1 import BadRequest, OpenF1
@@ -32,33 +25,7 @@ from pipelines.f1.server import Server, Trouble, serve
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quiet_retries() -> Iterator[None]:
-    stamina.instrumentation.set_on_retry_hooks([])
-    yield
-    stamina.instrumentation.set_on_retry_hooks(None)
-
-
-@pytest.fixture(scope="module")
-def season() -> Season:
-    return generate()
-
-
-@pytest.fixture
-def server(season: Season) -> Iterator[Server]:
-    with serve(season) as running:
-        yield running
-
-
-@pytest.fixture
-def extract(server: Server, tmp_path: Path) -> Iterator[Extract]:
-    """extract_sessions with a client of the server, into `tmp_path`, in December."""
-    with OpenF1(settings_of(server)) as client:
-
-        def go(folder: Path = tmp_path, **wish: Any) -> Extraction:
-            return extract_sessions(client, folder, **{"now": LATER, **wish})
-
-        yield go
+pytestmark = pytest.mark.usefixtures("quiet_retries")
 
 
 # Which sessions

@@ -8,56 +8,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-import stamina.instrumentation
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-sys.path.insert(0, str(Path(__file__).parent))
-
-from f1_bench import LATER, Extract, data_in, files_in, home_of, manifest_of, settings_of
+from f1_bench import LATER, Extract, data_in, files_in, home_of, manifest_of
 from pipelines.f1 import extract_sessions as command
-from pipelines.f1.extract import Extraction, ExtractionIncomplete, extract_sessions
+from pipelines.f1.extract import ExtractionIncomplete
 from pipelines.f1.fetching import Step
 from pipelines.f1.landing import Part
-from pipelines.f1.openf1 import ApiUnavailable, OpenF1, OpenF1Error, SessionInProgress
-from pipelines.f1.season import Season, generate
-from pipelines.f1.server import Server, Trouble, serve
+from pipelines.f1.openf1 import ApiUnavailable, OpenF1Error, SessionInProgress
+from pipelines.f1.season import Season
+from pipelines.f1.server import Server, Trouble
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quiet_retries() -> Iterator[None]:
-    stamina.instrumentation.set_on_retry_hooks([])
-    yield
-    stamina.instrumentation.set_on_retry_hooks(None)
-
-
-@pytest.fixture(scope="module")
-def season() -> Season:
-    return generate()
-
-
-@pytest.fixture
-def server(season: Season) -> Iterator[Server]:
-    with serve(season) as running:
-        yield running
-
-
-@pytest.fixture
-def extract(server: Server, tmp_path: Path) -> Iterator[Extract]:
-    """extract_sessions with a client of the server, into `tmp_path`, in December."""
-    with OpenF1(settings_of(server)) as client:
-
-        def go(folder: Path = tmp_path, **wish: Any) -> Extraction:
-            return extract_sessions(client, folder, **{"now": LATER, **wish})
-
-        yield go
+pytestmark = pytest.mark.usefixtures("quiet_retries")
 
 
 # Failing and going on

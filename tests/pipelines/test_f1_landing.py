@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-sys.path.insert(0, str(Path(__file__).parent))
-
-
 from pipelines.f1.corrections import compare, rows_of_file
 from pipelines.f1.fetching import ENTITIES
 from pipelines.f1.landing import Layout, Part, Session, chunk_of

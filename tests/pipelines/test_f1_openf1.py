@@ -5,22 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
-import stamina.instrumentation
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from pipelines.f1 import openf1
 from pipelines.f1.openf1 import (
     PUBLIC_API,
@@ -36,29 +30,14 @@ from pipelines.f1.openf1 import (
     query_string,
     rows_in,
 )
-from pipelines.f1.season import Season, generate
-from pipelines.f1.server import Server, Trouble, serve
+from pipelines.f1.season import Season
+from pipelines.f1.server import Server, Trouble
 
 RACE = ("session_key", "=", 9002)
 START = datetime(2024, 3, 3, 18, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quiet_retries() -> Iterator[None]:
-    stamina.instrumentation.set_on_retry_hooks([])
-    yield
-    stamina.instrumentation.set_on_retry_hooks(None)
-
-
-@pytest.fixture(scope="module")
-def season() -> Season:
-    return generate()
-
-
-@pytest.fixture
-def server(season: Season) -> Iterator[Server]:
-    with serve(season) as running:
-        yield running
+pytestmark = pytest.mark.usefixtures("quiet_retries")
 
 
 def client_of(server: Server, **wishes: Any) -> OpenF1:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter, defaultdict
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from pipelines.f1.season import ENDPOINTS, Season, entrants, generate
 
 Row = dict[str, Any]
@@ -62,11 +57,6 @@ FIELDS = {
     "car_data": {*KEYS, "date", "driver_number", "speed", "rpm", "n_gear", "throttle", "brake", "drs"},
 }
 RESULT = {*KEYS, "position", "driver_number", "number_of_laps", "dnf", "dns", "dsq", "duration", "gap_to_leader"}
-
-
-@pytest.fixture(scope="module")
-def season() -> Season:
-    return generate()
 
 
 def of(season: Season, endpoint: str, session_key: int) -> list[Row]:

@@ -19,20 +19,12 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from pipelines.f1.answers import Folders, conditions_of, matching
 from pipelines.f1.season import Season, generate
 from pipelines.f1.server import KINDS, TOKEN, Server, Trouble, serve
 
 ROOT = Path(__file__).resolve().parents[2]
 WINDOW = "location?session_key=9002&driver_number=7&date>=2024-03-03T18:00:00&date<2024-03-03T18:15:00"
-
-
-@pytest.fixture(scope="module")
-def season() -> Season:
-    return generate()
 
 
 @pytest.fixture(scope="module")
