@@ -14,6 +14,9 @@ export UV_SYSTEM_CERTS ?= true
 PYTHON := .venv/bin/python
 # Arguments for pytest: make test ARGS="tests/project -k cycle"
 ARGS ?=
+# Groups of pyproject.toml that not everybody needs, on top: make setup WITH=spark. What is there already stays.
+WITH ?=
+STAMP := .venv/.ready$(foreach group,$(sort $(WITH)),-$(group))
 # The whole suite runs side by side, a part of it in order.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
@@ -22,7 +25,7 @@ PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.ready ## install everything into .venv (run by the other targets when needed)
+setup: $(STAMP) ## install everything into .venv (run by the other targets when needed)
 
 # pip --target works without ensurepip, and where the system's Python is marked "externally managed".
 .tools/bin/uv:
@@ -30,9 +33,9 @@ setup: .venv/.ready ## install everything into .venv (run by the other targets w
 	@echo "Installing uv $(UV_VERSION) into .tools/ ..."
 	@python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target .tools "uv==$(UV_VERSION)"
 
-.venv/.ready: pyproject.toml uv.lock $(filter .tools/bin/uv,$(UV))
+$(STAMP): pyproject.toml uv.lock $(filter .tools/bin/uv,$(UV))
 	@echo "Installing the locked packages into .venv/ ..."
-	@env -u VIRTUAL_ENV $(UV) sync --locked --quiet
+	@env -u VIRTUAL_ENV $(UV) sync --locked --quiet --inexact $(addprefix --group ,$(WITH))
 	@touch $@
 
 demo: setup ## run the sales pipeline over two days, and a Formula 1 race from an API to a leaderboard

@@ -23,7 +23,7 @@ from ratatouille.dagster import dbt_asset
 
 from .extract import Extraction, extract_sessions
 from .fetching import Step
-from .openf1 import ApiUnavailable, OpenF1, OpenF1Error, SessionInProgress, Settings
+from .openf1 import ApiUnavailable, OpenF1, OpenF1Error, SessionInProgress, Settings, tell_of_retries
 
 PROJECT = Path(__file__).parent / "dbt"
 BRONZE = ("bronze_sessions", "bronze_drivers", "bronze_laps", "bronze_locations")
@@ -62,6 +62,7 @@ def api_extracted_data(context: AssetExecutionContext, config: ExtractionConfig)
         if step.final:
             context.log.info(str(step))
 
+    tell_of_retries(context.log.info)
     try:
         with OpenF1(Settings.from_environment()) as client:
             done = _extract(client, config, say)
@@ -136,6 +137,7 @@ def bronze_tables_loaded(context: AssetExecutionContext, config: LoadConfig) -> 
         },
         "files_loaded": sum(len(step["files"]) for step in steps.values()),
         "files_set_aside": sum(len(step["set_aside"]) for step in steps.values()),
+        "warnings": [f"{name}: {said}" for name, step in steps.items() for said in step["warnings"]],
         "output_log": "\n".join(log)[-1000:],
     }
     if config.destination == "delta":

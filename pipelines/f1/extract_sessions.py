@@ -22,11 +22,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
 
-import stamina.instrumentation
-
 from .extract import MODES, Extraction, extract_sessions
 from .fetching import ENTITIES, Step
-from .openf1 import BadRequest, OpenF1, OpenF1Error, Settings
+from .openf1 import BadRequest, OpenF1, OpenF1Error, Settings, tell_of_retries
 
 FOLDERS = {"session": Path("landing/f1"), "document": Path("local_test_data")}
 SAID_EVERY_S = 1.0
@@ -64,8 +62,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    # stamina speaks through structlog where that is installed, and structlog prints to standard output.
-    stamina.instrumentation.set_on_retry_hooks([stamina.instrumentation.LoggingOnRetryHook])
+    tell_of_retries(lambda said: sys.stderr.write(f"{said}\n"))
     try:
         asked = parser().parse_args(arguments)
         entities = asked.entities.split(",") if asked.entities else None

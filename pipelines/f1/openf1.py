@@ -19,7 +19,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -29,6 +29,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 import stamina
+from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 PUBLIC_API = "https://api.openf1.org/v1"
 OPERATORS = ("=", ">=", "<=", ">", "<")
@@ -371,6 +372,15 @@ class OpenF1:
     def _shown(self, target: str) -> str:
         path = urlsplit(self._base).path
         return self._shown_base + target.removeprefix(path)
+
+
+def tell_of_retries(say: Callable[[str], None]) -> None:
+    """Have `say` called with a line before each wait: why a request is repeated, and when. For the whole process."""
+
+    def told(retry: RetryDetails) -> None:
+        say(f"OpenF1: {retry.caused_by}; again in {retry.wait_for:.1f} s (retry {retry.retry_num})")
+
+    set_on_retry_hooks([told])
 
 
 def query_string(conditions: Sequence[Condition]) -> str:

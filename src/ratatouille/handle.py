@@ -126,7 +126,8 @@ def as_mapping(result: RunResult, *, alone: bool) -> dict[str, Any]:
         said = as_json(step) | {"status": status_word(step.status), "run_id": result.run_id}
         steps[step.asset] = {name: value for name, value in said.items() if name != "error"}
     if alone and len(steps) == 1:
-        return _json_safe(next(iter(steps.values())) | {"warnings": list(result.warnings)})
+        only = next(iter(steps.values()))
+        return _json_safe(only | {"warnings": [*result.warnings, *only["warnings"]]})
     found = {step["status"] for step in steps.values()}
     status = next((one for one in ("completed", "held") if one in found), "skipped")
     return _json_safe(

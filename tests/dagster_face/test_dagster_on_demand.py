@@ -208,3 +208,11 @@ def test_a_file_is_run_without_dagster(feeds: Any) -> None:
 def _forget_modules() -> None:
     for name in [name for name in sys.modules if name.startswith("_workspace_")]:
         del sys.modules[name]
+
+
+def test_a_name_that_a_broken_file_may_have_says_so(feeds: Any) -> None:
+    feeds.write(
+        {"pipelines/feeds.py": FEEDS.replace("RAIN", "3.5").replace("import polars as pl", "import no_such_module")}
+    )
+    code, _, err = feeds.rat("run", "report")
+    assert code == 2 and "No module named 'no_such_module'" in err and "pipelines/feeds.py:" in err

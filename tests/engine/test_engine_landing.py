@@ -190,6 +190,62 @@ def test_a_link_out_of_the_workspace_is_not_read(shop, tmp_path):
     assert shop.step(ASSET).files == ("landing/a.csv",)
 
 
+def test_an_array_cut_after_a_comma_is_set_aside_not_half_read(shop):
+    cut = b'[{"id": 1}, {"id": 2},\n'
+    shop.write(
+        {
+            "pipelines/bronze/laps.sql": "select * from {{ source('landing/*.json*') }}",
+            "pipelines/bronze/laps.yaml": "materialize: append\nsources: {'landing/*.json*': {format: json}}",
+            "landing/a.json": b'\n [{"id": 0}]\n\n',
+            "landing/b.json": cut,
+            "landing/c.json.gz": gzip.compress(cut),
+            "landing/d.jsonl": b'{"id": 3}\n{"id": 4}\n',
+            "landing/e.json": b"[]",
+        }
+    )
+    step = shop.step("bronze.laps")
+    assert {a["file"] for a in step.set_aside} == {"landing/b.json", "landing/c.json.gz"}
+    assert all("not closed" in a["reason"] for a in step.set_aside)
+    shop.write({"landing/b.json": b'[{"id": 1}, {"id": 2}]'})
+    assert shop.step("bronze.laps").rows_written == 2
+    assert shop.rows("select id from bronze.laps order by 1") == [(0,), (1,), (2,), (3,), (4,)]
+
+
+def test_a_declared_field_that_no_object_of_a_file_has_sets_it_aside_unless_it_is_optional(shop):
+    many = [{"id": i, "note": None} | ({"late": True} if i == 400 else {}) for i in range(500)]
+    shop.write(
+        {
+            "pipelines/bronze/laps.sql": "select id, late, note, day, _file from {{ source('laps') }}",
+            "pipelines/bronze/laps.yaml": "materialize: append\nsources: {laps: {files: landing/*.json, optional: [day],"
+            " columns: {id: integer, late: boolean, note: varchar, day: date}}}",
+            "landing/late.json": json.dumps(many),
+            "landing/renamed.json": json.dumps([{"id": 1, "late": False, "notes": "x"}]),
+        }
+    )
+    step = shop.step("bronze.laps")
+    assert step.set_aside == ({"file": "landing/renamed.json", "reason": "no row of it has the field note"},)
+    assert shop.rows("select count(*), count(late), count(day) from bronze.laps") == [(500, 1, 0)]
+
+
+def test_an_optional_column_that_a_csv_file_lacks_is_null(shop):
+    shop.write(SQL).write(
+        {
+            "pipelines/bronze/sales.yaml": "materialize: append\n"
+            "sources: {landing/*.csv: {columns: {id: integer, note: varchar, day: date}, optional: [day]}}",
+            "landing/a.csv": "id,note\n1,x\n",
+            "landing/b.csv": "id\n2\n",
+        }
+    )
+    step = shop.step(ASSET)
+    assert step.set_aside == ({"file": "landing/b.csv", "reason": "its header has no column note"},)
+    shop.write({"landing/c.csv": "day,note,id\n2026-01-02,y,3\n"})
+    shop.run()
+    assert shop.rows(f"select id, note, day::varchar from {ASSET} order by 1") == [
+        (1, "x", None),
+        (3, "y", "2026-01-02"),
+    ]
+
+
 def test_json_keeps_nested_values_and_later_files_fit_the_table(shop):
     shop.write(
         {

@@ -41,6 +41,14 @@ def natives_in(root: Path, names: Sequence[str]) -> tuple[Natives, dict[str, str
 
     natives = natives_of(root)
     tables = natives.tables(plain)
+    unknown = [name for name in plain if name not in tables]
+    if unknown and natives.broken:
+        first = natives.broken[0]
+        raise RequestError(
+            f"There is no asset called '{unknown[0]}'; a file that may have it is broken. {first['what']}",
+            where=first["where"],
+            next=first["next"],
+        )
     return (natives, tables, [name for name in names if name not in tables]) if tables else None
 
 

@@ -32,6 +32,7 @@ _LISTS = {
     "all_schedules": "schedules",
     "all_sensors": "sensors",
 }
+BROKEN = "error"  # metadata of a placeholder: the four lines of what is wrong with its file
 _SKIPPED = {"macros", "tests", "__pycache__", "node_modules"}
 
 
@@ -188,6 +189,7 @@ def placeholder(key: dg.AssetKey, error: StepFailed, *, deps: Iterable[dg.AssetK
         description=f"**This file is broken.**\n\n```\n{error}\n```",
         tags={"broken": ""},
         kinds={"broken"},
+        metadata={BROKEN: error.as_record()},
     )
     def broken() -> None:
         raise dg.Failure(description=str(error), allow_retries=False)

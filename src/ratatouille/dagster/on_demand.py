@@ -22,6 +22,7 @@ from ratatouille import project as files
 from ratatouille.dagster.code_location import definitions
 from ratatouille.dagster.guard import is_file_asset, stores_values
 from ratatouille.dagster.instance import home_of, prepare_home
+from ratatouille.dagster.modules import BROKEN
 from ratatouille.dagster.native import code_of
 from ratatouille.dagster.outer import STALE_ONLY
 from ratatouille.dagster.stores import tables_of
@@ -47,6 +48,7 @@ class Natives:
     root: Path
     definitions: dg.Definitions
     by_name: Mapping[str, _Native]
+    broken: tuple[Mapping[str, str], ...] = ()  # the four lines of each Python file that cannot be imported
 
     def tables(self, names: Sequence[str]) -> dict[str, str]:
         """Name -> table, of those that mean a native asset."""
@@ -139,9 +141,11 @@ def natives_of(root: Path) -> Natives:
     loaded = definitions(root)
     project = files.load(root)
     by_name: dict[str, _Native] = {}
+    broken: list[Mapping[str, str]] = []
     for one in loaded.assets or ():
         if not isinstance(one, dg.AssetsDefinition) or not one.is_executable:
             continue
+        broken += [spec.metadata[BROKEN] for spec in one.specs if "broken" in spec.key.path and BROKEN in spec.metadata]
         for table, key in tables_of(one, project.workspace.layers):
             if is_file_asset(one) and one.get_asset_spec(key).metadata.get("dagster/table_name") in project.assets:
                 continue
@@ -151,7 +155,7 @@ def natives_of(root: Path) -> Natives:
             called = table if stores_values(one) and not is_file_asset(one) else key.to_user_string()
             for name in (table, table.replace(".", "/"), key.to_user_string(), ".".join(key.path)):
                 by_name.setdefault(name, _Native(key, called, one))
-    return Natives(root, loaded, by_name)
+    return Natives(root, loaded, by_name, tuple(broken))
 
 
 @contextmanager

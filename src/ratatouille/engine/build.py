@@ -171,6 +171,10 @@ def _check_columns(work: Work, columns: tuple[tuple[str, str], ...]) -> None:
             raise evolve.missing_column(asset, name, names)
     if asset.materialize != "view":
         work.change = evolve.column_change(asset, work.existing, columns, work.incremental, work.request.accept_schema)
+        drifted = ", ".join(f"{name} ({kind})" for name, kind in work.change.add)
+        said = f"its files have new columns, which the table has now: {drifted}"
+        if drifted and asset.sources and work.incremental and said not in work.warnings:
+            work.warnings.append(said)
 
 
 def _point_at(work: Work, error: QueryFailed) -> RatError:

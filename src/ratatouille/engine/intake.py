@@ -37,10 +37,16 @@ def look_at_files(work: Work) -> None:
 def _without_declared_columns(work: Work) -> dict[str, str]:
     missing = {}
     for file in work.landing.files.values():
-        have = {name.lower() for name in file.header}
-        lacking = [name for name, _ in file.source.columns if name.lower() not in have] if file.header else []
+        wanted = [name for name, _ in file.source.columns if name not in file.source.optional]
+        if file.source.format == "json":
+            lacking = landing.absent_fields(work.session, work.root, file, wanted)
+            said = "no row of it has the field"
+        else:
+            have = {name.lower() for name in file.header}
+            lacking = [name for name in wanted if name.lower() not in have] if file.header else []
+            said = "its header has no column"
         if lacking:
-            missing[file.file] = f"its header has no column {', '.join(lacking)}"
+            missing[file.file] = f"{said} {', '.join(lacking)}"
     return missing
 
 

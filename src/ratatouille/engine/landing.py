@@ -158,6 +158,8 @@ def inspect(root: Path, file: str, source: Source) -> Inspection:
             inspection.sha256 = _sha256(path)
             if before.st_size == 0:
                 raise ValueError("the file is empty")
+            if source.format == "json":
+                _refuse_open_array(path)
         after = os.stat(path)
     except (OSError, EOFError) as error:
         raise ValueError(f"it cannot be read: {error}") from error
@@ -183,6 +185,22 @@ def _inspect_csv(path: Path, source: Source, inspection: Inspection) -> None:
         _explain_open_quote(path, source)
     inspection.header = _header(start, source) if source.header else ()
     inspection.records = max(0, records - (1 if source.header else 0))
+
+
+def _refuse_open_array(path: Path) -> None:
+    """DuckDB takes an array that ends after a comma for a whole one, and a file that is being written often does."""
+    first, last = b"", b""
+    with open(path, "rb") as raw:
+        if path.suffix == ".gz":
+            with gzip.open(raw) as stream:
+                while chunk := stream.read(_CHUNK):
+                    first, last = first or chunk.lstrip()[:1], chunk.rstrip()[-1:] or last
+        else:
+            first = raw.read(_CHUNK).lstrip()[:1]
+            raw.seek(-min(_CHUNK, path.stat().st_size), os.SEEK_END)
+            last = raw.read().rstrip()[-1:]
+    if first == b"[" and last != b"]":
+        raise ValueError("its array is not closed: the file is still being written, or was cut off")
 
 
 def _count_records(stream: IO[bytes], quote: bytes, digest: Any) -> tuple[int, bool, bytes]:
@@ -339,17 +357,43 @@ def _csv_select(
     if source.timestamp_format:
         options.append(f"timestampformat = {text(source.timestamp_format)}")
     renamed = ", ".join(f"{ident(n)} as {ident(new)}" for n, (new, _) in columns.items())
+    lacking = [name for name in source.optional if name.lower() not in {have.lower() for have in names}]
+    renamed += "".join(f", cast(null as {declared[name.lower()][1]}) as {ident(name)}" for name in lacking)
     return f"select {renamed}, _file from read_csv([{_paths(root, group)}], {', '.join(options)})"
+
+
+def absent_fields(session: Session, root: Path, one: Inspection, wanted: Sequence[str]) -> list[str]:
+    """Those of `wanted` that no object of a JSON file has. None, if it has no objects or cannot be read."""
+    if not wanted:
+        return []
+    objects = (
+        f"read_json_objects([{_paths(root, [one])}], maximum_object_size = {_object_size([one])}, format = 'auto')"
+    )
+    keys = "select lower(unnest(json_keys(json))) as name from ({0})"
+    try:
+        # The first objects say it nearly always; all of them are looked at only for what those do not have.
+        have = {
+            name for (name,) in session.rows(f"select distinct name from ({keys.format(f'from {objects} limit 100')})")
+        }
+        absent = [name for name in wanted if name.lower() not in have]
+        if have and absent:
+            have |= {name for (name,) in session.rows(f"select distinct name from ({keys.format(f'from {objects}')})")}
+    except RatError:
+        return []  # the read itself will say what is wrong with the file
+    return [name for name in absent if name.lower() not in have] if have else []
+
+
+def _object_size(inspected: Sequence[Inspection]) -> int:
+    """An array is one object to the reader, so its buffer must hold the largest file; gzip packs JSON about 20-fold."""
+    largest = max(one.bytes * (20 if one.file.endswith(".gz") else 1) for one in inspected)
+    return min(max(largest, 1 << 24), 1 << 31)
 
 
 def _json_select(
     session: Session, root: Path, source: Source, inspected: Sequence[Inspection], existing: Mapping[str, str]
 ) -> str:
     """Types from all values of all files, found once; columns that the asset has already keep their types."""
-    # An array is one object to the reader, so its buffer must hold the largest file; gzip packs JSON about 20-fold.
-    largest = max(one.bytes * (20 if one.file.endswith(".gz") else 1) for one in inspected)
-    size = min(max(largest, 1 << 24), 1 << 31)
-    read = f"read_json([{_paths(root, inspected)}], maximum_object_size = {size}, filename = '_file'"
+    read = f"read_json([{_paths(root, inspected)}], maximum_object_size = {_object_size(inspected)}, filename = '_file'"
     found = session.describe(f"select * exclude (_file) from {read}, sample_size = -1, union_by_name = true)")
     wanted = {n: k for n, k in existing.items() if n not in ORIGIN_COLUMNS} | dict(source.columns)
     missing = {name: kind for name, kind in source.columns if name not in dict(found)}

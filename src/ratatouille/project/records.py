@@ -73,6 +73,7 @@ class Source:
     nulls: tuple[str, ...] = ("",)
     date_format: str = ""
     timestamp_format: str = ""
+    optional: tuple[str, ...] = ()  # of `columns`: a file may lack them
     name: str = ""  # as the code says it: the glob, or the name it has under `sources:`
 
 

@@ -51,9 +51,15 @@ def make_source(name: str, options: Mapping[str, Any]) -> Source:
     given = {key: value for key, value in options.items() if value is not None and key not in ("files", "format")}
     if "columns" in given:
         given["columns"] = tuple(given["columns"].items())
-    if "nulls" in given:
-        given["nulls"] = tuple(given["nulls"])
-    return replace(source, **given)
+    for key in ("nulls", "optional"):
+        if key in given:
+            given[key] = tuple(given[key])
+    source = replace(source, **given)
+    declared = [name for name, _ in source.columns]
+    unknown = next((name for name in source.optional if name not in declared), None)
+    if unknown is not None:
+        raise ValueError(f"`optional` names {unknown}, which is not under `columns:`.{near_miss(unknown, declared)}")
+    return source
 
 
 def _refuse_outside(glob: str) -> None:

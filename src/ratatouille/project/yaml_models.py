@@ -66,6 +66,8 @@ class SourceModel(Closed):
     """Taken from the file's ending when left out."""
     columns: dict[str, str] | None = None
     """Names and types, in the order of the file. Without them every CSV column is text."""
+    optional: Texts | None = None
+    """Those of `columns` that a file may lack; they are null then. A file without one of the others is set aside."""
     delimiter: Character | None = None
     """What separates the values of a CSV line (default: a comma; a tab for .tsv)."""
     quote: Character | None = None

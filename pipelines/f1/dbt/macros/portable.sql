@@ -11,6 +11,11 @@
 {% macro spark__seconds_between(start, end) %}(unix_millis({{ end }}) - unix_millis({{ start }})) / 1000.0{% endmacro %}
 {% macro databricks__seconds_between(start, end) %}{{ spark__seconds_between(start, end) }}{% endmacro %}
 
+{% macro seconds_after(start, seconds) %}{{ return(adapter.dispatch('seconds_after')(start, seconds)) }}{% endmacro %}
+{% macro default__seconds_after(start, seconds) %}{{ start }} + to_seconds({{ seconds }}){% endmacro %}
+{% macro spark__seconds_after(start, seconds) %}{{ start }} + make_interval(0, 0, 0, 0, 0, 0, {{ seconds }}){% endmacro %}
+{% macro databricks__seconds_after(start, seconds) %}{{ spark__seconds_after(start, seconds) }}{% endmacro %}
+
 {# A person's name without accents, case and doubled blanks: the only key of a person that the API gives. #}
 {% macro person_key(name) %}{{ return(adapter.dispatch('person_key')(name)) }}{% endmacro %}
 {% macro default__person_key(name) %}regexp_replace(upper(trim(strip_accents({{ name }}))), '\s+', ' ', 'g'){% endmacro %}
@@ -25,4 +30,4 @@
 
 {# Thousandths of a second as whole numbers compare without surprises; seconds do not. #}
 {% macro milliseconds(seconds) %}cast(round({{ seconds }} * 1000) as bigint){% endmacro %}
-{% macro seconds(milliseconds) %}round({{ milliseconds }} / 1000.0, 3){% endmacro %}
+{% macro seconds(milliseconds) %}cast(round({{ milliseconds }} / 1000.0, 3) as double){% endmacro %}

@@ -32,3 +32,16 @@ they come from; all inputs of a model must be stamped by the same clock.
 {% macro slice_strategy() %}
   {{ return('delete+insert' if target.type == 'duckdb' else none) }}
 {% endmacro %}
+
+{#
+The rows of a bronze table, each once: of those with the same key the one that came last. A corrected file brings rows
+that are there already.
+#}
+{% macro newest(table, keys, changed) -%}
+  select * from (
+    select *, row_number() over (partition by {{ keys | join(", ") }} order by _loaded_at desc, _file desc) as recency
+    from {{ source('bronze_raw', table) }}
+    where {{ of_sessions(changed) }}
+  ) as read
+  where recency = 1
+{%- endmacro %}

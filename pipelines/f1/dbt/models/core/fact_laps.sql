@@ -66,7 +66,7 @@ held_up_laps as (
         on l.session_key = w.session_key
         and w.held_up = 1
         and l.date_start < coalesce(w.held_until, cast('9999-01-01' as timestamp))
-        and {{ dbt.dateadd('second', 'cast(ceil(l.lap_duration) as integer)', 'l.date_start') }} > w.held_from
+        and {{ seconds_after('l.date_start', 'ceil(l.lap_duration)') }} > w.held_from
 ),
 
 measured as (

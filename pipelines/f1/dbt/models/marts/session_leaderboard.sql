@@ -38,19 +38,11 @@ ranked as (
 ),
 
 results as (
-    select session_key, driver_number, position, row_number() over (
-        partition by session_key, driver_number order by _loaded_at desc, _file desc
-    ) as recency
-    from {{ source('bronze_raw', 'bronze_session_results') }}
-    where {{ of_sessions(changed) }}
+    {{ newest('bronze_session_results', ['session_key', 'driver_number'], changed) }}
 ),
 
 grid as (
-    select session_key, driver_number, position, row_number() over (
-        partition by session_key, driver_number order by _loaded_at desc, _file desc
-    ) as recency
-    from {{ source('bronze_raw', 'bronze_starting_grid') }}
-    where {{ of_sessions(changed) }}
+    {{ newest('bronze_starting_grid', ['session_key', 'driver_number'], changed) }}
 )
 
 select
@@ -88,5 +80,5 @@ select
 from ranked as r
 inner join {{ ref('dim_sessions') }} as s on r.session_key = s.session_key
 inner join {{ ref('dim_drivers') }} as d on r.driver_key = d.driver_key
-left join results as f on r.session_key = f.session_key and r.driver_number = f.driver_number and f.recency = 1
-left join grid as g on r.session_key = g.session_key and r.driver_number = g.driver_number and g.recency = 1
+left join results as f on r.session_key = f.session_key and r.driver_number = f.driver_number
+left join grid as g on r.session_key = g.session_key and r.driver_number = g.driver_number

@@ -3,11 +3,7 @@
 {% set changed = changed_sessions([source('bronze_raw', 'bronze_drivers')], stamp='_loaded_at') %}
 
 with newest as (
-    select
-        *,
-        row_number() over (partition by session_key, driver_number order by _loaded_at desc, _file desc) as recency
-    from {{ source('bronze_raw', 'bronze_drivers') }}
-    where {{ of_sessions(changed) }}
+    {{ newest('bronze_drivers', ['session_key', 'driver_number'], changed) }}
 ),
 
 named as (
@@ -15,7 +11,6 @@ named as (
         *,
         coalesce(full_name, broadcast_name, concat_ws(' ', first_name, last_name)) as whole_name
     from newest
-    where recency = 1
 )
 
 select

@@ -3,13 +3,7 @@
 {% set changed = changed_sessions([source('bronze_raw', 'bronze_laps')], stamp='_loaded_at') %}
 
 with newest as (
-    select
-        *,
-        row_number() over (
-            partition by session_key, driver_number, lap_number order by _loaded_at desc, _file desc
-        ) as recency
-    from {{ source('bronze_raw', 'bronze_laps') }}
-    where {{ of_sessions(changed) }}
+    {{ newest('bronze_laps', ['session_key', 'driver_number', 'lap_number'], changed) }}
 ),
 
 typed as (
@@ -21,7 +15,6 @@ typed as (
         case when i1_speed is null and i2_speed is null and st_speed is null then null
             else greatest(coalesce(i1_speed, 0), coalesce(i2_speed, 0), coalesce(st_speed, 0)) end as top_speed
     from newest
-    where recency = 1
 )
 
 select

@@ -3,13 +3,7 @@
 {% set changed = changed_sessions([source('bronze_raw', 'bronze_locations')], stamp='_loaded_at') %}
 
 with newest as (
-    select
-        *,
-        row_number() over (
-            partition by session_key, driver_number, date order by _loaded_at desc, _file desc
-        ) as recency
-    from {{ source('bronze_raw', 'bronze_locations') }}
-    where {{ of_sessions(changed) }}
+    {{ newest('bronze_locations', ['session_key', 'driver_number', 'date'], changed) }}
 )
 
 select
@@ -28,4 +22,3 @@ select
     _loaded_at as input_updated_at,
     {{ run_time() }} as updated_at
 from newest
-where recency = 1

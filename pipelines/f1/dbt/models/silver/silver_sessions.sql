@@ -3,11 +3,7 @@
 {% set changed = changed_sessions([source('bronze_raw', 'bronze_sessions')], stamp='_loaded_at') %}
 
 with newest as (
-    select
-        *,
-        row_number() over (partition by session_key order by _loaded_at desc, _file desc) as recency
-    from {{ source('bronze_raw', 'bronze_sessions') }}
-    where {{ of_sessions(changed) }}
+    {{ newest('bronze_sessions', ['session_key'], changed) }}
 )
 
 select
@@ -30,4 +26,3 @@ select
     _loaded_at as input_updated_at,
     {{ run_time() }} as updated_at
 from newest
-where recency = 1

@@ -34,7 +34,7 @@ select {{ column_name }} from {{ model }} where {{ column_name }} is null
 
 {# A time that has passed. #}
 {% test past(model, column_name) %}
-select {{ column_name }} from {{ model }} where {{ column_name }} > {{ dbt.dateadd('hour', 1, run_time()) }}
+select {{ column_name }} from {{ model }} where {{ column_name }} > {{ run_time() }} + interval 1 hour
 {% endtest %}
 
 {# At least this share of the rows meets a condition. #}
