@@ -7,13 +7,11 @@ import sys
 
 from ratatouille import RatError, run
 
-TABLES = ("sessions", "drivers", "laps", "locations", "session_results", "starting_grid", "pit", "race_control")
-
 
 def main() -> int:
     """Run the command; its exit code: 0 done, 1 a table failed, 2 the request is wrong."""
     try:
-        done = run(*(f"bronze_raw.bronze_{table}" for table in TABLES))
+        done = run("layer:bronze_raw")
     except RatError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -211,6 +211,24 @@ def test_an_array_cut_after_a_comma_is_set_aside_not_half_read(shop):
     assert shop.rows("select id from bronze.laps order by 1") == [(0,), (1,), (2,), (3,), (4,)]
 
 
+def test_an_empty_array_brings_no_column(shop):
+    shop.write(
+        {
+            "pipelines/bronze/laps.sql": "select * from {{ source('landing/**/*.json') }}",
+            "pipelines/bronze/laps.yaml": "materialize: append",
+            "landing/day=1/a.json": b"[]",
+        }
+    )
+    assert shop.step("bronze.laps").rows_written == 0
+    shop.write({"landing/day=2/b.json": b'[{"id": 1, "json": {"a": 1}}]', "landing/day=3/c.json": b"[]"})
+    assert shop.step("bronze.laps").rows_written == 1
+    assert shop.rows("select id, json.a, day from bronze.laps") == [(1, 1, 2)]
+    shop.write(
+        {"landing/flat.json": b"[]", "pipelines/bronze/flat.sql": "select * from {{ source('landing/flat*.json') }}"}
+    )
+    assert "no landing file with rows" in shop.step("bronze.flat").error["what"]
+
+
 def test_a_declared_field_that_no_object_of_a_file_has_sets_it_aside_unless_it_is_optional(shop):
     many = [{"id": i, "note": None} | ({"late": True} if i == 400 else {}) for i in range(500)]
     shop.write(

@@ -307,15 +307,19 @@ def relation(
 def _nothing(source: Source, existing: Mapping[str, str]) -> str:
     columns = dict(source.columns) or {n: k for n, k in existing.items() if n not in ORIGIN_COLUMNS}
     if not columns:
-        raise StepFailed(
-            f"no landing file matches {source.glob}, so its columns are unknown",
-            where=source.glob,
-            state="Nothing was built.",
-            next="put a file there, or declare the columns under `sources:` in the asset's YAML file",
-        )
+        raise _unknown_columns(source)
     columns |= {"_file": "VARCHAR", "_loaded_at": "TIMESTAMP", "_run_id": "VARCHAR"}
     empty = ", ".join(f"cast(null as {kind}) as {ident(name)}" for name, kind in columns.items())
     return f"(select {empty} where false)"
+
+
+def _unknown_columns(source: Source) -> StepFailed:
+    return StepFailed(
+        f"no landing file with rows matches {source.glob}, so its columns are unknown",
+        where=source.glob,
+        state="Nothing was built.",
+        next="put a file there, or declare the columns under `sources:` in the asset's YAML file",
+    )
 
 
 def _csv_selects(root: Path, landing: Landing, source: Source, inspected: Sequence[Inspection]) -> list[str]:
@@ -395,9 +399,13 @@ def _json_select(
     """Types from all values of all files, found once; columns that the asset has already keep their types."""
     read = f"read_json([{_paths(root, inspected)}], maximum_object_size = {_object_size(inspected)}, filename = '_file'"
     found = session.describe(f"select * exclude (_file) from {read}, sample_size = -1, union_by_name = true)")
+    if ("json", "JSON") in found and not session.rows(f"select 1 from {read}, format = 'auto') limit 1"):
+        found = [one for one in found if one[0] != "json"]  # DuckDB's name for what an empty array holds
     wanted = {n: k for n, k in existing.items() if n not in ORIGIN_COLUMNS} | dict(source.columns)
     missing = {name: kind for name, kind in source.columns if name not in dict(found)}
-    columns = {name: wanted.get(name, kind) for name, kind in found} | missing
+    columns = {name: wanted.get(name, kind) for name, kind in found} | missing if found else wanted
+    if not columns:
+        raise _unknown_columns(source)
     shape = ", ".join(f"{text(name)}: {text(kind)}" for name, kind in columns.items())
     return f"select * from {read}, columns = {{{shape}}}, format = 'auto')"
 
