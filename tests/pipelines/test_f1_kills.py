@@ -1,0 +1,121 @@
+"""kill -9 at a random moment of each step of F1: a layer is the old one or the new one, and a rerun makes it new.
+
+Extraction is killed in test_f1_failures.py. `RATATOUILLE_TRIALS=50` kills each step fifty times and prints what it met.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from ratatouille.handle import Workspace
+
+ROOT = Path(__file__).resolve().parents[2]
+SEED = int(os.environ.get("RATATOUILLE_SEED", "20261121"))
+TRIALS = int(os.environ.get("RATATOUILLE_TRIALS", "1"))
+SILVER, GOLD = "default_silver_clean", "default_gold_analytics"
+LAYERS = {
+    "bronze": [f"bronze_raw.bronze_{name}" for name in ("sessions", "drivers", "laps", "locations", "session_results", "starting_grid", "pit", "race_control")],
+    "silver": [f"{SILVER}.silver_{name}" for name in ("sessions", "drivers", "laps", "locations")],
+    "core": [f"{GOLD}.{name}" for name in ("dim_sessions", "dim_drivers", "fact_laps")],
+    "marts": [f"{GOLD}.{name}" for name in ("driver_session_summary", "session_leaderboard", "team_performance")],
+}  # fmt: skip
+ENTITIES = ["sessions", "meetings", "drivers", "laps", "location", "pit", "race_control", "session_result", "starting_grid"]  # fmt: skip
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200), pytest.mark.usefixtures("quiet_retries")]
+Digests = Mapping[str, Any]
+
+
+def command(layer: str) -> list[str]:
+    if layer == "bronze":
+        return [sys.executable, "-m", "pipelines.f1.run_batch_load"]
+    return [sys.executable, "-m", "pipelines.f1.run_dbt", "build", "--select", layer]
+
+
+def start(root: Path, layer: str) -> subprocess.Popen[bytes]:
+    """The step in a group of its own, so that dbt can die with it or live on."""
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    env = {**os.environ, "PYTHONPATH": str(root), "RATATOUILLE_WORKSPACE": str(root)}
+    return subprocess.Popen(command(layer), cwd=root, env=env, **quiet)
+
+
+def digests(root: Path, layer: str) -> Digests:
+    """Rows and an order-free checksum of each table, without the columns that say when it was built."""
+    clock = "exclude (_loaded_at, _run_id)" if layer == "bronze" else "exclude (updated_at, input_updated_at)"
+    found = {}
+    for table in LAYERS[layer]:
+        rows = Workspace(root).query(f"select count(*) as n, sum(hash(t)::hugeint)::varchar as h from (select * {clock} from {table}) t")  # fmt: skip
+        found[table] = rows.row(0)
+    return found
+
+
+@pytest.fixture
+def days(tmp_path: Path, extract: Callable[..., Any]) -> dict[str, Path]:
+    """Workspaces with two sessions in every layer, and a third in all layers before the one that is named."""
+    root = tmp_path / "kitchen"
+    (root / "pipelines").mkdir(parents=True)
+    shutil.copy(ROOT / "workspace.yaml", root)
+    ignored = shutil.ignore_patterns("target", "logs", "__pycache__")
+    shutil.copytree(ROOT / "pipelines" / "f1", root / "pipelines" / "f1", ignore=ignored)
+    # Its steps are commands here: the package needs nothing of Dagster.
+    (root / "pipelines" / "f1" / "__init__.py").write_text("")
+    (root / "pipelines" / "__init__.py").write_text("")
+    stages: dict[str, Path] = {}
+    for count in (2, 3):
+        extract(root / "landing" / "f1", mode="oldest", sessions=count, entities=ENTITIES)
+        for layer in LAYERS:
+            if count == 3:
+                stages[layer] = Path(shutil.copytree(root, tmp_path / f"before-{layer}", symlinks=True))
+            began = time.monotonic()
+            assert start(root, layer).wait(120) == 0, layer
+            (root / f"{layer}.seconds").write_text(str(time.monotonic() - began))
+    return {**stages, "done": root}
+
+
+def test_a_layer_is_the_old_or_the_new_one_whenever_its_step_is_killed(days: dict[str, Path], tmp_path: Path) -> None:
+    wrong: list[str] = []
+    met: Counter[tuple[str, str]] = Counter()
+    for number in range(TRIALS):
+        for layer in LAYERS:
+            random = Random(SEED + number * len(LAYERS) + list(LAYERS).index(layer))
+            root = tmp_path / "trial"
+            shutil.rmtree(root, ignore_errors=True)
+            shutil.copytree(days[layer], root, symlinks=True)
+            old, new = digests(root, layer), digests(days["done"], layer)
+            assert all(old[table] != new[table] for table in (LAYERS[layer][0],)), "the third session must show"
+            step = start(root, layer)
+            time.sleep(random.uniform(0.2, 1.05) * float((days["done"] / f"{layer}.seconds").read_text()))
+            alone = random.random() < 0.5  # dbt lives on without its parent
+            step.kill() if alone else os.killpg(step.pid, signal.SIGKILL)
+            step.wait()
+            found = digests(root, layer)
+            generation = {"old" if found[t] == old[t] else "new" if found[t] == new[t] else "mixed" for t in found if old[t] != new[t]}  # fmt: skip
+            if "mixed" in generation or (len(generation) > 1 and layer != "bronze"):
+                wrong.append(f"{layer} trial {number}: {sorted(generation)} after the kill")
+            met[layer, "+".join(sorted(generation))] += 1
+            if start(root, layer).wait(180) != 0:
+                wrong.append(f"{layer} trial {number}: the rerun failed")
+            elif digests(root, layer) != new:
+                wrong.append(f"{layer} trial {number}: the rerun left other rows")
+            if alone:
+                _kill_what_lives_on(step.pid)
+    print(f"{TRIALS * len(LAYERS)} kills: {dict(met)}, {len(wrong)} wrong")
+    assert not wrong, wrong
+
+
+def _kill_what_lives_on(group: int) -> None:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return
