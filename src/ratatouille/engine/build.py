@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from ratatouille import project as files
-from ratatouille.engine import context, evolve, intake
-from ratatouille.engine.deduplicate import first_of_each_key, without_late_losers
+from ratatouille.engine import context, evolve, intake, modes
 from ratatouille.engine.work import Work, watermark
 from ratatouille.errors import RatError, RequestError, StepFailed, underline
-from ratatouille.lake import QueryFailed, Staged, stage, stage_batches, table_columns
+from ratatouille.lake import QueryFailed, Staged, discard, stage, stage_batches, table_columns
 from ratatouille.lake.quoting import ident, table, text
 from ratatouille.lake.types import Columns
 from ratatouille.project.records import Source
@@ -51,7 +50,7 @@ class Bindings:
         return table(self.work.asset.name)
 
     def is_incremental(self) -> bool:
-        return self.work.incremental
+        return self.work.planned.mode == "incremental"
 
     def watermark(self, column: str) -> str:
         with self._remembering():
@@ -84,10 +83,11 @@ def build(work: Work) -> None:
     """Run it: the candidate's rows as staged files."""
     if work.asset.kind == "python":
         _build_python(work)
-    elif work.asset.materialize != "view":
+    elif modes.stores_rows(work.asset):
         work.staged = _stage(work, work.select)
     else:
-        _described(work, work.select)
+        described(work, work.select)
+    modes.refuse_loss(work)
     if work.asset.sources:
         intake.account_for_rows(work)
 
@@ -97,7 +97,8 @@ def _build_python(work: Work) -> None:
         work.asset,
         work.session,
         work.run_id,
-        incremental=work.incremental,
+        incremental=work.planned.mode == "incremental",
+        partition=work.partition.label if work.partition else None,
         read_source=lambda name: intake.relation(work, _source_named(work, name)),
         watermark=lambda column: _watermark_value(work, column),
         variables=work.bench.project.workspace.vars,
@@ -114,7 +115,14 @@ def _build_python(work: Work) -> None:
             raise
         except Exception as error:
             raise context.python_error(error, work.root, work.asset, "build() failed") from error
-        _check_columns(work, work.staged.columns)
+        if not modes.reshapes(work):
+            _check_columns(work, work.staged.columns)
+            return
+        rows = work.staged
+        try:
+            work.staged = _stage(work, rows.relation, "s")
+        finally:
+            discard(rows)
         return
     work.staged = _stage(work, context.select_over(work.session, returned, f"built_{work.run_id}_{work.token}"))
 
@@ -127,28 +135,24 @@ def _environment(work: Work) -> dict[str, str]:
     return {name: os.environ[name] for name in work.bench.project.workspace.env if name in os.environ}
 
 
-def _stage(work: Work, select: str) -> Staged:
-    select, columns = _described(work, select)
-    if work.asset.deduplicate:
-        # Landing files are parsed once, whatever it costs in memory.
-        rows = None if work.landing.files or work.incremental else work.planned.rows
-        select = first_of_each_key(work.session, work.asset, select, rows)
-        if work.incremental:
-            select = without_late_losers(work.session, work.asset, select, work.existing)
+def _stage(work: Work, select: str, beside: str = "") -> Staged:
+    select, columns = described(work, select)
     try:
-        return stage(work.session, select, work.asset.name, work.folder(""), columns)
+        select = modes.shaped(work, select, columns)
+        columns = modes.columns_of(work.asset, columns)
+        return stage(work.session, select, work.asset.name, work.folder(beside), columns, work.layout)
     except QueryFailed as error:
         raise intake.blame_files(work, error) if work.landing.files else _point_at(work, error) from error
 
 
-def _described(work: Work, select: str) -> tuple[str, Columns]:
+def described(work: Work, select: str) -> tuple[str, Columns]:
     """`select` in the types that the sidecar and the standing table ask for, and those; checks their change."""
     try:
         columns = work.session.describe(select)
     except QueryFailed as error:
         raise _point_at(work, error) from error
     wanted = evolve.wanted_types(work.asset, columns, work.existing if work.incremental else {})
-    _check_columns(work, tuple(wanted.items()))
+    _check_columns(work, modes.columns_of(work.asset, tuple(wanted.items())))
     if wanted == dict(columns):
         return select, columns
     casts = ", ".join(
@@ -161,6 +165,8 @@ def _check_columns(work: Work, columns: tuple[tuple[str, str], ...]) -> None:
     asset, names = work.asset, {name.lower() for name, _ in columns}
     needed = [
         *asset.unique_key,
+        *asset.partition_by,
+        *asset.sort_by,
         *(c.name for c in asset.columns if c.type),
         *(c for k in asset.checks for c in k.columns),
     ]
@@ -169,7 +175,7 @@ def _check_columns(work: Work, columns: tuple[tuple[str, str], ...]) -> None:
     for name in needed:
         if name.lower() not in names:
             raise evolve.missing_column(asset, name, names)
-    if asset.materialize != "view":
+    if modes.stores_rows(asset):
         work.change = evolve.column_change(asset, work.existing, columns, work.incremental, work.request.accept_schema)
 
 

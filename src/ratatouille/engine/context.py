@@ -29,6 +29,7 @@ class Context:
         run_id: str,
         *,
         incremental: bool,
+        partition: str | None = None,
         read_source: Callable[[str], str],
         watermark: Callable[[str], Any],
         variables: Mapping[str, Any],
@@ -36,6 +37,7 @@ class Context:
     ) -> None:
         self.asset = asset.name
         self.run_id = run_id
+        self.partition = partition  # the one that is asked for, like 2026-11-21; None: all rows
         self.log = logging.getLogger(f"ratatouille.{asset.name}")
         self._session = session
         self._incremental = incremental

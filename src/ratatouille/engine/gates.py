@@ -41,6 +41,7 @@ class Candidate:
     whole: str
     others: str = ""
     staged: Staged | None = None  # of delta, for what its footers prove
+    replaces: tuple[str, ...] = ()  # none of the others has the same values in these columns as a row of delta
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +129,9 @@ def _judge_rows(session: Session, asset: Asset, checks: Sequence[Check], candida
     for check in checks:
         bad = counts.get(check.name, 0)
         bad_rows = ""
-        # Published rows with a key of the delta are replaced by a merge: for its own key only the delta counts.
-        others = "" if asset.materialize == "merge" and check.columns == asset.unique_key else candidate.others
+        # Published rows with a key of the delta are replaced: for what holds that key only the delta counts.
+        alone = candidate.replaces and set(candidate.replaces) <= set(check.columns)
+        others = "" if alone else candidate.others
         if check.kind == "unique" and (bad or others):
             bad_rows = repeated_rows(check.columns, replace(candidate, others=others))
             bad = session.value(f"select count(*) from ({bad_rows})")

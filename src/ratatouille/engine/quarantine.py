@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ratatouille import project as files
+from ratatouille.engine import modes
 from ratatouille.engine.build import Bindings
 from ratatouille.engine.gates import Verdict, flag, judge, repeated_rows
 from ratatouille.engine.work import Work, candidate
@@ -37,14 +38,14 @@ def gate(work: Work) -> None:
 
 
 def all_checks(asset: Asset) -> list[Check]:
-    """The declared checks, and for a merge that its key is there and there once."""
+    """The declared checks, and those that its mode asks for: that a key is there and there once."""
     checks = list(asset.checks)
-    if asset.unique_key and asset.materialize != "view":
-        for column in asset.unique_key:
-            if not _declared(checks, "not_null", (column,)):
-                checks.append(Check(f"{column}_not_null", "not_null", (column,)))
-        if not _declared(checks, "unique", asset.unique_key):
-            checks.append(Check("unique_key", "unique", asset.unique_key))
+    there, once = modes.keys(asset)
+    for column in there:
+        if not _declared(checks, "not_null", (column,)):
+            checks.append(Check(f"{column}_not_null", "not_null", (column,)))
+    if once and not _declared(checks, "unique", once):
+        checks.append(Check("unique_key", "unique", once))
     return checks
 
 
@@ -84,7 +85,7 @@ def _keep_out(work: Work, checks: Sequence[Check], failing: Sequence[Verdict]) -
     if n_bad > work.asset.max_quarantine * whole.rows:
         raise _blocked(work, failing, too_many=n_bad)
     kept = f"select * from ({whole.relation}) where not ({bad})"
-    work.staged = stage(work.session, kept, work.asset.name, work.folder("k"))
+    work.staged = stage(work.session, kept, work.asset.name, work.folder("k"), layout=work.layout)
     work.n_kept_out = n_bad
     rows = (
         f"select {literal(work.asset.name)}, {literal(work.run_id)}, 'gate', concat_ws(', ', {reasons}),"

@@ -8,15 +8,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ratatouille.engine import landing
+from ratatouille.engine import landing, modes
 from ratatouille.engine.evolve import Change
 from ratatouille.engine.gates import Candidate, Verdict
+from ratatouille.engine.partitions import Partition
 from ratatouille.engine.plan import Request, State
 from ratatouille.engine.records import Answer, PlannedStep
 from ratatouille.engine.workbench import Workbench
 from ratatouille.errors import RequestError, StepFailed, near_miss
-from ratatouille.lake import Entry, Session, Staged, attempt_folder
-from ratatouille.lake.quoting import ident, idents, literal, table
+from ratatouille.lake import Entry, Layout, Session, Staged, attempt_folder
+from ratatouille.lake.quoting import ident, idents, table
 from ratatouille.project.records import Asset
 
 
@@ -55,6 +56,8 @@ class Work:
     n_kept_out: int = 0
     warnings: list[str] = field(default_factory=list)
     preview: Answer | None = None
+    partition: Partition | None = None  # the one that this attempt builds, where partitions were asked for
+    rows_seen: int | None = None  # rows that the query gave, where the candidate has others
 
     @property
     def head(self) -> Entry | None:
@@ -69,7 +72,12 @@ class Work:
 
     @property
     def incremental(self) -> bool:
-        return self.planned.mode == "incremental"
+        """Whether some of the rows that stand may stay."""
+        return self.planned.mode != "full"
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.asset.partition_by, self.asset.sort_by)
 
     @property
     def root(self) -> Path:
@@ -91,14 +99,11 @@ def others(work: Work) -> str:
     """The rows of the published table that stay, as a SELECT; '' for a full build."""
     if not work.incremental:
         return ""
-    goes = []
-    if work.replaced_files:
-        goes.append(f'"_file" in ({", ".join(literal(file) for file in work.replaced_files)})')
-    if work.asset.materialize == "merge" and work.built.files:
-        goes.append(
-            f"({idents(work.asset.unique_key)}) in (select {idents(work.asset.unique_key)} from ({work.built.relation}))"
-        )
-    stays = " and ".join(f"not coalesce({gone}, false)" for gone in goes) or "true"
+    gone = modes.leaving(work)
+    goes = [gone.where] if gone.where else []
+    if gone.key and work.built.files:
+        goes.append(f"({idents(gone.key)}) in (select {idents(gone.key)} from ({work.built.relation}))")
+    stays = " and ".join(f"not coalesce({one}, false)" for one in goes) or "true"
     return f"select * from {table(work.asset.name)} where {stays}"
 
 
@@ -108,7 +113,7 @@ def candidate(work: Work) -> Candidate:
         return Candidate(delta=work.select, whole=work.select)
     stay = others(work)
     whole = f"{stay} union all by name {work.staged.relation}" if stay else work.staged.relation
-    return Candidate(work.staged.relation, whole, stay, work.staged)
+    return Candidate(work.staged.relation, whole, stay, work.staged, modes.leaving(work).key)
 
 
 def watermark(work: Work, column: str) -> tuple[str, str]:

@@ -7,6 +7,7 @@ This is the only package that knows what the lake is made of. The rest of the ho
 from ratatouille.lake.connect import Lake, Storage, default_memory_bytes, load_extension, open_lake
 from ratatouille.lake.faults import QueryFailed
 from ratatouille.lake.journal import Journal, heartbeat, open_journal
+from ratatouille.lake.layout import Layout
 from ratatouille.lake.ledger import Entry, Hold, LandingFile
 from ratatouille.lake.publish import Outcome, Publication, Superseded, UnknownOutcome, publish
 from ratatouille.lake.session import Session
@@ -20,6 +21,7 @@ __all__ = [
     "Journal",
     "Lake",
     "LandingFile",
+    "Layout",
     "Outcome",
     "Publication",
     "QueryFailed",

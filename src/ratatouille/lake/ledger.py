@@ -52,6 +52,7 @@ class Entry:
     code_hash: str = ""
     text_hash: str = ""
     token: str = ""  # what the asset's `version:` said
+    partitions: Mapping[str, str] = field(default_factory=dict)  # those replaced -> fingerprint; none: not by partition
     base_version: int = 0  # the version that this one was built on; 0: none
     restored_version: int = 0  # of a rollback
     unchanged_since: int = 0  # the version whose rows this one repeats; 0: it changed rows
@@ -100,7 +101,8 @@ class Hold:
     held_at: datetime
 
 
-_JSON_FIELDS = ("inputs", "columns", "checks", "manifest")
+_JSON_FIELDS = ("inputs", "columns", "checks", "manifest", "partitions")
+_MAPPINGS = ("inputs", "partitions")
 _TYPES = {"str": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "datetime": "TIMESTAMP", "datetime | None": "TIMESTAMP"}
 
 
@@ -125,6 +127,10 @@ def create(session: Session) -> None:
     for table, shape in tables:
         columns = ", ".join(f"{ident(name)} {kind}" for name, kind in shape.items())
         session.execute(f"create table if not exists {table} ({columns})")
+        known = {row[0] for row in session.rows(f"describe {table}")}
+        for name, kind in shape.items():
+            if name not in known:  # a lake of an earlier release
+                session.execute(f"alter table {table} add column {ident(name)} {kind}")
     for table in (HOLDS, LANDING, QUARANTINE):
         # A table that never held a row has no statistics, and then reading it takes 3 ms for each column.
         session.execute(f"insert into {table} (asset) values ('')")
@@ -135,7 +141,8 @@ def create(session: Session) -> None:
 def exists(session: Session) -> bool:
     return bool(
         session.value(
-            f"select count(*) from {METADATA}.ducklake_table where table_name = 'quarantine' and end_snapshot is null"
+            f"select count(*) from {METADATA}.ducklake_column where column_name = 'partitions' and end_snapshot is null"
+            f" and table_id = (select min(table_id) from {METADATA}.ducklake_table where table_name = 'ledger')"
         )
     )
 
@@ -171,8 +178,8 @@ def _entries(session: Session, where: str, rest: str = "") -> list[Entry]:
 def _entry(row: Sequence[Any]) -> Entry:
     values = dict(zip(_ENTRY, row, strict=False))
     for name in _JSON_FIELDS:
-        loaded = json.loads(values[name])
-        values[name] = loaded if name == "inputs" else tuple(tuple(x) if isinstance(x, list) else x for x in loaded)
+        loaded = json.loads(values[name] or "{}")
+        values[name] = loaded if name in _MAPPINGS else tuple(tuple(x) if isinstance(x, list) else x for x in loaded)
     return Entry(**values, version=row[-1])
 
 

@@ -24,6 +24,7 @@ from ratatouille.lake import ledger, unsettled
 from ratatouille.lake.connect import Lake, Storage, fsync_path
 from ratatouille.lake.faults import explain
 from ratatouille.lake.journal import Journal
+from ratatouille.lake.layout import Layout, layout_of, set_layout
 from ratatouille.lake.lock import exclusive
 from ratatouille.lake.quoting import LAKE, ident, idents, table, text
 from ratatouille.lake.session import Session
@@ -36,6 +37,7 @@ class Publication:
     """One gated candidate and how it joins the table.
 
     how: replace (all rows), append, merge (rows with the same unique_key are replaced), view.
+    `goes` are rows that go beside those: an expression over a row of the table.
     """
 
     entry: ledger.Entry
@@ -47,10 +49,12 @@ class Publication:
     unique_key: tuple[str, ...] = ()
     add: Columns = ()  # columns that the table gains
     drop: tuple[str, ...] = ()  # columns that it loses, accepted by the person who asked
-    replaced_files: tuple[str, ...] = ()  # landing files whose earlier rows go
+    goes: str = ""
+    layout: Layout = field(default_factory=Layout)
+    replaced_files: tuple[str, ...] = ()  # landing files of which other rows are remembered now
     landing: tuple[ledger.LandingFile, ...] | None = None  # None: this asset reads no landing files
     quarantine: Staged | None = None
-    clear_quarantine: bool = False
+    forget_quarantine: str = ""  # an expression over this asset's rows in the quarantine: those that go
     comment: str = ""
     column_comments: Mapping[str, str] = field(default_factory=dict)
     was: str = ""  # table | view | "" (nothing): what stands under the name
@@ -145,7 +149,8 @@ def _check_still_ours(
     """The heads of these assets, and those that this run has published already."""
     names = [p.asset for p in publications]
     heads = ledger.heads(session, names)
-    already = {name: head for name, head in heads.items() if head.run_id == run_id and head.action == "build"}
+    same = {p.asset: (run_id, p.entry.action, p.entry.partitions) for p in publications}
+    already = {n: head for n, head in heads.items() if (head.run_id, head.action, head.partitions) == same[n]}
     lost = journal.holds_leases({p.asset: p.token for p in publications})
     for p in publications:
         if p.asset in already:
@@ -172,8 +177,8 @@ def _apply(session: Session, p: Publication, head: ledger.Entry | None, now: dat
     if p.landing is not None:
         forget = None if p.how == "replace" else p.replaced_files
         ledger.remember_files(session, p.asset, p.landing, forget=forget)
-    if p.clear_quarantine:
-        _clear_quarantine(session, p)
+    if p.forget_quarantine:
+        session.execute(f"delete from {ledger.QUARANTINE} where asset = {text(p.asset)} and ({p.forget_quarantine})")
     if p.quarantine is not None:
         _register(session, ledger.SCHEMA, "quarantine", p.quarantine)
     if p.hold is not None:
@@ -221,6 +226,7 @@ def _put_rows(session: Session, p: Publication, head: ledger.Entry | None) -> in
         if p.was:
             session.execute(f"drop {p.was} {name}")
         session.execute(f"create table {name} ({', '.join(f'{ident(n)} {kind}' for n, kind in p.columns)})")
+        set_layout(session, p.asset, p.layout, Layout())
     else:
         if p.how == "replace":
             # Not CREATE OR REPLACE: that would start a new table without comments, history and change feed.
@@ -232,6 +238,8 @@ def _put_rows(session: Session, p: Publication, head: ledger.Entry | None) -> in
             session.execute(f"alter table {name} drop column {ident(column)}")
         for column, kind in p.add:
             session.execute(f"alter table {name} add column {ident(column)} {kind}")
+        if head is None or head.code_hash != p.entry.code_hash:
+            set_layout(session, p.asset, p.layout, layout_of(session, p.asset))
     if p.staged is not None:
         layer, _, short = p.asset.partition(".")
         _register(session, layer, short, p.staged)
@@ -240,9 +248,8 @@ def _put_rows(session: Session, p: Publication, head: ledger.Entry | None) -> in
 
 def _delete_replaced(session: Session, p: Publication, name: str) -> int:
     deleted = 0
-    if p.replaced_files:
-        files = ", ".join(text(file) for file in p.replaced_files)
-        deleted += session.value(f'delete from {name} where "_file" in ({files})') or 0
+    if p.goes:
+        deleted += session.value(f"delete from {name} where {p.goes}") or 0
     if p.how == "merge" and p.staged is not None and p.staged.files:
         keys = f"select {idents(p.unique_key)} from ({p.staged.relation})"
         deleted += session.value(f"delete from {name} where ({idents(p.unique_key)}) in ({keys})") or 0
@@ -253,7 +260,7 @@ def _register(session: Session, schema: str, name: str, staged: Staged) -> None:
     for file in staged.files:
         session.execute(
             f"call ducklake_add_data_files({text(LAKE)}, {text(name)}, {text(glob_safe(file.path))},"
-            f" schema => {text(schema)}, allow_missing => true)"
+            f" schema => {text(schema)}, allow_missing => true, hive_partitioning => {str(staged.partitioned).lower()})"
         )
 
 
@@ -270,15 +277,6 @@ def _put_comments(session: Session, p: Publication, head: ledger.Entry | None) -
         if column.lower() in have and (comment or head is not None):
             said = text(comment) if comment else "null"
             session.execute(f"comment on column {table(p.asset)}.{ident(column)} is {said}")
-
-
-def _clear_quarantine(session: Session, p: Publication) -> None:
-    some = ""
-    if p.how != "replace":
-        if not p.replaced_files:
-            return
-        some = f" and file in ({', '.join(text(file) for file in p.replaced_files)})"
-    session.execute(f"delete from {ledger.QUARANTINE} where asset = {text(p.asset)}{some}")
 
 
 def _say_who(session: Session, run_id: str, assets: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from ratatouille.errors import LakeError, RequestError
 from ratatouille.lake import ledger
 from ratatouille.lake.connect import Lake
 from ratatouille.lake.journal import Journal
+from ratatouille.lake.layout import layout_of
 from ratatouille.lake.lock import exclusive
 from ratatouille.lake.publish import Publication, publish
 from ratatouille.lake.quoting import LAKE, METADATA, table, text
@@ -56,11 +57,13 @@ def roll_back(lake: Lake, journal: Journal, run_id: str, asset: str, to: int, to
         head = known[0]
         columns = table_columns(session, asset)
         folder = attempt_folder(lake.storage, asset, run_id, str(token))
-        staged = stage(session, f"select * from {table(asset)} at (version => {to})", asset, folder)
+        layout = layout_of(session, asset)
+        staged = stage(session, f"select * from {table(asset)} at (version => {to})", asset, folder, layout=layout)
         memory = ledger.landing_files(session, asset, version=to)
     try:
         staged = seal(staged, lake.storage.data)
-        outcome = publish(lake, journal, run_id, [_republish(target, head, staged, columns, memory, run_id, token)])[0]
+        again = replace(_republish(target, head, staged, columns, memory, run_id, token), layout=layout)
+        outcome = publish(lake, journal, run_id, [again])[0]
     except BaseException:
         discard(staged)
         raise
@@ -118,6 +121,7 @@ def _republish(
         mode="full",
         base_version=head.version,
         restored_version=target.version,
+        partitions={},
         unchanged_since=0,
         rows_in=0,
         rows_quarantined=0,

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ratatouille.project.find import Found
+from ratatouille.project.modes import MODES
 from ratatouille.project.records import Asset, Problem, Source
 from ratatouille.project.sources import find_source
 from ratatouille.project.text_file import Mention, Place, TextFile, decode
@@ -125,16 +126,9 @@ class _Maker:
         self.incremental = recorder.asked_incremental
         for name in dict.fromkeys(recorder.refs):
             self.mentions.append(Mention("ref", name, _call_place(file, "ref", name)))
-        materialize = self.asset.materialize
-        if materialize == "view" and self.sources:
-            name = next(iter(self.sources))
-            place = _call_place(file, "source", name)
-            self.problems.append(place.problem("a view cannot read landing files", hint="use materialize: append"))
-        if self.incremental and materialize in ("table", "view"):
-            place = file.find(re.compile(r"\b(is_incremental|watermark)\b"))
-            hint = "use materialize: append or merge, or remove it"
-            message = f"a {materialize} is always built whole, so this never applies"
-            self.problems.append(place.problem(message, hint=hint, severity="warn"))
+        if self.sources:
+            self._refuse_landing(_call_place(file, "source", next(iter(self.sources))))
+        self._refuse_incremental(file)
 
     def _read_rendering(self, file: TextFile, recorder: Recorder) -> None:
         from ratatouille.project import sql, templates
@@ -187,8 +181,32 @@ class _Maker:
         for kind, name in code.values:
             known = self.values.variables if kind == "var" else self.values.environment
             self.canonical.append(json.dumps([kind, name, known.get(name)], default=str))
+        if code.sources:
+            self._refuse_landing(code.sources[0][1])
+        if self.asset.deletions == "close":
+            self._refuse_incremental(file)
         if self.asset.materialize == "view":
             self._add(self._sidecar_place("materialize").problem("a Python asset cannot be a view"))
+
+    def _refuse_landing(self, place: Place) -> None:
+        name = self.asset.materialize
+        if not MODES[name].reads_landing:
+            hint = "use materialize: append" if name == "view" else "land them with materialize: append, and read that"
+            self._add(place.problem(f"a {name} cannot read landing files", hint=hint))
+
+    def _refuse_incremental(self, file: TextFile) -> None:
+        """Questions for what is new, where all rows are asked for."""
+        name = self.asset.materialize
+        if not self.incremental:
+            return
+        place = file.find(re.compile(r"\b(is_incremental|watermark)\b"))
+        if not MODES[name].grows:
+            hint = "use materialize: append or merge, or remove it"
+            message = f"a {name} is always built whole, so this never applies"
+            self._add(place.problem(message, hint=hint, severity="warn"))
+        if self.asset.deletions == "close":
+            message = "with deletions: close the query gives all rows, or what is only old would look deleted"
+            self._add(place.problem(message, hint="remove it, or use deletions: keep"))
 
     def read_gates(self) -> None:
         """Custom gates are templates too; what they read is built first."""
@@ -313,6 +331,8 @@ def _code_hash(asset: Asset, canonical: list[str]) -> str:
             "materialize": asset.materialize,
             "unique_key": asset.unique_key,
             "deduplicate": asset.deduplicate,
+            **_said({"updated_at": asset.updated_at, "deletions": asset.deletions.removeprefix("keep")}),
+            **_said({"partition_by": asset.partition_by, "sort_by": asset.sort_by}),
             "columns": [(column.name, column.type) for column in asset.columns],
             "checks": [(c.kind, c.columns, dict(c.arguments), c.severity, c.name) for c in asset.checks],
             "on_fail": [asset.on_fail, asset.max_quarantine],
@@ -320,6 +340,11 @@ def _code_hash(asset: Asset, canonical: list[str]) -> str:
             "sources": [_source_facts(source) for source in asset.sources],
         }
     )
+
+
+def _said(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that say something: a key that is new to this release must not rebuild tables that do not use it."""
+    return {name: value for name, value in facts.items() if value}
 
 
 def _text_hash(asset: Asset) -> str:

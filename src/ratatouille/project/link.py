@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ratatouille.errors import near_miss
 from ratatouille.project.draft import Draft, digest
 from ratatouille.project.graph import find_cycle, in_order
+from ratatouille.project.modes import HISTORY
 from ratatouille.project.records import ORIGIN_COLUMNS, Asset, Problem
 from ratatouille.project.text_file import Mention, Place
 
@@ -155,9 +156,7 @@ def _follow(draft: Draft, above: Mapping[str, Columns]) -> Columns:
     for reading in (*draft.readings, *draft.gates):
         if reading.gate and this is None:
             columns = _declared(asset) if asset.kind != "sql" else Columns("", tuple(names.values()), complete)
-            this = relation_of(
-                asset.name, [*columns.names, *(ORIGIN_COLUMNS if asset.sources else ())], columns.complete
-            )
+            this = relation_of(asset.name, [*columns.names, *_added_columns(asset)], columns.complete)
         found = trace(reading.query, _look_up(asset, above, this))
         tables += [Mention("table", t.name, reading.place(t.start, t.length)) for t in found.tables]
         problems += [replace(reading.problem(mistake), asset=asset.name) for mistake in found.mistakes]
@@ -167,11 +166,17 @@ def _follow(draft: Draft, above: Mapping[str, Columns]) -> Columns:
                 lineage.setdefault(names.setdefault(lower, name), set()).update(origins)
     if asset.kind != "sql":
         return replace(_declared(asset), tables=tuple(tables), problems=tuple(problems))
+    names |= {column: column for column in _added_columns(asset) if column in HISTORY}
     if not complete:
         names |= {column.name.lower(): column.name for column in asset.columns if column.name.lower() not in names}
     traced = {column: tuple(sorted(origins)) for column, origins in lineage.items() if origins}
     once = (tuple(dict.fromkeys(tables)), tuple(dict.fromkeys(problems)))
     return Columns("", tuple(names.values()), complete, traced, *once)
+
+
+def _added_columns(asset: Asset) -> tuple[str, ...]:
+    """What a table has beside the columns of its query."""
+    return (*(ORIGIN_COLUMNS if asset.sources else ()), *(HISTORY if asset.materialize == "snapshot" else ()))
 
 
 def _look_up(asset: Asset, above: Mapping[str, Columns], this: Relation | None) -> Callable[[str, str], Relation]:

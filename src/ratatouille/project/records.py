@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-MATERIALIZATIONS = ("table", "view", "append", "merge")
 ASSET_KINDS = ("sql", "python", "seed")
 SEED_FORMATS = ("csv", "json", "parquet", "xlsx")
 # Columns that `source()` adds to every row, so that a row knows where it came from.
@@ -107,6 +106,10 @@ class Asset:
     materialize: str = "table"
     unique_key: tuple[str, ...] = ()
     deduplicate: str = ""  # order by expression; of the rows with one unique_key the first is kept
+    updated_at: str = ""  # of a snapshot: the column that says since when a row is so
+    deletions: str = "keep"  # of a snapshot: keep | close
+    partition_by: tuple[str, ...] = ()
+    sort_by: tuple[str, ...] = ()
     columns: tuple[Column, ...] = ()
     checks: tuple[Check, ...] = ()
     on_fail: str = "block"  # block | quarantine

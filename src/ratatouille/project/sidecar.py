@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from ratatouille.project import checks
+from ratatouille.project import checks, modes
 from ratatouille.project.records import Check, Column, OrderTerm, Problem, Retries, Source
 from ratatouille.project.sources import make_source
 from ratatouille.project.text_file import Mention, Place, TextFile
@@ -172,14 +172,10 @@ def _apply_rules(model: AssetModel, document: Document, sidecar: Sidecar, kind: 
     def wrong(key: str, message: str, hint: str = "") -> None:
         sidecar.problems.append(document.place((key,)).problem(message, hint=hint))
 
-    if model.materialize == "merge" and not model.unique_key:
-        wrong("materialize", "merge needs a unique_key", "say which columns identify a row: unique_key: id")
+    for key, message, hint in modes.mistakes(model, kind):
+        wrong(key, message, hint)
     if model.deduplicate and not model.unique_key:
         wrong("deduplicate", "deduplicate needs a unique_key", "say which columns identify a row: unique_key: id")
-    if kind == "seed" and model.materialize != "table":
-        wrong("materialize", "seed data is always a table", "remove materialize")
-    if model.materialize == "view" and model.on_fail == "quarantine":
-        wrong("on_fail", "a view stores no rows, so none can be kept out", "use on_fail: block")
     if model.version and len(model.version.model_dump(exclude_none=True)) != 1:
         wrong("version", "version is exactly one of sql, python, files")
     declared = [name.lower() for name in model.columns]
@@ -194,7 +190,9 @@ def _apply_rules(model: AssetModel, document: Document, sidecar: Sidecar, kind: 
         for term in sidecar.fields.get("order", ()):
             place = document.place(("deduplicate",))
             sidecar.mentions += [Mention("column", column, place) for column in term.columns]
-    for name in model.unique_key:
-        sidecar.mentions.append(Mention("column", name, document.place(("unique_key",))))
+    for key in ("unique_key", "partition_by", "sort_by", "updated_at"):
+        said = getattr(model, key)
+        for name in [said] if isinstance(said, str) and said else said:
+            sidecar.mentions.append(Mention("column", name, document.place((key,))))
     for owner in (o for o in model.owners if not o.strip()):
         wrong("owners", f"'{owner}' is not an owner")

@@ -226,10 +226,18 @@ class VersionModel(Closed):
 class AssetModel(Closed):
     description: str = ""
     """What the table holds, and what one row is; stored as the table's comment."""
-    materialize: Literal["table", "view", "append", "merge"] = "table"
+    materialize: Literal["table", "view", "append", "merge", "partition", "snapshot"] = "table"
     """How a new version is stored."""
     unique_key: Texts = []
-    """The column or columns that identify a row; merge needs them."""
+    """The column or columns that identify a row; merge and snapshot need them."""
+    updated_at: str = ""
+    """Of a snapshot: the column that says since when a row is so. Without it: since the run that saw it first."""
+    deletions: Literal["keep", "close"] = "keep"
+    """Of a snapshot: what happens to a key that the query no longer gives. close: its last state ends."""
+    partition_by: Texts = []
+    """The columns by whose values the table's files are cut; materialize: partition replaces by them."""
+    sort_by: Texts = []
+    """The columns by which rows are ordered inside the files."""
     deduplicate: str = ""
     """An order, like updated_at desc: of the rows with one unique_key the first is kept."""
     columns: dict[str, Annotated[ColumnModel, BeforeValidator(_a_column)]] = {}
@@ -241,7 +249,7 @@ class AssetModel(Closed):
     max_quarantine: Annotated[float, Field(ge=0, le=1)] = 0.05
     """The largest share of rows that may be kept out."""
     on_change: Literal["rebuild", "forward"] = "rebuild"
-    """What an edited incremental asset does: rebuild from the start, or go on from here."""
+    """What an edited asset does with the rows that are there: rebuild them, or keep them and go on from here."""
     freshness: FreshnessModel | None = None
     """How old the current version may be."""
     triggers: list[TriggerModel] = []
