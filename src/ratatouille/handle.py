@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,8 +45,9 @@ class Workspace:
         accept_schema: bool = False,
         accept_loss: bool = False,
         resume: bool = True,
+        partitions: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Build what the selectors mean (nothing: everything stale); JSON-safe.
+        """Build what the selectors mean (nothing: everything stale); JSON-safe. `partitions`: only those, like A..B.
 
         One asset: its `status` (completed, skipped, held), `version`, row counts, `seconds`, ... Several: an
         overall `status` and the same for each under `steps`. Raises the error of the first asset that failed
@@ -54,7 +55,14 @@ class Workspace:
         """
         from ratatouille.engine import Request
 
-        request = Request(selectors, force=full, accept_schema=accept_schema, accept_loss=accept_loss, resume=resume)
+        request = Request(
+            selectors,
+            force=full,
+            accept_schema=accept_schema,
+            accept_loss=accept_loss,
+            resume=resume,
+            partitions=tuple(partitions),
+        )
         return as_mapping(run_request(self.root, request), alone=len(selectors) == 1)
 
     def query(self, sql: str, at: str | int | datetime | None = None) -> DataFrame:
@@ -72,11 +80,11 @@ class Workspace:
         with ask.reading(workspace, at=None if at is None else ask.moment(at)) as session:
             return _frame(session, sql)
 
-    def plan(self, *selectors: str, full: bool = False) -> dict[str, Any]:
+    def plan(self, *selectors: str, full: bool = False, partitions: Sequence[str] = ()) -> dict[str, Any]:
         """What a run would do: `steps` (asset, action, rule, reason, mode, rows, files) and `warnings`; JSON-safe."""
         from ratatouille.engine import Request, as_json, look
 
-        request = Request(selectors, force=full)
+        request = Request(selectors, force=full, partitions=tuple(partitions))
         return _json_safe(as_json(look.plan_of(look.usable_project(self.root, request), request)))
 
     def check(self) -> list[dict[str, Any]]:
