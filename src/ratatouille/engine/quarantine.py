@@ -153,7 +153,8 @@ def _stage_kept_out(work: Work, rows: str) -> None:
 
 def _blocked(work: Work, failing: Sequence[Verdict], too_many: int = 0) -> GateFailed:
     first = failing[0].result
-    n_bad = f"{first.bad:,} of {first.rows:,} rows" if first.kind != "row_count" else f"{first.rows:,} rows"
+    counted = first.kind not in ("row_count", "freshness", "distribution")
+    n_bad = f"{first.bad:,} of {first.rows:,} rows" if counted else f"{first.rows:,} rows"
     asked = f", asked for: {first.threshold}" if first.threshold else ""
     more = f" ({len(failing) - 1} more gates failed)" if len(failing) > 1 else ""
     what = f"{work.asset.name}: the gate {first.name} failed for {n_bad}{asked}{more}"

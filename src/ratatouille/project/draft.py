@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ratatouille.project.find import Found
 from ratatouille.project.modes import MODES
-from ratatouille.project.records import Asset, Problem, Source
+from ratatouille.project.records import Asset, Check, Problem, Source
 from ratatouille.project.sources import find_source
 from ratatouille.project.text_file import Mention, Place, TextFile, decode
 
@@ -73,7 +73,7 @@ def draft_asset(found: Found, files: Mapping[str, bytes], values: Values, module
         if isinstance(text, Problem):
             sidecar.problems.append(text)
         else:
-            sidecar = read_sidecar(text, found.kind)
+            sidecar = read_sidecar(text, found.kind, values.variables)
     asset = Asset(found.name, found.layer, found.table, found.kind, found.path, found.sidecar, found.pipeline)
     asset = replace(asset, file_hash=hashlib.sha256(files[found.path]).hexdigest(), **sidecar.fields)
     asset = replace(asset, group=asset.group or found.pipeline)
@@ -334,7 +334,7 @@ def _code_hash(asset: Asset, canonical: list[str]) -> str:
             **_said({"updated_at": asset.updated_at, "deletions": asset.deletions.removeprefix("keep")}),
             **_said({"partition_by": asset.partition_by, "sort_by": asset.sort_by}),
             "columns": [(column.name, column.type) for column in asset.columns],
-            "checks": [(c.kind, c.columns, dict(c.arguments), c.severity, c.name) for c in asset.checks],
+            "checks": [_check_facts(check) for check in asset.checks],
             "on_fail": [asset.on_fail, asset.max_quarantine],
             "depends_on": sorted(asset.depends_on),
             "sources": [_source_facts(source) for source in asset.sources],
@@ -345,6 +345,11 @@ def _code_hash(asset: Asset, canonical: list[str]) -> str:
 def _said(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Those that say something: a key that is new to this release must not rebuild tables that do not use it."""
     return {name: value for name, value in facts.items() if value}
+
+
+def _check_facts(check: Check) -> list[Any]:
+    limits = [check.warn_if, check.error_if] if check.warn_if or check.error_if else []
+    return [check.kind, check.columns, dict(check.arguments), check.severity, check.name, *limits]
 
 
 def _text_hash(asset: Asset) -> str:

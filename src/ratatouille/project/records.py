@@ -56,6 +56,8 @@ class Check:
     columns: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
     severity: str = "error"  # error | warn
+    warn_if: str = ""  # "> 10" bad rows, "> 1%" of the rows; '' and '': severity for any bad row
+    error_if: str = ""
 
 
 @dataclass(frozen=True, slots=True)

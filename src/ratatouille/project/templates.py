@@ -22,6 +22,7 @@ from jinja2.lexer import Token, TokenStream
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ratatouille.errors import near_miss
+from ratatouille.project import thresholds
 from ratatouille.project.records import Problem, Source
 from ratatouille.project.sources import find_source
 from ratatouille.project.text_file import Place, TextFile
@@ -227,12 +228,13 @@ def _text(function: str, value: Any, example: str) -> str:
 
 
 def value_of_var(name: str, default: Any, values: Values) -> Any:
-    if name in values.variables:
-        return values.variables[name]
-    if default is not _MISSING:
-        return default
-    hint = near_miss(name, values.variables).strip() or "add it to `vars:` in workspace.yaml, or give a default"
-    raise _Wrong(f"there is no variable called '{name}'", name, hint)
+    try:
+        return thresholds.value_of(name, values.variables)
+    except ValueError as error:
+        if default is not _MISSING:
+            return default
+        hint = near_miss(name, values.variables).strip() or "add it to `vars:` in workspace.yaml, or give a default"
+        raise _Wrong(str(error), name, hint) from None
 
 
 def value_of_env(name: str, default: Any, values: Values) -> Any:
