@@ -87,6 +87,23 @@ class Workspace:
         request = Request(selectors, force=full, partitions=tuple(partitions))
         return _json_safe(as_json(look.plan_of(look.usable_project(self.root, request), request)))
 
+    def replay(self, asset: str, *, run: str = "", check: str = "") -> dict[str, Any]:
+        """Let rows of the quarantine that pass their gates now into the table; `joined`, `stayed`, `version`; JSON-safe.
+
+        All that gates kept out, or those of one run or check. Raises GateFailed when the table as a whole would fail.
+        """
+        from ratatouille.engine import as_json, holds, replay
+
+        with holds.bench_on(_files(self.root)) as bench:
+            return _json_safe(as_json(replay.replay(bench, asset, run=run, check=check)))
+
+    def discard(self, asset: str, reason: str, *, run: str = "", check: str = "") -> dict[str, Any]:
+        """Let rows of the quarantine go for good; the ledger keeps the reason. `rows`, `version`; JSON-safe."""
+        from ratatouille.engine import as_json, holds, replay
+
+        with holds.bench_on(_files(self.root)) as bench:
+            return _json_safe(as_json(replay.discard(bench, asset, reason, run=run, check=check)))
+
     def check(self) -> list[dict[str, Any]]:
         """Every problem of the files: message, path, line, column, hint, severity; JSON-safe. Empty: all is well."""
         from ratatouille.engine import as_json

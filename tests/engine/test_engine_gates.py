@@ -69,7 +69,7 @@ KINDS = {
     "distribution": (
         "columns: {amount: {checks: [{distribution: {mean: [15, 25], p95: [null, 30], nulls: [0, 0.4], distinct: [2, 3]}}]}}",
         GOOD.replace("30.0", "null").replace("20.0", "25.0").replace("10.0", "15.0"),
-        GOOD.replace("30.0", "310.0"),
+        GOOD.replace("30.0", "99.0"),
         3,
     ),
     "error_if a share": (

@@ -46,7 +46,7 @@ def grows(asset: Asset) -> bool:
 
 def leaving(work: Work) -> Leaving:
     asset = work.asset
-    if not work.incremental:
+    if not work.incremental or work.only_adds:
         return Leaving()
     if work.partition is not None:
         return Leaving(work.partition.where, apart=asset.partition_by)

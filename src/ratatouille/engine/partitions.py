@@ -116,6 +116,8 @@ def built_already(
     """
     found: dict[str, bool] = {}
     for entry in entries:
+        if entry.action in ("replay", "discard"):
+            continue  # what it is built from is as it was
         counts = any_run or entry.run_id in runs
         if entry.action == "rollback" or "*" in entry.partitions:
             break

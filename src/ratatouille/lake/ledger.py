@@ -45,7 +45,8 @@ class Entry:
     asset: str
     run_id: str
     version: int = 0  # the lake's snapshot; known after the commit
-    action: str = "build"  # build | rollback
+    action: str = "build"  # build | rollback | replay | discard
+    note: str = ""  # what a person should know of it: why rows were discarded
     materialize: str = "table"
     mode: str = "full"  # full | incremental
     fingerprint: str = ""
@@ -141,7 +142,7 @@ def create(session: Session) -> None:
 def exists(session: Session) -> bool:
     return bool(
         session.value(
-            f"select count(*) from {METADATA}.ducklake_column where column_name = 'partitions' and end_snapshot is null"
+            f"select count(*) from {METADATA}.ducklake_column where column_name = 'note' and end_snapshot is null"
             f" and table_id = (select min(table_id) from {METADATA}.ducklake_table where table_name = 'ledger')"
         )
     )

@@ -60,16 +60,34 @@ def roll_back(lake: Lake, journal: Journal, run_id: str, asset: str, to: int, to
         layout = layout_of(session, asset)
         staged = stage(session, f"select * from {table(asset)} at (version => {to})", asset, folder, layout=layout)
         memory = ledger.landing_files(session, asset, version=to)
+        kept_out = _quarantine_of(lake, session, asset, run_id, to, token)
     try:
         staged = seal(staged, lake.storage.data)
-        again = replace(_republish(target, head, staged, columns, memory, run_id, token), layout=layout)
+        kept_out = seal(kept_out, lake.storage.data) if kept_out else None
+        again = replace(
+            _republish(target, head, staged, columns, memory, run_id, token),
+            layout=layout,
+            quarantine=kept_out,
+            forget_quarantine="true",
+        )
         outcome = publish(lake, journal, run_id, [again])[0]
     except BaseException:
-        discard(staged)
+        for one in (staged, kept_out):
+            if one is not None:
+                discard(one)
         raise
     if outcome.entry is None:
         raise outcome.error or LakeError(f"{asset} was not rolled back", where=asset, next=f"rat history {asset}")
     return outcome.entry
+
+
+def _quarantine_of(lake: Lake, session: Session, asset: str, run_id: str, version: int, token: int) -> Staged | None:
+    """The asset's rows in the quarantine as of a version: a rollback brings them back too."""
+    rows = f"select * from {ledger.QUARANTINE} at (version => {version}) where asset = {text(asset)}"
+    if not session.value(f"select count(*) from ({rows})"):
+        return None
+    folder = attempt_folder(lake.storage, f"{ledger.SCHEMA}.quarantine", run_id, f"{asset}-{token}")
+    return stage(session, rows, asset, folder)
 
 
 def release(lake: Lake, asset: str) -> ledger.Hold:
@@ -127,6 +145,7 @@ def _republish(
         rows_quarantined=0,
         rows_rejected=0,
         seconds=0.0,
+        note="",
     )
     return Publication(
         entry=entry,
