@@ -87,6 +87,11 @@ class Workspace:
         request = Request(selectors, force=full, partitions=tuple(partitions))
         return _json_safe(as_json(look.plan_of(look.usable_project(self.root, request), request)))
 
+    @property
+    def vars(self) -> dict[str, Any]:
+        """What `vars:` in workspace.yaml says: thresholds, names, whatever checks and templates share."""
+        return dict(_files(self.root).workspace.vars)
+
     def replay(self, asset: str, *, run: str = "", check: str = "") -> dict[str, Any]:
         """Let rows of the quarantine that pass their gates now into the table; `joined`, `stayed`, `version`; JSON-safe.
 
