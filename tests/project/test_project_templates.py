@@ -42,6 +42,9 @@ class Tables:
     def watermark(self, column: str) -> str:
         return f"(select max({column}) from {self.this()})"
 
+    def changes(self, name: str) -> str:
+        return f"(select *, 'insert' as _change from {self.ref(name)})"
+
 
 FILES = {
     "workspace.yaml": 'env: [CITY]\nvars: {limit: 5, name: "O\'Brien", many: [a, b], on: true}\n'
@@ -189,3 +192,22 @@ def test_every_rendered_line_knows_its_line_in_the_template(pieces: list[str]) -
     text = "\n".join([*pieces, "end"])
     rendered = render_text(TextFile("x.sql", text), Tables(), Values())
     assert rendered.line_at(rendered.text.rindex("end")) == text.count("\n") + 1
+
+
+def test_changes_are_followed_and_refused_where_nobody_knows_them(make: Make) -> None:
+    files = {"bronze/a.sql": "select 1 as id", "silver/b.yaml": "materialize: append"}
+    project = make({**files, "silver/b.sql": "select id, _change as what from {{ changes('bronze.a') }}"})
+    assert project.problems == ()
+    asset = project.assets["silver.b"]
+    assert (asset.depends_on, asset.incremental, asset.lineage["id"]) == (("bronze.a",), True, (("bronze.a", "id"),))
+    for sql, side, message in (
+        ("select ids from {{ changes('bronze.a') }}", "", "no column"),
+        ("select id from {{ changes('bronze.b') }}", "", "there is no asset called 'bronze.b'"),
+        ("select id from {{ changes('bronze.v') }}", "", "bronze.v is a view, so nobody knows its changes"),
+        ("select 1 as id -- {{ changes('bronze.a') }}", "", "stands in a comment or a text"),
+        ("select 1 as id", "\nchecks: {c: {sql: \"from {{ changes('bronze.a') }}\"}}", "cannot ask for changes"),
+    ):
+        view = {"bronze/v.sql": "select 1 as id", "bronze/v.yaml": "materialize: view"}
+        side = {"silver/b.yaml": files["silver/b.yaml"] + side}
+        problems = make({**files, **view, **side, "silver/b.sql": sql}).errors
+        assert any(message in p.message and p.line for p in problems), (sql, problems)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ratatouille import project as files
 from ratatouille.engine import context, evolve, intake, modes
+from ratatouille.engine.changes import changes_of
 from ratatouille.engine.work import Work, watermark
 from ratatouille.errors import RatError, RequestError, StepFailed, underline
 from ratatouille.lake import QueryFailed, Staged, discard, stage, stage_batches, table_columns
@@ -57,6 +58,11 @@ class Bindings:
             value, kind = watermark(self.work, column)
         return f"{text(value)}::{kind}"
 
+    def changes(self, name: str) -> str:
+        self.ref(name)
+        with self._remembering():
+            return changes_of(self.work, name)
+
 
 def render(work: Work) -> None:
     """The asset's file as one SELECT, with its landing files looked at. Python assets render in `build`."""
@@ -101,6 +107,7 @@ def _build_python(work: Work) -> None:
         partition=work.partition.label if work.partition else None,
         read_source=lambda name: intake.relation(work, _source_named(work, name)),
         watermark=lambda column: _watermark_value(work, column),
+        changes=lambda name: changes_of(work, name),
         variables=work.bench.project.workspace.vars,
         environment=_environment(work),
     )

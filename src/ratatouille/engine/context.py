@@ -32,6 +32,7 @@ class Context:
         partition: str | None = None,
         read_source: Callable[[str], str],
         watermark: Callable[[str], Any],
+        changes: Callable[[str], str],
         variables: Mapping[str, Any],
         environment: Mapping[str, str],
     ) -> None:
@@ -43,12 +44,17 @@ class Context:
         self._incremental = incremental
         self._read_source = read_source
         self._watermark = watermark
+        self._changes = changes
         self._variables = variables
         self._environment = environment
 
     def ref(self, name: str) -> Any:
         """The rows of another asset, as a DuckDB relation (`.pl()`, `.df()`, `.arrow()`, or SQL on it)."""
         return self.query(f"select * from {table(name)}")
+
+    def changes(self, name: str) -> Any:
+        """What changed in another asset since this one read it last, as a DuckDB relation with a column `_change`."""
+        return self.query(f"select * from {self._changes(name)}")
 
     def source(self, name: str) -> Any:
         """The landing files that were not read yet, as a DuckDB relation."""

@@ -202,6 +202,7 @@ class _CheckBindings:
         self.source = self._build.source
         self.is_incremental = self._build.is_incremental
         self.watermark = self._build.watermark
+        self.changes = self._build.changes
 
     def this(self) -> str:
         return f"({self._whole})"

@@ -46,6 +46,24 @@ def newest_version(session: Session) -> tuple[int, str]:
     return int(version), str(made_at)
 
 
+def fed_since(session: Session, asset: str, version: int) -> str | None:
+    """The lake's feed of what happened to a table after `version`: `change_type` and its columns.
+
+    None if that version is expired, or if the table was made anew since.
+    """
+    layer, _, name = asset.partition(".")
+    reaches_back = session.value(
+        f"select count(*) from {METADATA}.ducklake_table t join {METADATA}.ducklake_schema s using (schema_id),"
+        f" {METADATA}.ducklake_snapshot v where s.schema_name = {text(layer)} and t.table_name = {text(name)}"
+        f" and t.end_snapshot is null and s.end_snapshot is null and t.begin_snapshot <= {version}"
+        f" and v.snapshot_id = {version}"
+    )
+    if not reaches_back:
+        return None
+    place = f"{text(LAKE)}, {text(layer)}, {text(name)}"
+    return f"ducklake_table_changes({place}, {version + 1}, {session.snapshot})"
+
+
 def roll_back(lake: Lake, journal: Journal, run_id: str, asset: str, to: int, token: int) -> ledger.Entry:
     """Publish the rows of version `to` again as a new version, with that version's memory of landing files.
 

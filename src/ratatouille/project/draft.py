@@ -125,7 +125,8 @@ class _Maker:
         self.sources = recorder.sources
         self.incremental = recorder.asked_incremental
         for name in dict.fromkeys(recorder.refs):
-            self.mentions.append(Mention("ref", name, _call_place(file, "ref", name)))
+            function = "changes" if name in recorder.changed else "ref"
+            self.mentions.append(Mention(function, name, _call_place(file, function, name)))
         if self.sources:
             self._refuse_landing(_call_place(file, "source", next(iter(self.sources))))
         self._refuse_incremental(file)
@@ -199,7 +200,7 @@ class _Maker:
         name = self.asset.materialize
         if not self.incremental:
             return
-        place = file.find(re.compile(r"\b(is_incremental|watermark)\b"))
+        place = file.find(re.compile(r"\b(is_incremental|watermark|changes)\b"))
         if not MODES[name].grows:
             hint = "use materialize: append or merge, or remove it"
             message = f"a {name} is always built whole, so this never applies"
@@ -227,6 +228,8 @@ class _Maker:
             self.gates.append(gate)
             for mistake in sql.reads_files(query):
                 self._add(gate.problem(mistake))
+            if recorder.changed:
+                self._add(place.problem(f"the check '{name}' cannot ask for changes", hint="use ref"))
             self.mentions += [Mention("ref", ref, place) for ref in recorder.refs]
             self.depends_on += recorder.refs
             if recorder.sources:
@@ -265,6 +268,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.refs: list[str] = []
+        self.changed: set[str] = set()  # those whose changes were asked for
         self.sources: dict[str, Source] = {}
         self.asked: set[tuple[str, str]] = set()  # (function, name) in the rendering that is going on
         self.asked_incremental = False
@@ -277,6 +281,13 @@ class Recorder:
         self.asked.add(("ref", name))
         layer, _, table = name.partition(".")
         return f'"ref:"."{layer}"."{table}"'
+
+    def changes(self, name: str) -> str:
+        self.asked_incremental = True
+        self.changed.add(name)
+        named = self.ref(name)
+        self.asked = {("changes", name) if one == ("ref", name) else one for one in self.asked}
+        return named.replace('"ref:"', '"changes:"', 1)
 
     def source(self, source: Source) -> str:
         self.sources[source.name] = source

@@ -18,6 +18,7 @@ from typing import Any
 ASSET_KINDS = ("sql", "python", "seed")
 SEED_FORMATS = ("csv", "json", "parquet", "xlsx")
 # Columns that `source()` adds to every row, so that a row knows where it came from.
+CHANGE = "_change"  # the column that `changes()` adds: insert | update | delete
 ORIGIN_COLUMNS = ("_file", "_loaded_at", "_run_id")
 
 

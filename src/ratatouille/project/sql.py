@@ -180,11 +180,11 @@ def reads_files(query: Query) -> Iterator[SqlMistake]:
 
 
 def placeholders(query: Query) -> set[tuple[str, str]]:
-    """(ref, silver.sales) or (source, name) for each placeholder of an analysis that is part of the query."""
+    """(ref, silver.sales), (changes, silver.sales) or (source, name): the placeholders that are part of the query."""
     found = set()
     for index, token in enumerate(query.tokens):
-        if token.token_type == TokenType.IDENTIFIER and token.text in ("ref:", "source:"):
-            words = [word.text for word in query.tokens[index + 2 : index + (5 if token.text == "ref:" else 3) : 2]]
+        if token.token_type == TokenType.IDENTIFIER and token.text in ("ref:", "changes:", "source:"):
+            words = [word.text for word in query.tokens[index + 2 : index + (3 if token.text == "source:" else 5) : 2]]
             found.add((token.text[:-1], ".".join(words)))
     return found
 

@@ -27,7 +27,7 @@ from ratatouille.project.records import Problem, Source
 from ratatouille.project.sources import find_source
 from ratatouille.project.text_file import Place, TextFile
 
-FUNCTIONS = ("ref", "source", "this", "is_incremental", "watermark", "var", "env")
+FUNCTIONS = ("ref", "source", "this", "is_incremental", "watermark", "changes", "var", "env")
 _UNSAFE = re.compile(r"['\";\\\x00-\x1f]|--|/\*|\*/|\$\$")
 _MARK = re.compile(r"\x01(\d+)\x01")
 _MISSING: Any = object()
@@ -41,6 +41,7 @@ class Bindings(Protocol):
     def this(self) -> str: ...
     def is_incremental(self) -> bool: ...
     def watermark(self, column: str) -> str: ...
+    def changes(self, name: str) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +207,9 @@ def _functions(bindings: Bindings, values: Values) -> dict[str, Any]:
     def watermark(column: Any = "") -> str:
         return bindings.watermark(_text("watermark", column, "sold_at"))
 
+    def changes(name: Any = "") -> str:
+        return bindings.changes(_text("changes", name, "silver.sales"))
+
     def var(name: Any = "", default: Any = _MISSING) -> Any:
         name = _text("var", name, "country")
         return _labelled(value_of_var(name, default, values), f"var('{name}')")
@@ -217,7 +221,7 @@ def _functions(bindings: Bindings, values: Values) -> dict[str, Any]:
     def is_incremental() -> bool:
         return bindings.is_incremental()
 
-    named = {"ref": ref, "source": source, "watermark": watermark, "var": var, "env": env}
+    named = {"ref": ref, "source": source, "watermark": watermark, "changes": changes, "var": var, "env": env}
     return {**named, "is_incremental": is_incremental, "this": _This(bindings)}
 
 
