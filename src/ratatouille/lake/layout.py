@@ -8,9 +8,9 @@ The table itself knows its layout, so whoever rewrites its files keeps it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ratatouille.lake.quoting import METADATA, ident, idents, table, text
+from ratatouille.lake.quoting import METADATA, ident, idents, table
 from ratatouille.lake.session import Session
 
 
@@ -22,21 +22,32 @@ class Layout:
 
 def layout_of(session: Session, asset: str) -> Layout:
     """The layout that a table of the lake has now."""
-    layer, _, name = asset.partition(".")
-    found = session.rows(
-        f"with this as (select table_id from {METADATA}.ducklake_table t join {METADATA}.ducklake_schema s using (schema_id)"
-        f" where s.schema_name = {text(layer)} and t.table_name = {text(name)}"
-        " and t.end_snapshot is null and s.end_snapshot is null)"
-        f" select 'partition', c.column_name, p.partition_key_index from {METADATA}.ducklake_partition_info i"
-        f" join {METADATA}.ducklake_partition_column p using (partition_id)"
-        f" join {METADATA}.ducklake_column c on c.column_id = p.column_id and c.table_id = i.table_id"
-        " where i.table_id in (from this) and i.end_snapshot is null and c.end_snapshot is null"
-        f" union all select 'sort', e.expression, e.sort_key_index from {METADATA}.ducklake_sort_info i"
-        f" join {METADATA}.ducklake_sort_expression e using (sort_id)"
-        " where i.table_id in (from this) and i.end_snapshot is null order by 1, 3"
+    return layouts(session).get(asset, Layout())
+
+
+def layouts(session: Session) -> dict[str, Layout]:
+    """The layouts of all tables that have one."""
+    of_table = (
+        f" join {METADATA}.ducklake_table t on t.table_id = i.table_id and t.end_snapshot is null"
+        f" join {METADATA}.ducklake_schema s on s.schema_id = t.schema_id and s.end_snapshot is null"
     )
-    of = {kind: tuple(_plain(name) for k, name, _ in found if k == kind) for kind in ("partition", "sort")}
-    return Layout(of["partition"], of["sort"])
+    rows = session.rows(
+        f"select s.schema_name || '.' || t.table_name, 'partition', c.column_name, p.partition_key_index"
+        f" from {METADATA}.ducklake_partition_info i join {METADATA}.ducklake_partition_column p using (partition_id)"
+        f" join {METADATA}.ducklake_column c on c.column_id = p.column_id and c.table_id = i.table_id{of_table}"
+        " where i.end_snapshot is null and c.end_snapshot is null union all"
+        f" select s.schema_name || '.' || t.table_name, 'sort', e.expression, e.sort_key_index"
+        f" from {METADATA}.ducklake_sort_info i join {METADATA}.ducklake_sort_expression e using (sort_id){of_table}"
+        " where i.end_snapshot is null order by 1, 2, 4"
+    )
+    found: dict[str, Layout] = {}
+    for asset, kind, name, _ in rows:
+        known = found.get(asset, Layout())
+        if kind == "partition":
+            found[asset] = replace(known, partition_by=(*known.partition_by, name))
+        else:
+            found[asset] = replace(known, sort_by=(*known.sort_by, _plain(name)))
+    return found
 
 
 def _plain(expression: str) -> str:

@@ -24,7 +24,7 @@ from ratatouille.lake import ledger, unsettled
 from ratatouille.lake.connect import Lake, Storage, fsync_path
 from ratatouille.lake.faults import explain
 from ratatouille.lake.journal import Journal
-from ratatouille.lake.layout import Layout, layout_of, set_layout
+from ratatouille.lake.layout import Layout, layouts, set_layout
 from ratatouille.lake.lock import exclusive
 from ratatouille.lake.quoting import LAKE, ident, idents, table, text
 from ratatouille.lake.session import Session
@@ -59,7 +59,7 @@ class Publication:
     column_comments: Mapping[str, str] = field(default_factory=dict)
     was: str = ""  # table | view | "" (nothing): what stands under the name
     hold: ledger.Hold | None = None  # with a rollback
-    recreate: bool = False  # the table's files are damaged: even emptying it would read them
+    recreate: bool = False  # the table is made anew: its files are damaged, or cut in another way
 
     @property
     def asset(self) -> str:
@@ -122,6 +122,7 @@ def _commit(lake: Lake, journal: Journal, run_id: str, publications: Sequence[Pu
     doing = f"publishing {', '.join(names[:3])}"
     with exclusive(storage.catalog, doing), lake.session(doing) as session:
         started = time.time()
+        publications = _laid_out(session, publications)
         before = session.value(f"select id from {LAKE}.last_committed_snapshot()")
         session.execute("begin transaction")
         heads, already = _check_still_ours(session, journal, run_id, publications)
@@ -141,6 +142,23 @@ def _commit(lake: Lake, journal: Journal, run_id: str, publications: Sequence[Pu
         version = _commit_and_prove(storage, session, about, before, kept)
     done = {e.asset: replace(e, version=version) for e in entries} | already
     return [Outcome(name, entry=done[name]) for name in names]
+
+
+def _laid_out(session: Session, publications: Sequence[Publication]) -> list[Publication]:
+    """Give tables the layout of what will join them, before the commit: DuckLake aborts the process when a
+    transaction changes how a table is partitioned and adds files to it. A table whose rows all go is made anew."""
+    standing = layouts(session) if any(p.was == "table" for p in publications) else {}
+    found = []
+    for p in publications:
+        now = standing.get(p.asset, Layout())
+        if p.was != "table" or p.how == "view" or p.recreate or now == p.layout:
+            found.append(p)
+        elif p.how == "replace" and now.partition_by != p.layout.partition_by:
+            found.append(replace(p, recreate=True))
+        else:
+            set_layout(session, p.asset, p.layout, now)
+            found.append(p)
+    return found
 
 
 def _check_still_ours(
@@ -238,8 +256,6 @@ def _put_rows(session: Session, p: Publication, head: ledger.Entry | None) -> in
             session.execute(f"alter table {name} drop column {ident(column)}")
         for column, kind in p.add:
             session.execute(f"alter table {name} add column {ident(column)} {kind}")
-        if head is None or head.code_hash != p.entry.code_hash:
-            set_layout(session, p.asset, p.layout, layout_of(session, p.asset))
     if p.staged is not None:
         layer, _, short = p.asset.partition(".")
         _register(session, layer, short, p.staged)
@@ -265,7 +281,8 @@ def _register(session: Session, schema: str, name: str, staged: Staged) -> None:
 
 
 def _put_comments(session: Session, p: Publication, head: ledger.Entry | None) -> None:
-    if head is not None and head.text_hash == p.entry.text_hash and p.was == ("view" if p.how == "view" else "table"):
+    same = head is not None and head.text_hash == p.entry.text_hash and not p.recreate
+    if same and p.was == ("view" if p.how == "view" else "table"):
         return
     kind = "view" if p.how == "view" else "table"
     if p.comment or head is not None:
