@@ -211,3 +211,38 @@ def test_changes_are_followed_and_refused_where_nobody_knows_them(make: Make) ->
         side = {"silver/b.yaml": files["silver/b.yaml"] + side}
         problems = make({**files, **view, **side, "silver/b.sql": sql}).errors
         assert any(message in p.message and p.line for p in problems), (sql, problems)
+
+
+MACROS = {
+    "macros/money.sql": "{% macro cents(column) %}({{ column }} * 100)::bigint{% endmacro %}\n"
+    "{% macro open_orders() %}\n(select * from {{ ref('bronze.a') }} where {{ cents('id') }} > {{ var('least') }})\n"
+    "{% endmacro %}\n",
+}
+
+
+def test_macros_of_the_workspace_are_known_to_every_template(make: Make, write: Callable[..., Path]) -> None:
+    root = write({"bronze/a.sql": "select 1 as id", "workspace.yaml": "name: shop\nvars: {least: 5}\n"})
+    for path, text in MACROS.items():
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).write_text(text)
+    files = {"workspace.yaml": "name: shop\nvars: {least: 5}\n", "bronze/a.sql": "select 1 as id"}
+    sql = "select id,\n{{ cents('id') }} as c\nfrom {{ open_orders() }}"
+    project = make({**files, "silver/b.sql": sql}, use_cache=True)
+    assert project.problems == ()
+    asset = project.assets["silver.b"]
+    assert (asset.depends_on, asset.outputs) == (("bronze.a",), ("id", "c"))
+    assert "(id * 100)::bigint as c" in render(project, "silver.b", Tables()).sql
+    (root / "macros/money.sql").write_text(MACROS["macros/money.sql"].replace("* 100", "* 1000"))
+    changed = make({**files, "silver/b.sql": sql}, use_cache=True).assets["silver.b"]
+    assert changed.code_hash != asset.code_hash, "what a macro says is part of the code"
+    mistake = make({**files, "silver/b.sql": sql + "\nwhere {{ cent('id') }} > 1"}).errors[0]
+    assert (mistake.path, mistake.line, mistake.hint) == ("pipelines/sales/silver/b.sql", 4, "Did you mean 'cents'?")
+    for text, message in (
+        ("{% macro ref(x) %}{% endmacro %}", "'ref': a template knows that already"),
+        ("\n{% macro x( %}{% endmacro %}", "this macro cannot be read"),
+        ("{% include '/etc/passwd' %}", "these macros cannot be loaded"),
+    ):
+        (root / "macros/more.sql").write_text(text)
+        [problem] = {(p.path, p.message) for p in make({**files, "silver/b.sql": sql}).errors if "macros/" in p.path}
+        assert problem[0] == "macros/more.sql"
+        assert message in problem[1]

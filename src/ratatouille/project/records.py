@@ -172,6 +172,7 @@ class Workspace:
     env: tuple[str, ...] = ()  # names that templates may read
     vars: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)  # named sources that every asset may read
+    macros: Mapping[str, str] = field(default_factory=dict)  # path -> text of each file of macros/
     verify_every_s: float = 86_400.0
 
 

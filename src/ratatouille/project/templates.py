@@ -16,7 +16,7 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any, Protocol
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, UndefinedError
 from jinja2.ext import Extension
 from jinja2.lexer import Token, TokenStream
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -52,6 +52,7 @@ class Values:
     allowed: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)
+    macros: Mapping[str, str] = field(default_factory=dict)  # path -> text
 
 
 class Refused(Exception):
@@ -88,8 +89,12 @@ def render_text(file: TextFile, bindings: Bindings, values: Values) -> RenderedT
     """Raises Refused at the template's place that went wrong."""
     if "{" not in file.text:
         return RenderedText(file.text, (0,), (1,))
+    known = _functions(bindings, values)
     try:
-        marked = _sandbox().from_string(file.text).render(_functions(bindings, values))
+        known |= macros_of(values.macros, known)
+        marked = _sandbox().from_string(file.text).render(known)
+    except Refused:
+        raise
     except TemplateSyntaxError as error:
         message = f"this template cannot be read: {(error.message or '').rstrip('.').lower()}"
         raise Refused(_line(file, error.lineno).problem(message)) from None
@@ -99,7 +104,7 @@ def render_text(file: TextFile, bindings: Bindings, values: Values) -> RenderedT
     except UndefinedError as error:
         name = re.search(r"'(\w+)' is undefined", str(error))
         word = name.group(1) if name else ""
-        hint = near_miss(word, FUNCTIONS).strip() or f"a template knows {', '.join(FUNCTIONS)}"
+        hint = near_miss(word, [*FUNCTIONS, *known]).strip() or f"a template knows {', '.join(FUNCTIONS)}"
         problem = _place(file, error.__traceback__, word).problem(f"the template: {error}", hint=hint)
         raise Refused(problem) from None
     except Exception as error:  # the template's own code may fail in any way
@@ -108,6 +113,27 @@ def render_text(file: TextFile, bindings: Bindings, values: Values) -> RenderedT
             message = "include, import and extends are not available in an asset's file"
         raise Refused(_place(file, error.__traceback__, "").problem(message)) from None
     return _without_marks(marked)
+
+
+def macros_of(files: Mapping[str, str], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The macros of these files by name; they may use `known` functions. Raises Refused at what is wrong in a file."""
+    found: dict[str, Any] = {}
+    for path, text in files.items():
+        file = TextFile(path, text)
+        try:
+            module = _macro_template(path, text).make_module(dict(known))
+        except TemplateSyntaxError as error:
+            message = f"this macro cannot be read: {(error.message or '').rstrip('.').lower()}"
+            raise Refused(_line(file, error.lineno).problem(message)) from None
+        except Exception as error:
+            raise Refused(Place(path).problem(f"these macros cannot be loaded: {error}")) from None
+        for name in [name for name in vars(module) if not name.startswith("_")]:
+            if name in FUNCTIONS or name in found:
+                place = file.find(re.compile(rf"macro\s+(?P<name>{re.escape(name)})\b"))
+                again = "a template knows that already" if name in FUNCTIONS else "there are two macros of that name"
+                raise Refused(place.problem(f"'{name}': {again}", hint="rename the macro"))
+            found[name] = getattr(module, name)
+    return found
 
 
 def _without_marks(marked: str) -> RenderedText:
@@ -134,10 +160,26 @@ class _LineMarks(Extension):
                 yield token
 
 
+@lru_cache(maxsize=64)
+def _macro_template(path: str, text: str) -> Template:
+    sandbox = _macro_sandbox()
+    return sandbox.template_class.from_code(sandbox, sandbox.compile(text, path, path), {})
+
+
+@lru_cache(maxsize=1)
+def _macro_sandbox() -> ImmutableSandboxedEnvironment:
+    """Without line marks: what a macro gives belongs to the line that calls it."""
+    return _made([])
+
+
 @lru_cache(maxsize=1)
 def _sandbox() -> ImmutableSandboxedEnvironment:
+    return _made([_LineMarks])
+
+
+def _made(extensions: list[type[Extension]]) -> ImmutableSandboxedEnvironment:
     sandbox = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, extensions=[_LineMarks], keep_trailing_newline=True, finalize=_as_sql
+        undefined=StrictUndefined, extensions=extensions, keep_trailing_newline=True, finalize=_as_sql
     )
     # What is random would make every run of the same files different.
     del sandbox.globals["lipsum"]
