@@ -12,7 +12,7 @@ from ratatouille.engine import context, evolve, intake, modes
 from ratatouille.engine.changes import changes_of
 from ratatouille.engine.work import Work, watermark
 from ratatouille.errors import RatError, RequestError, StepFailed, underline
-from ratatouille.lake import QueryFailed, Staged, discard, stage, stage_batches, table_columns
+from ratatouille.lake import External, QueryFailed, Staged, attached_table, discard, stage, stage_batches, table_columns
 from ratatouille.lake.quoting import ident, table, text
 from ratatouille.lake.types import Columns
 from ratatouille.project.records import Source
@@ -45,7 +45,7 @@ class Bindings:
 
     def source(self, source: Source) -> str:
         with self._remembering():
-            return intake.relation(self.work, source)
+            return read_source(self.work, source)
 
     def this(self) -> str:
         return table(self.work.asset.name)
@@ -105,7 +105,7 @@ def _build_python(work: Work) -> None:
         work.run_id,
         incremental=work.planned.mode == "incremental",
         partition=work.partition.label if work.partition else None,
-        read_source=lambda name: intake.relation(work, _source_named(work, name)),
+        read_source=lambda name: read_source(work, _source_named(work, name)),
         watermark=lambda column: _watermark_value(work, column),
         changes=lambda name: changes_of(work, name),
         variables=work.bench.project.workspace.vars,
@@ -135,7 +135,20 @@ def _build_python(work: Work) -> None:
 
 
 def _source_named(work: Work, name: str) -> Source:
-    return next((s for s in work.asset.sources if name in (s.glob, s.name)), work.asset.sources[0])
+    workspace = work.bench.project.workspace
+    mine = {said: source for source in work.asset.sources for said in (source.glob, source.name)}
+    return files.find_source(name, {**workspace.sources, **mine}, workspace.databases)
+
+
+def read_source(work: Work, source: Source) -> str:
+    """A relation: landing files that are new, or a table of a database."""
+    if not source.table:
+        return intake.relation(work, source)
+    workspace = work.bench.project.workspace
+    said = workspace.databases[source.table[0]]
+    path = str(work.root / said.path) if said.path else ""
+    external = External(said.name, said.type, path, said.host, said.port, said.database, said.user, said.password_env)
+    return attached_table(work.bench.lake, external, source.table[1:])
 
 
 def _environment(work: Work) -> dict[str, str]:

@@ -232,6 +232,7 @@ def _due(asset: Asset, head: Entry, token: str) -> tuple[str, str] | None:
     if not is_volatile(asset):
         return None
     why = f"uses {asset.volatile[0]}" if asset.volatile else "reads nothing that the lake can see"
+    why = f"reads {asset.tables[0]}" if asset.tables else why
     if not asset.refresh_every_s:
         return "always", f"{why}; declare `version:` or `refresh_every:` to skip it"
     published = head.published_at.replace(tzinfo=UTC).timestamp() if head.published_at else 0.0
@@ -244,7 +245,7 @@ def _due(asset: Asset, head: Entry, token: str) -> tuple[str, str] | None:
 def is_volatile(asset: Asset) -> bool:
     """Whether it may give other rows though nothing that the lake can see has changed."""
     unseen = asset.kind == "python" and not asset.depends_on and not asset.sources
-    return bool(asset.volatile or unseen) and not asset.version
+    return bool(asset.volatile or asset.tables or unseen) and not asset.version
 
 
 def stock_of(project: Project, asset: Asset, state: State) -> Stock:

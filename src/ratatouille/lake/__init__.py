@@ -4,6 +4,7 @@ This is the only package that knows what the lake is made of. The rest of the ho
 `open_lake`, `stage`, `seal`, `publish`, `roll_back`, and reads through a `Session`.
 """
 
+from ratatouille.lake.attached import External, attached_table
 from ratatouille.lake.connect import Lake, Storage, default_memory_bytes, load_extension, open_lake
 from ratatouille.lake.faults import QueryFailed
 from ratatouille.lake.journal import Journal, heartbeat, open_journal
@@ -17,6 +18,7 @@ from ratatouille.lake.versions import fed_since, newest_version, release, roll_b
 
 __all__ = [
     "Entry",
+    "External",
     "Hold",
     "Journal",
     "Lake",
@@ -30,6 +32,7 @@ __all__ = [
     "Storage",
     "Superseded",
     "UnknownOutcome",
+    "attached_table",
     "attempt_folder",
     "damaged_tables",
     "default_memory_bytes",

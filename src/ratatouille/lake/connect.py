@@ -63,6 +63,7 @@ class Lake:
         # duckdb.cursor() on one connection is not safe from several threads at once.
         self._guard = threading.Lock()
         self._open: list[duckdb.DuckDBPyConnection] = []
+        self._named: dict[str, threading.Lock] = {}
         # DuckDB opens a SQLite connection for each transaction. The first one to come recovers the WAL, the last one
         # to go truncates it, and whoever comes meanwhile is told "busy" and waits a whole second: so one at a time.
         self._door = threading.Lock()
@@ -94,6 +95,14 @@ class Lake:
                 session.execute("begin transaction")
                 _ = session.snapshot
             yield session
+
+    @contextmanager
+    def guard_of(self, name: str) -> Iterator[None]:
+        """One thread at a time does what is named so."""
+        with self._guard:
+            lock = self._named.setdefault(name, threading.Lock())
+        with lock:
+            yield
 
     def interrupt(self) -> None:
         """Stop the queries that are running."""

@@ -92,6 +92,7 @@ class _Maker:
         self.values = values
         self.depends_on = list(sidecar.depends_on)
         self.sources: dict[str, Source] = {}
+        self.tables: dict[str, None] = {}
         self.mentions = list(sidecar.mentions)
         self.problems = list(sidecar.problems)
         self.readings: list[Reading] = []
@@ -123,12 +124,14 @@ class _Maker:
             self._read_rendering(file, recorder)
         self.depends_on += recorder.refs
         self.sources = recorder.sources
+        self.tables = recorder.tables
         self.incremental = recorder.asked_incremental
         for name in dict.fromkeys(recorder.refs):
             function = "changes" if name in recorder.changed else "ref"
             self.mentions.append(Mention(function, name, _call_place(file, function, name)))
         if self.sources:
             self._refuse_landing(_call_place(file, "source", next(iter(self.sources))))
+        self._look_at_tables(file)
         self._refuse_incremental(file)
 
     def _read_rendering(self, file: TextFile, recorder: Recorder) -> None:
@@ -172,8 +175,11 @@ class _Maker:
         self.incremental = code.incremental
         for text, place in code.sources:
             try:
-                source = find_source(text, self.values.sources)
-                self.sources[source.name] = source
+                source = find_source(text, self.values.sources, self.values.databases)
+                if source.table:
+                    self.tables[source.name] = None
+                else:
+                    self.sources[source.name] = source
             except ValueError as error:
                 self._add(place.problem(str(error)))
         if code.hidden and not self.sidecar.declares_inputs:
@@ -182,8 +188,9 @@ class _Maker:
         for kind, name in code.values:
             known = self.values.variables if kind == "var" else self.values.environment
             self.canonical.append(json.dumps([kind, name, known.get(name)], default=str))
-        if code.sources:
+        if self.sources:
             self._refuse_landing(code.sources[0][1])
+        self._look_at_tables(file)
         if self.asset.deletions == "close":
             self._refuse_incremental(file)
         if self.asset.materialize == "view":
@@ -194,6 +201,18 @@ class _Maker:
         if not MODES[name].reads_landing:
             hint = "use materialize: append" if name == "view" else "land them with materialize: append, and read that"
             self._add(place.problem(f"a {name} cannot read landing files", hint=hint))
+
+    def _look_at_tables(self, file: TextFile) -> None:
+        """Tables of databases: a view cannot keep them, and an append that takes all of them adds them each time."""
+        for name in self.tables:
+            place = _call_place(file, "source", name)
+            if not MODES[self.asset.materialize].stores_rows:
+                message = "a view cannot read a table of a database: whoever reads the view does not know it"
+                self._add(place.problem(message, hint="use materialize: table"))
+            if self.asset.materialize == "append" and not self.incremental:
+                message = f"every run appends all rows of {name}"
+                hint = "filter by {{ watermark(...) }} if is_incremental(), or use merge"
+                self._add(place.problem(message, hint=hint, severity="warn"))
 
     def _refuse_incremental(self, file: TextFile) -> None:
         """Questions for what is new, where all rows are asked for."""
@@ -232,7 +251,7 @@ class _Maker:
                 self._add(place.problem(f"the check '{name}' cannot ask for changes", hint="use ref"))
             self.mentions += [Mention("ref", ref, place) for ref in recorder.refs]
             self.depends_on += recorder.refs
-            if recorder.sources:
+            if recorder.sources or recorder.tables:
                 self._add(place.problem(f"the check '{name}' cannot read landing files"))
 
     def draft(self) -> Draft:
@@ -247,6 +266,7 @@ class _Maker:
             asset,
             depends_on=depends_on,
             sources=tuple(self.sources.values()),
+            tables=tuple(self.tables),
             volatile=tuple(sorted(self.volatile)),
             incremental=self.incremental,
             outputs=self.outputs,
@@ -270,6 +290,7 @@ class Recorder:
         self.refs: list[str] = []
         self.changed: set[str] = set()  # those whose changes were asked for
         self.sources: dict[str, Source] = {}
+        self.tables: dict[str, None] = {}  # of databases
         self.asked: set[tuple[str, str]] = set()  # (function, name) in the rendering that is going on
         self.asked_incremental = False
         self.incremental = False
@@ -290,7 +311,10 @@ class Recorder:
         return named.replace('"ref:"', '"changes:"', 1)
 
     def source(self, source: Source) -> str:
-        self.sources[source.name] = source
+        if source.table:
+            self.tables[source.name] = None
+        else:
+            self.sources[source.name] = source
         self.asked.add(("source", source.name))
         name = source.name.replace('"', '""')
         return f'"source:"."{name}"'
@@ -368,7 +392,7 @@ def _text_hash(asset: Asset) -> str:
 
 
 def _source_facts(source: Source) -> list[Any]:
-    return [getattr(source, name) for name in Source.__slots__ if name != "name"]
+    return [getattr(source, name) for name in Source.__slots__ if name not in ("name", "table")]
 
 
 def digest(facts: object) -> str:

@@ -46,7 +46,8 @@ def load(root: Path, *, environment: Mapping[str, str] = os.environ, use_cache: 
     files = _read_files(root, scanned)
     allowed = {name: environment[name] for name in workspace.env if name in environment}
     said = [workspace.vars, workspace.env, allowed, _plain_sources(workspace), workspace.name]
-    values_key = cache.key_of([*said, *([dict(workspace.macros)] if workspace.macros else [])])
+    more = [dict(workspace.macros), repr(workspace.databases)] if workspace.macros or workspace.databases else []
+    values_key = cache.key_of([*said, *more])
     scan_key = [_order(problem) for problem in (*scanned.problems, *files.problems)]
     key = cache.key_of([workspace_key, values_key, files.hashes, scan_key])
     if use_cache and cached.key == key:
@@ -169,7 +170,14 @@ class _Analysis:
 
         imported = imported_hash(found.path, found.pipeline, modules) if found.kind == "python" else ""
         workspace = self.workspace
-        values = Values(workspace.vars, workspace.env, self.allowed, workspace.sources, workspace.macros)
+        values = Values(
+            workspace.vars,
+            workspace.env,
+            self.allowed,
+            workspace.sources,
+            workspace.macros,
+            workspace.databases,
+        )
         draft = draft_asset(found, self.files.contents, values, imported)
         draft.key = key
         return draft

@@ -76,6 +76,21 @@ class Source:
     date_format: str = ""
     timestamp_format: str = ""
     name: str = ""  # as the code says it: the glob, or the name it has under `sources:`
+    table: tuple[str, ...] = ()  # no files but a table of a database: (crm, public, customers)
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A database beside the lake whose tables assets may read. Its password is only named, by a variable."""
+
+    name: str
+    type: str  # sqlite | postgres | mysql
+    path: str = ""  # of sqlite: relative to the workspace root, or absolute
+    host: str = ""
+    port: int = 0
+    database: str = ""
+    user: str = ""
+    password_env: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +144,7 @@ class Asset:
     # What the code says.
     depends_on: tuple[str, ...] = ()  # lake assets it reads, `this` not included
     sources: tuple[Source, ...] = ()
+    tables: tuple[str, ...] = ()  # tables of databases that it reads: crm.public.customers
     volatile: tuple[str, ...] = ()  # functions whose result changes without a change of input
     incremental: bool = False  # asks is_incremental() or watermark()
     lineage: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)  # column -> (asset, column)
@@ -172,6 +188,7 @@ class Workspace:
     env: tuple[str, ...] = ()  # names that templates may read
     vars: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)  # named sources that every asset may read
+    databases: Mapping[str, Database] = field(default_factory=dict)
     macros: Mapping[str, str] = field(default_factory=dict)  # path -> text of each file of macros/
     verify_every_s: float = 86_400.0
 

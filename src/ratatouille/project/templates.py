@@ -23,7 +23,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ratatouille.errors import near_miss
 from ratatouille.project import thresholds
-from ratatouille.project.records import Problem, Source
+from ratatouille.project.records import Database, Problem, Source
 from ratatouille.project.sources import find_source
 from ratatouille.project.text_file import Place, TextFile
 
@@ -53,6 +53,7 @@ class Values:
     environment: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)
     macros: Mapping[str, str] = field(default_factory=dict)  # path -> text
+    databases: Mapping[str, Database] = field(default_factory=dict)
 
 
 class Refused(Exception):
@@ -242,7 +243,7 @@ def _functions(bindings: Bindings, values: Values) -> dict[str, Any]:
     def source(name: Any = "") -> str:
         text = _text("source", name, "landing/sales/*.csv")
         try:
-            return bindings.source(find_source(text, values.sources))
+            return bindings.source(find_source(text, values.sources, values.databases))
         except ValueError as error:
             raise _Wrong(str(error), text) from None
 

@@ -87,6 +87,23 @@ class NamedSourceModel(SourceModel):
     """The landing files, like landing/sales/*.csv, when the key above is a name and not the files themselves."""
 
 
+class DatabaseModel(Closed):
+    type: Literal["sqlite", "postgres", "mysql"]
+    """What it is."""
+    path: str = ""
+    """Of sqlite: the file, relative to the workspace."""
+    host: str = ""
+    """Of postgres and mysql: the machine."""
+    port: Expandable = 0
+    """Its port, where it is not the usual one."""
+    database: str = ""
+    """The database on that machine."""
+    user: str = ""
+    """Who reads. A user that may only read is enough."""
+    password: str = ""
+    """The variable that holds the password, like ${CRM_PASSWORD}. The password itself does not belong here."""
+
+
 class LakeModel(Closed):
     catalog: str = ".rat/catalog.sqlite"
     """Where the catalog is: a file, or postgres://..."""
@@ -118,6 +135,8 @@ class WorkspaceModel(Closed):
     """Values for {{ var('name') }}."""
     sources: dict[str, NamedSourceModel] = {}
     """Landing files by name, for {{ source('name') }}."""
+    databases: dict[str, DatabaseModel] = {}
+    """Databases by name, for {{ source('name.table') }}; they are only read."""
     verify_every: Duration = 86_400.0
     """How often a table's files are compared with their checksums before they are read (default 1d)."""
 
