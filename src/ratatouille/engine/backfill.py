@@ -68,7 +68,7 @@ def begin_backfill(work: Work, runs: Collection[str]) -> Backfill:
             where=f"{asset.path}, partition_by: {', '.join(asset.partition_by)}",
             next=f'rat query "select distinct {asset.partition_by[0]} from {asset.name}"',
         )
-    mark = fingerprint(asset, input_versions(project, asset.name, work.state.heads), work.version_token)
+    mark = fingerprint(asset, input_versions(project, asset.name, work.state.inputs), work.version_token)
     entries = ledger.entries(work.session, asset.name, 1_000_000)
     any_run = not work.request.force and not is_volatile(asset)
     stands = built_already(entries, mark, runs, any_run=any_run)

@@ -10,7 +10,7 @@ from typing import Any
 from ratatouille import project as files
 from ratatouille.engine import context, evolve, intake, modes
 from ratatouille.engine.changes import changes_of
-from ratatouille.engine.work import Work, watermark
+from ratatouille.engine.work import Work, table_read, watermark
 from ratatouille.errors import RatError, RequestError, StepFailed, underline
 from ratatouille.lake import External, QueryFailed, Staged, attached_table, discard, stage, stage_batches, table_columns
 from ratatouille.lake.quoting import ident, table, text
@@ -35,13 +35,13 @@ class Bindings:
 
     def ref(self, name: str) -> str:
         with self._remembering():
-            if name not in self.work.state.standing:
+            if name not in self.work.state.standing and name not in self.work.state.borrowed:
                 raise RequestError(
                     f"{self.work.asset.name} reads {name}, which was never built",
                     where=self.work.asset.path,
                     next=f"rat run {name if name in self.work.bench.project.natives else '+' + self.work.asset.name}",
                 )
-        return table(name)
+        return table_read(self.work.state, name)
 
     def source(self, source: Source) -> str:
         with self._remembering():
@@ -108,6 +108,7 @@ def _build_python(work: Work) -> None:
         read_source=lambda name: read_source(work, _source_named(work, name)),
         watermark=lambda column: _watermark_value(work, column),
         changes=lambda name: changes_of(work, name),
+        named=lambda name: table_read(work.state, name),
         variables=work.bench.project.workspace.vars,
         environment=_environment(work),
     )

@@ -7,10 +7,10 @@ came are an update, of which the new row is given; without one they are a delete
 from __future__ import annotations
 
 from ratatouille.engine.modes import keys
-from ratatouille.engine.work import Work
+from ratatouille.engine.work import Work, table_read
 from ratatouille.errors import StepFailed
 from ratatouille.lake import fed_since, table_columns
-from ratatouille.lake.quoting import ident, idents, table
+from ratatouille.lake.quoting import ident, idents
 from ratatouille.project.records import CHANGE
 
 
@@ -20,8 +20,8 @@ def changes_of(work: Work, name: str) -> str:
     Raises StepFailed when the feed does not reach back to the version that was read last.
     """
     since = work.head.inputs.get(name) if work.head and work.planned.mode == "incremental" else None
-    everything = f"(select *, 'insert' as {CHANGE} from {table(name)})"
-    now = work.state.heads.get(name)
+    everything = f"(select *, 'insert' as {CHANGE} from {table_read(work.state, name)})"
+    now = work.state.inputs.get(name)
     if since is None or now is None:
         return everything
     if now.data_version == since:

@@ -33,6 +33,7 @@ class Context:
         read_source: Callable[[str], str],
         watermark: Callable[[str], Any],
         changes: Callable[[str], str],
+        named: Callable[[str], str] = table,
         variables: Mapping[str, Any],
         environment: Mapping[str, str],
     ) -> None:
@@ -45,12 +46,13 @@ class Context:
         self._read_source = read_source
         self._watermark = watermark
         self._changes = changes
+        self._named = named
         self._variables = variables
         self._environment = environment
 
     def ref(self, name: str) -> Any:
         """The rows of another asset, as a DuckDB relation (`.pl()`, `.df()`, `.arrow()`, or SQL on it)."""
-        return self.query(f"select * from {table(name)}")
+        return self.query(f"select * from {self._named(name)}")
 
     def changes(self, name: str) -> Any:
         """What changed in another asset since this one read it last, as a DuckDB relation with a column `_change`."""

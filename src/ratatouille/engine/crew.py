@@ -26,7 +26,7 @@ from ratatouille.engine.plan import Request, State, decide, read_state, reads, v
 from ratatouille.engine.recorded import Recorded
 from ratatouille.engine.records import Listener, Plan, PlannedStep, Progress, RunResult, StepResult, as_json
 from ratatouille.engine.stages import STAGES
-from ratatouille.engine.work import UnreadableFiles, Work
+from ratatouille.engine.work import UnreadableFiles, Work, with_borrowed
 from ratatouille.engine.workbench import Workbench
 from ratatouille.errors import RatError, RequestError, StepFailed, TransientError
 from ratatouille.lake import (
@@ -330,7 +330,7 @@ class Crew:
             self._refuse_damaged_inputs(name, step.mode)
             self.bench.journal.record_step(self.run_id, name, attempt, "running")
             work = Work(
-                bench=self.bench, asset=asset, planned=step, request=self.request, run_id=self.run_id,
+                bench=self.bench, asset=with_borrowed(asset, state), planned=step, request=self.request, run_id=self.run_id,
                 started_at=outcomes.stamp(state.heads.get(name)), session=session, state=state, token=token, attempt=attempt,
                 version_token=tokens.get(name, ""), aside=aside,
             )  # fmt: skip

@@ -69,7 +69,8 @@ def _range(check: Check, column: str) -> str:
 
 
 def _relationships(check: Check, column: str) -> str:
-    other = f"select {ident(check.arguments['column'])} from {table(check.arguments['to'])}"
+    table_there = check.arguments.get("in") or table(check.arguments["to"])
+    other = f"select {ident(check.arguments['column'])} from {table_there}"
     return f"{column} is not null and {column} not in ({other} where {ident(check.arguments['column'])} is not null)"
 
 

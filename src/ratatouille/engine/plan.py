@@ -20,7 +20,7 @@ from ratatouille.engine import modes
 from ratatouille.engine.landing import Stock, matching_files, take_stock
 from ratatouille.engine.records import Plan, PlannedStep
 from ratatouille.errors import RequestError
-from ratatouille.lake import Entry, Hold, LandingFile, Session, ledger, standing
+from ratatouille.lake import Entry, Hold, LandingFile, Session, borrowed, ledger, standing
 from ratatouille.project.records import Asset, Project
 
 
@@ -61,6 +61,12 @@ class State:
     standing: Mapping[str, str] = field(default_factory=dict)  # asset -> table | view
     landing: Mapping[str, Sequence[LandingFile]] = field(default_factory=dict)
     aside_rows: Sequence[Mapping[str, Any]] = ()  # files that were set aside, as the journal has them
+    borrowed: Mapping[str, Entry] = field(default_factory=dict)  # in an environment: heads of the default lake
+
+    @property
+    def inputs(self) -> Mapping[str, Entry]:
+        """The heads of whatever may be read."""
+        return {**self.borrowed, **self.heads} if self.borrowed else self.heads
 
     def with_files_set_aside(self, rows: Sequence[Mapping[str, Any]]) -> State:
         return replace(self, aside_rows=rows)
@@ -77,6 +83,7 @@ def read_state(
     names = list(project.assets) if assets is None else list(assets)
     wanted = {name for asset in names for name in (asset, *reads(project, asset))}
     return State(
+        borrowed=borrowed(session, sorted(wanted)) if project.workspace.environment else {},
         version=session.snapshot,
         heads=ledger.heads(session, sorted(wanted) if len(wanted) < 200 else None),
         holds=ledger.holds(session),
@@ -130,8 +137,13 @@ def make_plan(project: Project, request: Request, state: State, *, tokens: Mappi
         f"{name} is stale ({steps[name].reason}) and was not asked for; {_readers(project, name, chosen)} read"
         f" {'its version ' + str(steps[name].version) if steps[name].version else 'nothing'} (+ builds it too)"
         for name in project.assets
-        if name in above and steps[name].action == "build"
+        if name in above and steps[name].action == "build" and name not in state.borrowed
     ]
+    lent = [name for name in project.assets if name in above and name in state.borrowed and name not in state.heads]
+    if lent:
+        more = f" and {len(lent) - 3} more" if len(lent) > 3 else ""
+        where = project.workspace.environment
+        warnings.append(f"read from the default lake, because {where} has none: {', '.join(lent[:3])}{more}")
     return Plan(tuple(steps[name] for name in project.assets if name in chosen), tuple(warnings))
 
 
@@ -159,7 +171,7 @@ def decide(
     grows = modes.grows(asset) and head is not None and bool(head.rows_total)
     mode = "partition" if rule == "partitions" else "incremental" if grows and not full else "full"
     wanted = stock.to_read if mode == "incremental" else stock.all
-    rows = sum(state.heads[i].rows_total for i in asset.depends_on if i in state.heads)
+    rows = sum(state.inputs[i].rows_total for i in asset.depends_on if i in state.inputs)
     return PlannedStep(name, "build", rule, reason, mode, version, rows or None, wanted)
 
 
@@ -193,7 +205,7 @@ def _rule(
     if stock.to_read:
         return "new files", _count(stock), False
     waiting = [name for name in asset.depends_on if name in planned and planned[name].action == "build"]
-    inputs = input_versions(project, asset.name, state.heads)
+    inputs = input_versions(project, asset.name, state.inputs)
     changed = waiting or [name for name, version in inputs.items() if head.inputs.get(name) != version]
     if changed:
         return "inputs changed", f"{', '.join(changed[:3])}{' ...' if len(changed) > 3 else ''} changed", False

@@ -16,10 +16,9 @@ from ratatouille.engine.build import build, render
 from ratatouille.engine.plan import fingerprint, input_versions, reads
 from ratatouille.engine.quarantine import gate
 from ratatouille.engine.records import as_json
-from ratatouille.engine.work import Work
+from ratatouille.engine.work import Work, table_read
 from ratatouille.lake import Entry, Publication, discard
 from ratatouille.lake import seal as make_durable
-from ratatouille.lake.quoting import table
 
 
 def seal(work: Work) -> None:
@@ -48,7 +47,7 @@ def publication(work: Work, seconds: float, peak_memory_bytes: int, *, recreate:
     how = (
         "view" if not modes.stores_rows(asset) else "merge" if goes.key else "append" if work.incremental else "replace"
     )
-    inputs = input_versions(work.bench.project, asset.name, work.state.heads)
+    inputs = input_versions(work.bench.project, asset.name, work.state.inputs)
     mark = fingerprint(asset, inputs, work.version_token)
     entry = Entry(
         asset=asset.name,
@@ -109,8 +108,8 @@ def rows_in(work: Work) -> int:
     if work.incremental or work.asset.kind != "sql" or not work.asset.depends_on:
         return (work.staged.rows if work.staged else 0) + work.n_kept_out
     # An asset that only a check looks up is no input of the rows.
-    project, heads = work.bench.project, work.state.heads
-    direct = [name for name in work.asset.depends_on if table(name) in work.select]
+    project, heads = work.bench.project, work.state.inputs
+    direct = [name for name in work.asset.depends_on if table_read(work.state, name) in work.select]
     read = {name for one in direct for name in ((one,) if heads[one].materialize != "view" else reads(project, one))}
     return sum(heads[name].rows_total for name in read if name in heads)
 

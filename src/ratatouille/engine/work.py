@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ratatouille.engine.records import Answer, PlannedStep
 from ratatouille.engine.workbench import Workbench
 from ratatouille.errors import RequestError, StepFailed, near_miss
 from ratatouille.lake import Entry, Layout, Session, Staged, attempt_folder
-from ratatouille.lake.quoting import ident, idents, table
+from ratatouille.lake.quoting import BASE, ident, idents, table
 from ratatouille.project.records import Asset
 
 
@@ -94,6 +94,24 @@ class Work:
         return attempt_folder(
             self.bench.lake.storage, self.asset.name, self.run_id, f"{self.token}.{self.attempt}{what}"
         )
+
+
+def table_read(state: State, name: str) -> str:
+    """The table in which an input stands: in an environment perhaps that of the default lake."""
+    return table(name, BASE) if name not in state.standing and name in state.borrowed else table(name)
+
+
+def with_borrowed(asset: Asset, state: State) -> Asset:
+    """The asset with gates that find the tables that they look into."""
+    if not state.borrowed or not any("to" in check.arguments for check in asset.checks):
+        return asset
+    checks = (
+        replace(check, arguments={**check.arguments, "in": table_read(state, check.arguments["to"])})
+        if "to" in check.arguments
+        else check
+        for check in asset.checks
+    )
+    return replace(asset, checks=tuple(checks))
 
 
 def others(work: Work) -> str:

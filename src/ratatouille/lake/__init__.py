@@ -14,7 +14,7 @@ from ratatouille.lake.publish import Outcome, Publication, Superseded, UnknownOu
 from ratatouille.lake.session import Session
 from ratatouille.lake.stage import Staged, attempt_folder, discard, seal, stage, stage_batches
 from ratatouille.lake.verify import damaged_tables
-from ratatouille.lake.versions import fed_since, newest_version, release, roll_back, standing, table_columns
+from ratatouille.lake.versions import borrowed, fed_since, newest_version, release, roll_back, standing, table_columns
 
 __all__ = [
     "Entry",
@@ -34,6 +34,7 @@ __all__ = [
     "UnknownOutcome",
     "attached_table",
     "attempt_folder",
+    "borrowed",
     "damaged_tables",
     "default_memory_bytes",
     "discard",

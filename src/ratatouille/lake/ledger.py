@@ -148,11 +148,11 @@ def exists(session: Session) -> bool:
     )
 
 
-def heads(session: Session, assets: Sequence[str] | None = None) -> dict[str, Entry]:
+def heads(session: Session, assets: Sequence[str] | None = None, lake: str = LAKE) -> dict[str, Entry]:
     """The newest entry of each asset (of `assets`, if given), by name."""
     some = "true" if assets is None else f"asset in ({_in(assets)})"
     newest = "row_number() over (partition by asset order by snapshot_id desc) = 1"
-    return {e.asset: e for e in _entries(session, f"{some} qualify {newest}")}
+    return {e.asset: e for e in _entries(session, f"{some} qualify {newest}", lake=lake)}
 
 
 def entries(session: Session, asset: str | None = None, limit: int = 1000) -> list[Entry]:
@@ -171,8 +171,8 @@ def published_in(session: Session, run_id: str) -> dict[str, Entry]:
     return {e.asset: e for e in _entries(session, f"run_id = {text(run_id)}")}
 
 
-def _entries(session: Session, where: str, rest: str = "") -> list[Entry]:
-    rows = session.rows(f"select {idents(_ENTRY)}, snapshot_id from {LEDGER} where {where}{rest}")
+def _entries(session: Session, where: str, rest: str = "", lake: str = LAKE) -> list[Entry]:
+    rows = session.rows(f"select {idents(_ENTRY)}, snapshot_id from {lake}.{SCHEMA}.ledger where {where}{rest}")
     return [_entry(row) for row in rows]
 
 

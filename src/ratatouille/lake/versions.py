@@ -13,7 +13,7 @@ from ratatouille.lake.journal import Journal
 from ratatouille.lake.layout import layout_of
 from ratatouille.lake.lock import exclusive
 from ratatouille.lake.publish import Publication, publish
-from ratatouille.lake.quoting import LAKE, METADATA, table, text
+from ratatouille.lake.quoting import BASE, LAKE, METADATA, table, text
 from ratatouille.lake.session import Session
 from ratatouille.lake.stage import Staged, attempt_folder, discard, seal, stage
 
@@ -23,14 +23,31 @@ def table_columns(session: Session, asset: str) -> tuple[tuple[str, str], ...]:
     return tuple((row[0], row[1]) for row in session.rows(f"describe {table(asset)}"))
 
 
-def standing(session: Session) -> dict[str, str]:
+def borrowed(session: Session, assets: Sequence[str]) -> dict[str, ledger.Entry]:
+    """The heads of `assets` in the default lake, seen from an environment; empty anywhere else.
+
+    Their versions are negative: they are counted in another lake.
+    """
+    if not session.value(f"select count(*) from duckdb_databases() where database_name = {text(BASE)}"):
+        return {}
+    there = standing(session, BASE)
+    found = ledger.heads(session, list(assets), BASE)
+    return {
+        name: replace(entry, version=-entry.data_version, unchanged_since=0)
+        for name, entry in found.items()
+        if there.get(name) == "table"
+    }
+
+
+def standing(session: Session, lake: str = LAKE) -> dict[str, str]:
     """What stands in the lake: `silver.sales` -> table | view."""
     # From the catalog's own tables: duckdb_tables() loads the statistics of every table, 2 ms each.
-    now = session.snapshot
+    now = int(session.value(f"select id from {lake}.current_snapshot()"))
+    metadata = f"__ducklake_metadata_{lake}"
     rows = session.rows(
         " union all ".join(
-            f"select s.schema_name || '.' || t.{kind}_name, '{kind}' from {METADATA}.ducklake_{kind} t"
-            f" join {METADATA}.ducklake_schema s using (schema_id)"
+            f"select s.schema_name || '.' || t.{kind}_name, '{kind}' from {metadata}.ducklake_{kind} t"
+            f" join {metadata}.ducklake_schema s using (schema_id)"
             f" where t.begin_snapshot <= {now} and coalesce(t.end_snapshot, {now + 1}) > {now}"
             f" and coalesce(s.end_snapshot, {now + 1}) > {now}"
             for kind in ("table", "view")

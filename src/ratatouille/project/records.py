@@ -184,6 +184,9 @@ class Workspace:
     layers: tuple[str, ...] = ("bronze", "silver", "gold")
     catalog: str = ".rat/catalog.sqlite"
     data: str = ".rat/data"
+    environment: str = ""  # "" is the default one
+    base_catalog: str = ""  # of an environment: the default lake, from which it reads what was not built in it
+    base_data: str = ""
     resources: Resources = Resources()
     env: tuple[str, ...] = ()  # names that templates may read
     vars: Mapping[str, Any] = field(default_factory=dict)

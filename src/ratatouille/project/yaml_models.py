@@ -120,6 +120,15 @@ class ResourcesModel(Closed):
     """The folder for what does not fit into memory."""
 
 
+class EnvironmentModel(Closed):
+    lake: LakeModel | None = None
+    """Where its tables are stored (default: .rat/environments/NAME/)."""
+    resources: ResourcesModel | None = None
+    """What a run in it may take from the machine."""
+    vars: dict[str, Any] = {}
+    """Values for {{ var('name') }} that differ in it."""
+
+
 class WorkspaceModel(Closed):
     name: str | None = None
     """The workspace's name (default: its folder's)."""
@@ -135,6 +144,8 @@ class WorkspaceModel(Closed):
     """Values for {{ var('name') }}."""
     sources: dict[str, NamedSourceModel] = {}
     """Landing files by name, for {{ source('name') }}."""
+    environments: dict[str, EnvironmentModel] = {}
+    """Other lakes of the same files, for rat --env NAME; what was not built there is read from the default lake."""
     databases: dict[str, DatabaseModel] = {}
     """Databases by name, for {{ source('name.table') }}; they are only read."""
     verify_every: Duration = 86_400.0
