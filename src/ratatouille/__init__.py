@@ -10,6 +10,7 @@ Importing this package loads nothing heavy; the first call does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ def run(
     accept_schema: bool = False,
     accept_loss: bool = False,
     resume: bool = True,
+    partitions: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Build assets of the calling file's workspace; without selectors everything that is stale.
 
@@ -52,7 +54,12 @@ def run(
     from ratatouille.handle import workspace_of_caller
 
     return workspace_of_caller().run(
-        *selectors, full=full, accept_schema=accept_schema, accept_loss=accept_loss, resume=resume
+        *selectors,
+        full=full,
+        accept_schema=accept_schema,
+        accept_loss=accept_loss,
+        resume=resume,
+        partitions=partitions,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,8 +45,9 @@ class Workspace:
         accept_schema: bool = False,
         accept_loss: bool = False,
         resume: bool = True,
+        partitions: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Build what the selectors mean (nothing: everything stale); JSON-safe.
+        """Build what the selectors mean (nothing: everything stale); JSON-safe. `partitions`: only those, like A..B.
 
         One asset: its `status` (completed, skipped, held), `version`, row counts, `seconds`, ... Several: an
         overall `status` and the same for each under `steps`. Raises the error of the first asset that failed
@@ -54,7 +55,14 @@ class Workspace:
         """
         from ratatouille.engine import Request
 
-        request = Request(selectors, force=full, accept_schema=accept_schema, accept_loss=accept_loss, resume=resume)
+        request = Request(
+            selectors,
+            force=full,
+            accept_schema=accept_schema,
+            accept_loss=accept_loss,
+            resume=resume,
+            partitions=tuple(partitions),
+        )
         return as_mapping(run_request(self.root, request), alone=len(selectors) == 1)
 
     def query(self, sql: str, at: str | int | datetime | None = None) -> DataFrame:
@@ -72,12 +80,34 @@ class Workspace:
         with ask.reading(workspace, at=None if at is None else ask.moment(at)) as session:
             return _frame(session, sql)
 
-    def plan(self, *selectors: str, full: bool = False) -> dict[str, Any]:
+    def plan(self, *selectors: str, full: bool = False, partitions: Sequence[str] = ()) -> dict[str, Any]:
         """What a run would do: `steps` (asset, action, rule, reason, mode, rows, files) and `warnings`; JSON-safe."""
         from ratatouille.engine import Request, as_json, look
 
-        request = Request(selectors, force=full)
+        request = Request(selectors, force=full, partitions=tuple(partitions))
         return _json_safe(as_json(look.plan_of(look.usable_project(self.root, request), request)))
+
+    @property
+    def vars(self) -> dict[str, Any]:
+        """What `vars:` in workspace.yaml says: thresholds, names, whatever checks and templates share."""
+        return dict(_files(self.root).workspace.vars)
+
+    def replay(self, asset: str, *, run: str = "", check: str = "") -> dict[str, Any]:
+        """Let rows of the quarantine that pass their gates now into the table; `joined`, `stayed`, `version`; JSON-safe.
+
+        All that gates kept out, or those of one run or check. Raises GateFailed when the table as a whole would fail.
+        """
+        from ratatouille.engine import as_json, holds, replay
+
+        with holds.bench_on(_files(self.root)) as bench:
+            return _json_safe(as_json(replay.replay(bench, asset, run=run, check=check)))
+
+    def discard(self, asset: str, reason: str, *, run: str = "", check: str = "") -> dict[str, Any]:
+        """Let rows of the quarantine go for good; the ledger keeps the reason. `rows`, `version`; JSON-safe."""
+        from ratatouille.engine import as_json, holds, replay
+
+        with holds.bench_on(_files(self.root)) as bench:
+            return _json_safe(as_json(replay.discard(bench, asset, reason, run=run, check=check)))
 
     def check(self) -> list[dict[str, Any]]:
         """Every problem of the files: message, path, line, column, hint, severity; JSON-safe. Empty: all is well."""

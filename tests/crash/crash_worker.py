@@ -127,7 +127,7 @@ def _publication(lake: Lake, journal: Journal, name: str, run_id: str, how: str,
         unique_key=("id",),
         landing=(memory,),
         quarantine=kept_out,
-        clear_quarantine=True,
+        forget_quarantine="" if head else "true",
         was="table" if head else "",
     )
 

@@ -41,6 +41,49 @@ KINDS = {
         BAD_ID,
         1,
     ),
+    "length": (
+        "columns: {code: {checks: [{length: {min: 1, max: 2}}]}}",
+        GOOD.replace("'b'", "'éé'").replace("'c'", "null"),
+        GOOD.replace("'b'", "''"),
+        1,
+    ),
+    "expression": (
+        "checks: {under: {expression: 'id * 10 <= amount -- always'}}",
+        GOOD.replace("(2, 'b', 20.0)", "(2, 'b', null)"),
+        GOOD.replace("20.0", "19.0"),
+        1,
+    ),
+    "success_rate": ("columns: {id: {checks: [{success_rate: 0.6}]}}", BAD_ID, BAD_ID.replace("(3", "(null"), 2),
+    "success_rate, where": (
+        "checks: {enriched: {check: success_rate, at_least: 0.6, where: amount > 10}}",
+        GOOD,
+        GOOD.replace("20.0", "null"),
+        2,
+    ),
+    "freshness": (
+        "columns: {at: {checks: [{freshness: 2d}]}}",
+        "select 1 as id, (now() - interval 47 hour)::timestamp as at union all select 2, timestamp '2020-01-01'",
+        "select 1 as id, (now() - interval 49 hour)::timestamp as at",
+        1,
+    ),
+    "distribution": (
+        "columns: {amount: {checks: [{distribution: {mean: [15, 25], p95: [null, 30], nulls: [0, 0.4], distinct: [2, 3]}}]}}",
+        GOOD.replace("30.0", "null").replace("20.0", "25.0").replace("10.0", "15.0"),
+        GOOD.replace("30.0", "99.0"),
+        3,
+    ),
+    "error_if a share": (
+        "columns: {id: {checks: [{not_null: {error_if: '> 34%'}}]}}",
+        GOOD,
+        BAD_ID.replace("(3", "(null"),
+        2,
+    ),
+    "error_if a count": (
+        "checks: {big: {sql: 'select * from {{ this }} where amount > 15', warn_if: '> 1', error_if: '> 1'}}",
+        GOOD.replace("30.0", "3.0"),
+        GOOD,
+        2,
+    ),
     "sql": (
         "checks: {no_big: {sql: 'select * from {{ this }} where amount > 25'}}",
         GOOD.replace("30.0", "3.0"),
@@ -224,3 +267,27 @@ def test_a_key_that_repeats_across_many_rows_is_counted_exactly(shop):
         }
     )
     assert "2 of 500,001 rows" in shop.step("bronze.rows").error["what"]
+
+
+def test_limits_say_from_how_many_bad_rows_on_it_warns_and_fails(shop):
+    side = "vars: {quality: {few: '> 1', many: '> 40%'}}\n"
+    shop.write({"workspace.yaml": f"name: shop\n{side}", ROWS: BAD_ID})
+    gate = "{not_null: {warn_if: \"{{ var('quality.few') }}\", error_if: \"{{ var('quality.many') }}\"}}"
+    shop.write({SIDE: f"columns: {{id: {{checks: [{gate}]}}}}"})
+    step = shop.step("bronze.rows")
+    [check] = step.checks
+    assert (step.status, check.passed, check.bad, check.threshold) == ("built", True, 1, "warn > 1, error > 40%")
+    shop.write({"workspace.yaml": f"name: shop\n{side.replace('> 1', '> 0')}"})
+    [check] = shop.step("bronze.rows").checks
+    assert (check.passed, check.severity, check.bad) == (False, "warn", 1), "a new threshold asks again"
+    shop.write({"workspace.yaml": f"name: shop\n{side.replace('40', '30')}"})
+    failed = shop.step("bronze.rows")
+    assert "id_not_null failed for 1 of 3 rows, asked for: warn > 1, error > 30%" in failed.error["what"]
+
+
+def test_a_figure_out_of_its_bounds_is_named(shop):
+    side = "columns: {amount: {checks: [{distribution: {mean: [0, 15], max: [0, 30]}}]}}"
+    failed = shop.write({ROWS: GOOD, SIDE: side}).step("bronze.rows")
+    assert "failed for 3 rows" in failed.error["what"]
+    assert "mean of amount is 20" in failed.error["what"]
+    assert [c.value for c in failed.checks] == [20.0]

@@ -241,11 +241,11 @@ CASES = {
         {**GOOD, "silver/sales.yaml": "tags: a\ntags: b\n"}, "'tags' appears twice", "silver/sales.yaml:2:1", "tags"
     ),
     "a wrong value": Case(
-        {**GOOD, "silver/sales.yaml": "materialize: snapshot\n"},
-        "'snapshot' is not a value of materialize",
+        {**GOOD, "silver/sales.yaml": "materialize: snapshots\n"},
+        "'snapshots' is not a value of materialize",
         "silver/sales.yaml:1:14",
-        "snapshot",
-        "materialize is one of table, view, append, merge.",
+        "snapshots",
+        "materialize is one of table, view, append, merge, partition, snapshot. Did you mean 'snapshot'?",
     ),
     "a number where text is needed": Case(
         {**GOOD, "silver/sales.yaml": "description: 12\n"}, "'description' must be text", "silver/sales.yaml:1:14", "12"

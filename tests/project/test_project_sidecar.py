@@ -147,6 +147,18 @@ def test_checks_that_read_other_assets_put_them_upstream(make: Make) -> None:
         ("columns: {id: {checks: [unique, unique]}}", "the check 'id_unique' is there twice"),
         ("columns: {id: {checks: [{unique: {severity: err}}]}}", "severity is error or warn"),
         ("columns: {id: {checks: [3]}}", "write a check as its name"),
+        ("checks: {row_count: {min: 1, warn_if: '> 3'}}", "'row_count' counts no bad rows, so it has no warn_if"),
+        ("columns: {id: {checks: [{unique: {error_if: many}}]}}", "'many' is not a limit"),
+        ("columns: {id: {checks: [{unique: {error_if: '> 3', severity: warn}}]}}", "severity is for any bad row"),
+        ("columns: {id: {checks: [{freshness: soon}]}}", "'max_age' must be a duration like 6h or 1d"),
+        ("columns: {id: {checks: [{distribution: {mean: [3, 1]}}]}}", "'mean' must be [lowest, highest]"),
+        ("columns: {id: {checks: [{distribution: {}}]}}", "'distribution' needs mean or stddev"),
+        ("checks: {a: {expression: total <}}", "'expression' must be an expression over the columns of a row"),
+        ("checks: {a: {expression: (select 1)}}", "a query goes into a check of kind sql"),
+        ("checks: {a: {expression: sum(total) > 1}}", "an expression is about one row"),
+        ("checks: {a: {expression: totals > 1}}", "silver.sales has no column 'totals'"),
+        ("checks: {success_rate: {at_least: 0.9}}", "'success_rate' needs columns: [...] or where: ..., one of them"),
+        ("checks: {row_count: {min: \"{{ var('quality.few') }}\"}}", "there is no variable called 'quality.few'"),
         ("columns: {id: {}, ID: {}}", "is there twice: case does not tell names apart"),
         ("deduplicate: id", "deduplicate needs a unique_key"),
         ("version: {sql: select 1, files: a}", "version is exactly one of"),
@@ -227,3 +239,54 @@ def test_schema_knows_every_check() -> None:
     text = str(schemas()["asset"])
     for kind in KINDS:
         assert f"'{kind}'" in text
+
+
+MODES = {
+    "materialize: snapshot": "snapshot needs a unique_key",
+    "materialize: partition": "partition needs a partition_by",
+    "materialize: view\npartition_by: id": "a view stores no rows",
+    "materialize: view\non_fail: quarantine": "a view stores no rows, so none can be kept out",
+    "materialize: snapshot\nunique_key: id\non_fail: quarantine": "a snapshot would have a hole in its history",
+    "materialize: merge\nunique_key: id\nupdated_at: total": "only a snapshot knows updated_at, and this is a merge",
+    "deletions: close": "only a snapshot knows deletions",
+    "on_change: forward": "a table is always built whole",
+    "materialize: snapshot\nunique_key: id\ndeduplicate: total desc": "without updated_at has one row for each key",
+    "partition_by: [id, tota]": "silver.sales has no column 'tota'",
+    "sort_by: tota": "silver.sales has no column 'tota'",
+    "materialize: snapshot\nunique_key: id\nupdated_at: tota": "silver.sales has no column 'tota'",
+}
+
+
+def test_modes_that_cannot_be_point_at_the_key(make: Make) -> None:
+    for text, message in MODES.items():
+        project = make({**RAW, "silver/sales.sql": SQL, "silver/sales.yaml": text})
+        [problem] = [p for p in project.errors if message in p.message] or [None]
+        assert problem is not None, (text, project.problems)
+        assert (problem.path, problem.line > 0) == ("pipelines/sales/silver/sales.yaml", True)
+    snapshot = 'materialize: snapshot\nunique_key: id\nchecks: {open: {sql: "from {{ this }} where is_current"}}'
+    assert make({**RAW, "silver/sales.sql": SQL, "silver/sales.yaml": snapshot}).problems == ()
+    below = {"gold/x.sql": "select valid_from from {{ ref('silver.sales') }} where is_current"}
+    assert make({**RAW, "silver/sales.sql": SQL, "silver/sales.yaml": snapshot, **below}).problems == ()
+    for text, sql, message in (
+        (snapshot, "select * from {{ source('landing/*.csv') }}", "a snapshot cannot read landing files"),
+        (
+            "materialize: partition\npartition_by: id",
+            "select id from {{ source('landing/*.csv') }}",
+            "a partition cannot",
+        ),
+        (
+            snapshot + "\ndeletions: close",
+            SQL + "{% if is_incremental() %} where id > 1 {% endif %}",
+            "what is only old would look deleted",
+        ),
+    ):
+        project = make({**RAW, "silver/sales.sql": sql, "silver/sales.yaml": text, "gold/x.sql": "select 1 as a"})
+        assert any(message in p.message and p.line for p in project.errors), (text, project.problems)
+
+
+def test_the_keys_of_modes_become_fields(make: Make) -> None:
+    text = "materialize: snapshot\nunique_key: id\nupdated_at: total\ndeletions: close\nsort_by: [id, total]"
+    asset = _asset(make, text)
+    assert (asset.updated_at, asset.deletions, asset.sort_by) == ("total", "close", ("id", "total"))
+    for less in ("deletions: close", "updated_at: total", "sort_by: [id, total]"):
+        assert _asset(make, text.replace(less, "")).code_hash != asset.code_hash

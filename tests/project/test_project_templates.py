@@ -42,6 +42,9 @@ class Tables:
     def watermark(self, column: str) -> str:
         return f"(select max({column}) from {self.this()})"
 
+    def changes(self, name: str) -> str:
+        return f"(select *, 'insert' as _change from {self.ref(name)})"
+
 
 FILES = {
     "workspace.yaml": 'env: [CITY]\nvars: {limit: 5, name: "O\'Brien", many: [a, b], on: true}\n'
@@ -189,3 +192,57 @@ def test_every_rendered_line_knows_its_line_in_the_template(pieces: list[str]) -
     text = "\n".join([*pieces, "end"])
     rendered = render_text(TextFile("x.sql", text), Tables(), Values())
     assert rendered.line_at(rendered.text.rindex("end")) == text.count("\n") + 1
+
+
+def test_changes_are_followed_and_refused_where_nobody_knows_them(make: Make) -> None:
+    files = {"bronze/a.sql": "select 1 as id", "silver/b.yaml": "materialize: append"}
+    project = make({**files, "silver/b.sql": "select id, _change as what from {{ changes('bronze.a') }}"})
+    assert project.problems == ()
+    asset = project.assets["silver.b"]
+    assert (asset.depends_on, asset.incremental, asset.lineage["id"]) == (("bronze.a",), True, (("bronze.a", "id"),))
+    for sql, side, message in (
+        ("select ids from {{ changes('bronze.a') }}", "", "no column"),
+        ("select id from {{ changes('bronze.b') }}", "", "there is no asset called 'bronze.b'"),
+        ("select id from {{ changes('bronze.v') }}", "", "bronze.v is a view, so nobody knows its changes"),
+        ("select 1 as id -- {{ changes('bronze.a') }}", "", "stands in a comment or a text"),
+        ("select 1 as id", "\nchecks: {c: {sql: \"from {{ changes('bronze.a') }}\"}}", "cannot ask for changes"),
+    ):
+        view = {"bronze/v.sql": "select 1 as id", "bronze/v.yaml": "materialize: view"}
+        side = {"silver/b.yaml": files["silver/b.yaml"] + side}
+        problems = make({**files, **view, **side, "silver/b.sql": sql}).errors
+        assert any(message in p.message and p.line for p in problems), (sql, problems)
+
+
+MACROS = {
+    "macros/money.sql": "{% macro cents(column) %}({{ column }} * 100)::bigint{% endmacro %}\n"
+    "{% macro open_orders() %}\n(select * from {{ ref('bronze.a') }} where {{ cents('id') }} > {{ var('least') }})\n"
+    "{% endmacro %}\n",
+}
+
+
+def test_macros_of_the_workspace_are_known_to_every_template(make: Make, write: Callable[..., Path]) -> None:
+    root = write({"bronze/a.sql": "select 1 as id", "workspace.yaml": "name: shop\nvars: {least: 5}\n"})
+    for path, text in MACROS.items():
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).write_text(text)
+    files = {"workspace.yaml": "name: shop\nvars: {least: 5}\n", "bronze/a.sql": "select 1 as id"}
+    sql = "select id,\n{{ cents('id') }} as c\nfrom {{ open_orders() }}"
+    project = make({**files, "silver/b.sql": sql}, use_cache=True)
+    assert project.problems == ()
+    asset = project.assets["silver.b"]
+    assert (asset.depends_on, asset.outputs) == (("bronze.a",), ("id", "c"))
+    assert "(id * 100)::bigint as c" in render(project, "silver.b", Tables()).sql
+    (root / "macros/money.sql").write_text(MACROS["macros/money.sql"].replace("* 100", "* 1000"))
+    changed = make({**files, "silver/b.sql": sql}, use_cache=True).assets["silver.b"]
+    assert changed.code_hash != asset.code_hash, "what a macro says is part of the code"
+    mistake = make({**files, "silver/b.sql": sql + "\nwhere {{ cent('id') }} > 1"}).errors[0]
+    assert (mistake.path, mistake.line, mistake.hint) == ("pipelines/sales/silver/b.sql", 4, "Did you mean 'cents'?")
+    for text, message in (
+        ("{% macro ref(x) %}{% endmacro %}", "'ref': a template knows that already"),
+        ("\n{% macro x( %}{% endmacro %}", "this macro cannot be read"),
+        ("{% include '/etc/passwd' %}", "these macros cannot be loaded"),
+    ):
+        (root / "macros/more.sql").write_text(text)
+        [problem] = {(p.path, p.message) for p in make({**files, "silver/b.sql": sql}).errors if "macros/" in p.path}
+        assert problem[0] == "macros/more.sql"
+        assert message in problem[1]

@@ -64,6 +64,15 @@ def _rat(
             help="The workspace to work in: a folder in it. Default: RATATOUILLE_WORKSPACE, then the current folder.",
         ),
     ] = None,
+    env: Annotated[
+        str | None,
+        typer.Option(
+            "--env",
+            metavar="NAME",
+            help="The environment to work in, one of `environments:` in workspace.yaml; may stand anywhere."
+            " Default: RATATOUILLE_ENV.",
+        ),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option("--version", help="Print the version of Ratatouille.", is_eager=True, callback=_print_version),

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from ratatouille.cli.printing import print_error
 from ratatouille.errors import RatError, RequestError, redact
+from ratatouille.project.workspace_file import ENVIRONMENT
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -31,6 +32,10 @@ _SHORT_WAY = {
 def run_command(words: Sequence[str]) -> int:
     """Run `rat` with `words`; the exit code. Whatever goes wrong is said in four lines or fewer."""
     as_json = "--json" in words
+    words, chosen = _environment_in(words)
+    before = os.environ.get(ENVIRONMENT)
+    if chosen is not None:
+        os.environ[ENVIRONMENT] = chosen
     try:
         code = _run_by_the_short_way(words)
         code = _run_by_typer(words) if code is None else code
@@ -47,6 +52,21 @@ def run_command(words: Sequence[str]) -> int:
         if os.environ.get(DEBUG) == "1":
             raise
         return _say(_defect(error), as_json)
+    finally:
+        if chosen is not None:
+            os.environ.pop(ENVIRONMENT)
+            os.environ |= {ENVIRONMENT: before} if before is not None else {}
+
+
+def _environment_in(words: Sequence[str]) -> tuple[list[str], str | None]:
+    """The words without `--env NAME`, which may stand anywhere, and the name."""
+    left, found = list(words), None
+    for number, word in enumerate(words):
+        if word == "--env" and number + 1 < len(words):
+            found, left = words[number + 1], [*words[:number], *words[number + 2 :]]
+        elif word.startswith("--env="):
+            found, left = word.removeprefix("--env="), [*words[:number], *words[number + 1 :]]
+    return left, found
 
 
 def _run_by_the_short_way(words: Sequence[str]) -> int | None:

@@ -27,7 +27,16 @@ AcceptSchema = Annotated[
     bool, typer.Option("--accept-schema", help="Let columns go or change their type, where the code now says so.")
 ]
 AcceptLoss = Annotated[
-    bool, typer.Option("--accept-loss", help="Let the rows of landing files go that are not there any more.")
+    bool,
+    typer.Option("--accept-loss", help="Let rows go that no input gives any more: of landing files, of a history."),
+]
+Partitions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--partition",
+        metavar="A..B",
+        help="Only these partitions of assets with materialize: partition; one value, A..B, A.. or ..B. May be repeated.",
+    ),
 ]
 
 

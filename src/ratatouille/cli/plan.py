@@ -19,6 +19,8 @@ rat plan
 
 rat plan gold.sales_summary
 
+rat plan gold.daily --partition 2026-11-01..2026-11-30
+
 rat plan pipeline:sales --full --json
 """
 
@@ -27,6 +29,7 @@ def plan(
     ctx: typer.Context,
     selectors: options.Selectors = None,
     full: options.Full = False,
+    partition: options.Partitions = None,
     workspace: options.Workspace = None,
     as_json: options.Json = False,
 ) -> None:
@@ -40,7 +43,7 @@ def plan(
     from ratatouille.engine import as_json as mapping
 
     root = options.root_of(ctx, workspace)
-    request = Request(tuple(selectors or ()), force=full)
+    request = Request(tuple(selectors or ()), force=full, partitions=tuple(partition or ()))
     try:
         planned = look.plan_of(look.usable_project(root, request), request)
     except RequestError:

@@ -17,6 +17,8 @@ rat run +gold.sales_summary
 
 rat run pipeline:sales --full
 
+rat run gold.daily --partition 2026-11-01..2026-11-30
+
 rat run "layer:gold and not tag:slow" --json
 """
 
@@ -25,6 +27,7 @@ def run(
     ctx: typer.Context,
     selectors: options.Selectors = None,
     full: options.Full = False,
+    partition: options.Partitions = None,
     accept_schema: options.AcceptSchema = False,
     accept_loss: options.AcceptLoss = False,
     no_resume: Annotated[
@@ -47,5 +50,6 @@ def run(
         accept_schema=accept_schema,
         accept_loss=accept_loss,
         resume=not no_resume,
+        partitions=tuple(partition or ()),
     )
     return build(options.root_of(ctx, workspace), request, as_json=as_json)

@@ -17,6 +17,7 @@ from ratatouille.dagster.keys import Prefix, key_of, word
 from ratatouille.dagster.metadata import materialization_metadata
 from ratatouille.dagster.outer import is_automatic, outer_of
 from ratatouille.engine import Request
+from ratatouille.engine.plan import by_partition
 from ratatouille.errors import RatError
 from ratatouille.handle import run_request
 from ratatouille.project.records import Asset
@@ -25,7 +26,10 @@ PREVIEW_ROWS = 5
 _CONFIG = {
     "full_refresh": dg.Field(bool, default_value=False, description="Build all rows anew, as rat run -f does."),
     "accept_schema": dg.Field(bool, default_value=False, description="Removed or retyped columns may go."),
-    "accept_loss": dg.Field(bool, default_value=False, description="Rows of landing files that are gone may go."),
+    "accept_loss": dg.Field(bool, default_value=False, description="Rows that no input gives any more may go."),
+}
+_PARTITIONS = {
+    "partitions": dg.Field([str], default_value=[], description="Only these, like 2026-11-01..2026-11-30."),
 }
 _KINDS = {"sql": ("sql", "duckdb"), "python": ("python", "duckdb"), "seed": ("table", "duckdb")}
 
@@ -53,7 +57,7 @@ def file_asset(
         code_version=asset.code_hash[:16],
         metadata={"path": asset.path, "materialize": asset.materialize, "dagster/table_name": asset.name},
         check_specs=check_specs(asset, key),
-        config_schema=_CONFIG,
+        config_schema=_CONFIG | _PARTITIONS if by_partition(asset) else _CONFIG,
         retry_policy=_retries(asset),
         automation_condition=automation,
         freshness_policy=freshness,
@@ -92,6 +96,7 @@ def _build(context: dg.OpExecutionContext, root: Path, asset: Asset, key: dg.Ass
         again=not is_automatic(context),
         accept_schema=asked["accept_schema"],
         accept_loss=asked["accept_loss"],
+        partitions=tuple(asked.get("partitions", ())),
         alone=True,
         preview_rows=PREVIEW_ROWS,
         retry=False,

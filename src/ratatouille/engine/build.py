@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from ratatouille import project as files
-from ratatouille.engine import context, evolve, intake
-from ratatouille.engine.deduplicate import first_of_each_key, without_late_losers
-from ratatouille.engine.work import Work, watermark
+from ratatouille.engine import context, evolve, intake, modes
+from ratatouille.engine.changes import changes_of
+from ratatouille.engine.work import Work, table_read, watermark
 from ratatouille.errors import RatError, RequestError, StepFailed, underline
-from ratatouille.lake import QueryFailed, Staged, stage, stage_batches, table_columns
+from ratatouille.lake import External, QueryFailed, Staged, attached_table, discard, stage, stage_batches, table_columns
 from ratatouille.lake.quoting import ident, table, text
 from ratatouille.lake.types import Columns
 from ratatouille.project.records import Source
@@ -35,28 +35,33 @@ class Bindings:
 
     def ref(self, name: str) -> str:
         with self._remembering():
-            if name not in self.work.state.standing:
+            if name not in self.work.state.standing and name not in self.work.state.borrowed:
                 raise RequestError(
                     f"{self.work.asset.name} reads {name}, which was never built",
                     where=self.work.asset.path,
                     next=f"rat run {name if name in self.work.bench.project.natives else '+' + self.work.asset.name}",
                 )
-        return table(name)
+        return table_read(self.work.state, name)
 
     def source(self, source: Source) -> str:
         with self._remembering():
-            return intake.relation(self.work, source)
+            return read_source(self.work, source)
 
     def this(self) -> str:
         return table(self.work.asset.name)
 
     def is_incremental(self) -> bool:
-        return self.work.incremental
+        return self.work.planned.mode == "incremental"
 
     def watermark(self, column: str) -> str:
         with self._remembering():
             value, kind = watermark(self.work, column)
         return f"{text(value)}::{kind}"
+
+    def changes(self, name: str) -> str:
+        self.ref(name)
+        with self._remembering():
+            return changes_of(self.work, name)
 
 
 def render(work: Work) -> None:
@@ -84,10 +89,11 @@ def build(work: Work) -> None:
     """Run it: the candidate's rows as staged files."""
     if work.asset.kind == "python":
         _build_python(work)
-    elif work.asset.materialize != "view":
+    elif modes.stores_rows(work.asset):
         work.staged = _stage(work, work.select)
     else:
-        _described(work, work.select)
+        described(work, work.select)
+    modes.refuse_loss(work)
     if work.asset.sources:
         intake.account_for_rows(work)
 
@@ -97,9 +103,12 @@ def _build_python(work: Work) -> None:
         work.asset,
         work.session,
         work.run_id,
-        incremental=work.incremental,
-        read_source=lambda name: intake.relation(work, _source_named(work, name)),
+        incremental=work.planned.mode == "incremental",
+        partition=work.partition.label if work.partition else None,
+        read_source=lambda name: read_source(work, _source_named(work, name)),
         watermark=lambda column: _watermark_value(work, column),
+        changes=lambda name: changes_of(work, name),
+        named=lambda name: table_read(work.state, name),
         variables=work.bench.project.workspace.vars,
         environment=_environment(work),
     )
@@ -114,41 +123,57 @@ def _build_python(work: Work) -> None:
             raise
         except Exception as error:
             raise context.python_error(error, work.root, work.asset, "build() failed") from error
-        _check_columns(work, work.staged.columns)
+        if not modes.reshapes(work):
+            _check_columns(work, work.staged.columns)
+            return
+        rows = work.staged
+        try:
+            work.staged = _stage(work, rows.relation, "s")
+        finally:
+            discard(rows)
         return
     work.staged = _stage(work, context.select_over(work.session, returned, f"built_{work.run_id}_{work.token}"))
 
 
 def _source_named(work: Work, name: str) -> Source:
-    return next((s for s in work.asset.sources if name in (s.glob, s.name)), work.asset.sources[0])
+    workspace = work.bench.project.workspace
+    mine = {said: source for source in work.asset.sources for said in (source.glob, source.name)}
+    return files.find_source(name, {**workspace.sources, **mine}, workspace.databases)
+
+
+def read_source(work: Work, source: Source) -> str:
+    """A relation: landing files that are new, or a table of a database."""
+    if not source.table:
+        return intake.relation(work, source)
+    workspace = work.bench.project.workspace
+    said = workspace.databases[source.table[0]]
+    path = str(work.root / said.path) if said.path else ""
+    external = External(said.name, said.type, path, said.host, said.port, said.database, said.user, said.password_env)
+    return attached_table(work.bench.lake, external, source.table[1:])
 
 
 def _environment(work: Work) -> dict[str, str]:
     return {name: os.environ[name] for name in work.bench.project.workspace.env if name in os.environ}
 
 
-def _stage(work: Work, select: str) -> Staged:
-    select, columns = _described(work, select)
-    if work.asset.deduplicate:
-        # Landing files are parsed once, whatever it costs in memory.
-        rows = None if work.landing.files or work.incremental else work.planned.rows
-        select = first_of_each_key(work.session, work.asset, select, rows)
-        if work.incremental:
-            select = without_late_losers(work.session, work.asset, select, work.existing)
+def _stage(work: Work, select: str, beside: str = "") -> Staged:
+    select, columns = described(work, select)
     try:
-        return stage(work.session, select, work.asset.name, work.folder(""), columns)
+        select = modes.shaped(work, select, columns)
+        columns = modes.columns_of(work.asset, columns)
+        return stage(work.session, select, work.asset.name, work.folder(beside), columns, work.layout)
     except QueryFailed as error:
         raise intake.blame_files(work, error) if work.landing.files else _point_at(work, error) from error
 
 
-def _described(work: Work, select: str) -> tuple[str, Columns]:
+def described(work: Work, select: str) -> tuple[str, Columns]:
     """`select` in the types that the sidecar and the standing table ask for, and those; checks their change."""
     try:
         columns = work.session.describe(select)
     except QueryFailed as error:
         raise _point_at(work, error) from error
     wanted = evolve.wanted_types(work.asset, columns, work.existing if work.incremental else {})
-    _check_columns(work, tuple(wanted.items()))
+    _check_columns(work, modes.columns_of(work.asset, tuple(wanted.items())))
     if wanted == dict(columns):
         return select, columns
     casts = ", ".join(
@@ -161,6 +186,8 @@ def _check_columns(work: Work, columns: tuple[tuple[str, str], ...]) -> None:
     asset, names = work.asset, {name.lower() for name, _ in columns}
     needed = [
         *asset.unique_key,
+        *asset.partition_by,
+        *asset.sort_by,
         *(c.name for c in asset.columns if c.type),
         *(c for k in asset.checks for c in k.columns),
     ]
@@ -169,7 +196,7 @@ def _check_columns(work: Work, columns: tuple[tuple[str, str], ...]) -> None:
     for name in needed:
         if name.lower() not in names:
             raise evolve.missing_column(asset, name, names)
-    if asset.materialize != "view":
+    if modes.stores_rows(asset):
         work.change = evolve.column_change(asset, work.existing, columns, work.incremental, work.request.accept_schema)
         drifted = ", ".join(f"{name} ({kind})" for name, kind in work.change.add)
         said = f"its files have new columns, which the table has now: {drifted}"

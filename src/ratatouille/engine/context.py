@@ -29,24 +29,34 @@ class Context:
         run_id: str,
         *,
         incremental: bool,
+        partition: str | None = None,
         read_source: Callable[[str], str],
         watermark: Callable[[str], Any],
+        changes: Callable[[str], str],
+        named: Callable[[str], str] = table,
         variables: Mapping[str, Any],
         environment: Mapping[str, str],
     ) -> None:
         self.asset = asset.name
         self.run_id = run_id
+        self.partition = partition  # the one that is asked for, like 2026-11-21; None: all rows
         self.log = logging.getLogger(f"ratatouille.{asset.name}")
         self._session = session
         self._incremental = incremental
         self._read_source = read_source
         self._watermark = watermark
+        self._changes = changes
+        self._named = named
         self._variables = variables
         self._environment = environment
 
     def ref(self, name: str) -> Any:
         """The rows of another asset, as a DuckDB relation (`.pl()`, `.df()`, `.arrow()`, or SQL on it)."""
-        return self.query(f"select * from {table(name)}")
+        return self.query(f"select * from {self._named(name)}")
+
+    def changes(self, name: str) -> Any:
+        """What changed in another asset since this one read it last, as a DuckDB relation with a column `_change`."""
+        return self.query(f"select * from {self._changes(name)}")
 
     def source(self, name: str) -> Any:
         """The landing files that were not read yet, as a DuckDB relation."""

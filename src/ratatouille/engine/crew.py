@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from ratatouille import project as files
 from ratatouille.engine import outcomes, stages
+from ratatouille.engine.backfill import Backfill, begin_backfill
 from ratatouille.engine.build import render
 from ratatouille.engine.fresh import skipped
 from ratatouille.engine.lease import wait_for_lease
@@ -25,7 +26,7 @@ from ratatouille.engine.plan import Request, State, decide, read_state, reads, v
 from ratatouille.engine.recorded import Recorded
 from ratatouille.engine.records import Listener, Plan, PlannedStep, Progress, RunResult, StepResult, as_json
 from ratatouille.engine.stages import STAGES
-from ratatouille.engine.work import UnreadableFiles, Work
+from ratatouille.engine.work import UnreadableFiles, Work, with_borrowed
 from ratatouille.engine.workbench import Workbench
 from ratatouille.errors import RatError, RequestError, StepFailed, TransientError
 from ratatouille.lake import (
@@ -73,6 +74,7 @@ class Crew:
         already: dict[str, Entry],
         listener: Listener | None,
         first_attempt: int = 1,
+        resumes: Sequence[str] = (),
     ) -> None:
         self.bench = bench
         self.request = request
@@ -90,6 +92,8 @@ class Crew:
         self._seen_before = 0.0  # sessions entered before this moment do not show what somebody else published
         self.damaged: dict[str, str] = {}  # assets whose files are not what was published, and why
         self._published: dict[str, int] = {}  # by this run: asset -> version
+        self._backfills: dict[str, Backfill] = {}  # by asset, where partitions were asked for
+        self._runs = {journalled.run_id, *resumes}
         self._worker = threading.local()
         self._kept: list[ExitStack] = []  # sessions that workers may still hold
         self._total = len(planned.to_build)
@@ -186,7 +190,12 @@ class Crew:
             name = one.work.asset.name
             self._drop_lease(name, one.work.token)
             if outcome.entry is not None:
-                self._finish(outcomes.built(one.work, outcome.entry, one.attempts, one.started))
+                step = outcomes.built(one.work, outcome.entry, one.attempts, one.started)
+                if name in self._backfills and self._backfills[name].goes_on_after(step):
+                    self._tell(name, "publish", self._backfills[name].progress)
+                    waiting.add(name)
+                    continue
+                self._finish(self._backfills[name].result() if name in self._backfills else step)
                 continue
             if not isinstance(outcome.error, UnknownOutcome):
                 stages.drop(one.work)
@@ -316,12 +325,12 @@ class Crew:
             step = decide(self.bench.project, name, state, self.request, {}, forced, tokens)
             if step.action != "build":
                 return skipped(step, state)
-            if self._was_finished(state, step):
+            if step.mode != "partition" and self._was_finished(state, step):
                 return skipped(step, state, "published before the run was stopped")
             self._refuse_damaged_inputs(name, step.mode)
             self.bench.journal.record_step(self.run_id, name, attempt, "running")
             work = Work(
-                bench=self.bench, asset=asset, planned=step, request=self.request, run_id=self.run_id,
+                bench=self.bench, asset=with_borrowed(asset, state), planned=step, request=self.request, run_id=self.run_id,
                 started_at=outcomes.stamp(state.heads.get(name)), session=session, state=state, token=token, attempt=attempt,
                 version_token=tokens.get(name, ""), aside=aside,
             )  # fmt: skip
@@ -329,7 +338,7 @@ class Crew:
                 for stage in STAGES:
                     self._tell(name, stage.__name__)
                     stage(work)
-                    if stage is render and (nothing := self._nothing_to_read(work)):
+                    if stage is render and (nothing := self._nothing_to_read(work) or self._no_partition_left(work)):
                         return nothing
             except BaseException:
                 stages.drop(work)
@@ -421,6 +430,18 @@ class Crew:
             where=f"{file}: {reason}",
             next=f"mend the file, then: rat run {work.asset.name}",
         )
+
+    def _no_partition_left(self, work: Work) -> StepResult | None:
+        """Choose the partition that this attempt builds. The result of the step if all of them stand."""
+        if work.planned.mode != "partition":
+            return None
+        name = work.asset.name
+        if name not in self._backfills:
+            self._backfills[name] = begin_backfill(work, self._runs)
+        work.partition = self._backfills[name].current
+        if work.partition is not None:
+            return None
+        return skipped(work.planned, work.state, self._backfills[name].progress)
 
     def _note_set_aside(self, work: Work) -> None:
         for file, reason in work.aside.items():

@@ -17,7 +17,7 @@ from ratatouille.project.records import Project
 def nothing_to_do(project: Project, request: Request, state: State) -> RunResult | None:
     """The result of a run that has nothing to do, if `state` tells so without the lake."""
     started = time.monotonic()
-    if request.force or any(asset.version for asset in project.assets.values()):
+    if request.force or request.partitions or any(asset.version for asset in project.assets.values()):
         return None  # only the lake, or the person's own code, can tell
     with open_journal(journal_path(project.workspace), create=False) as journal:
         state = state.with_files_set_aside(journal.files_set_aside())

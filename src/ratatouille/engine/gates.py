@@ -17,16 +17,18 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from ratatouille.engine.measures import MEASURES
 from ratatouille.engine.records import CheckResult
 from ratatouille.lake import Session, Staged
 from ratatouille.lake.quoting import ident, idents, literal, table, text
+from ratatouille.project.checks import exceeds
 from ratatouille.project.records import Asset, Check
 
 SAMPLE_ROWS = 3
 _WHOLE_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
 _BITMAP_BITS = 1 << 30  # 128 MiB
 MASK = "[hidden]"
-WHOLE_KINDS = ("row_count", "completeness", "sql")
+WHOLE_KINDS = ("sql", *MEASURES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Candidate:
     whole: str
     others: str = ""
     staged: Staged | None = None  # of delta, for what its footers prove
+    replaces: tuple[str, ...] = ()  # none of the others has the same values in these columns as a row of delta
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +69,22 @@ def _range(check: Check, column: str) -> str:
 
 
 def _relationships(check: Check, column: str) -> str:
-    other = f"select {ident(check.arguments['column'])} from {table(check.arguments['to'])}"
+    table_there = check.arguments.get("in") or table(check.arguments["to"])
+    other = f"select {ident(check.arguments['column'])} from {table_there}"
     return f"{column} is not null and {column} not in ({other} where {ident(check.arguments['column'])} is not null)"
+
+
+def _length(check: Check, column: str) -> str:
+    low, high = check.arguments.get("min"), check.arguments.get("max")
+    sides = [f"length({column}) < {low}"] if low is not None else []
+    return " or ".join([*sides, *([f"length({column}) > {high}"] if high is not None else [])])
 
 
 FLAGS: dict[str, Callable[[Check, str], str]] = {
     "not_null": lambda check, column: f"{column} is null",
     "accepted_values": _accepted_values,
     "range": _range,
+    "length": _length,
     "positive": lambda check, column: f"{column} <= 0",
     "regex": lambda check, column: f"not regexp_matches({column}::varchar, {text(check.arguments['pattern'])})",
     "relationships": _relationships,
@@ -82,21 +93,34 @@ FLAGS: dict[str, Callable[[Check, str], str]] = {
 
 def flag(check: Check) -> str:
     """True for a bad row, false or null for a good one; '' if the check is not about single rows."""
+    if check.kind == "expression":
+        return f"not ({check.arguments['expression']}\n)"
     make = FLAGS.get(check.kind)
     return " or ".join(f"({make(check, ident(column))})" for column in check.columns) if make else ""
 
 
 def threshold(check: Check) -> str:
     """What the check asks for, in words."""
+    limits = [f"{word} {limit}" for word, limit in (("warn", check.warn_if), ("error", check.error_if)) if limit]
+    return ", ".join([*([asked] if (asked := _asked(check)) else []), *limits])
+
+
+def _asked(check: Check) -> str:
     arguments = check.arguments
     match check.kind:
-        case "range" | "row_count":
+        case "range" | "row_count" | "length":
             low, high = arguments.get("min"), arguments.get("max")
             if low is not None and high is not None:
                 return f"between {low} and {high}"
             return f"at least {low}" if low is not None else f"at most {high}"
-        case "completeness":
+        case "completeness" | "success_rate":
             return f"at least {arguments.get('at_least', 1)}"
+        case "freshness":
+            return f"at most {arguments['max_age']} old"
+        case "distribution":
+            return ", ".join(f"{name} in {list(bounds)}" for name, bounds in arguments.items())
+        case "expression":
+            return str(arguments["expression"])
         case "accepted_values":
             return f"one of {', '.join(str(value) for value in arguments['values'])}"
         case "regex":
@@ -128,8 +152,9 @@ def _judge_rows(session: Session, asset: Asset, checks: Sequence[Check], candida
     for check in checks:
         bad = counts.get(check.name, 0)
         bad_rows = ""
-        # Published rows with a key of the delta are replaced by a merge: for its own key only the delta counts.
-        others = "" if asset.materialize == "merge" and check.columns == asset.unique_key else candidate.others
+        # Published rows with a key of the delta are replaced: for what holds that key only the delta counts.
+        alone = candidate.replaces and set(candidate.replaces) <= set(check.columns)
+        others = "" if alone else candidate.others
         if check.kind == "unique" and (bad or others):
             bad_rows = repeated_rows(check.columns, replace(candidate, others=others))
             bad = session.value(f"select count(*) from ({bad_rows})")
@@ -234,37 +259,31 @@ def _number(value: Any) -> Decimal | None:
 def _judge_whole(
     session: Session, asset: Asset, check: Check, candidate: Candidate, check_sql: Callable[[Check], str]
 ) -> Verdict:
-    if check.kind == "row_count":
-        rows = int(session.value(f"select count(*) from ({candidate.whole})"))
-        low, high = check.arguments.get("min"), check.arguments.get("max")
-        passed = (low is None or rows >= low) and (high is None or rows <= high)
-        return Verdict(_result(check, passed, 0 if passed else rows, rows, value=float(rows)))
-    if check.kind == "completeness":
-        return _completeness(session, asset, check, candidate)
+    if check.kind != "sql":
+        measured = MEASURES[check.kind](session, check, candidate.whole)
+        bad_rows = measured.bad_rows if not measured.passed else ""
+        bad = measured.bad if not measured.passed else 0
+        sample = sample_of(session, asset, bad_rows) if bad_rows else ()
+        return Verdict(
+            _result(
+                check, measured.passed, bad, measured.rows, value=measured.value, sample=sample, said=measured.said
+            ),
+            bad_rows,
+        )
     bad_rows = check_sql(check)
     bad = int(session.value(f"select count(*) from ({bad_rows})"))
     rows = int(session.value(f"select count(*) from ({candidate.whole})")) if bad else 0
     return _verdict(session, asset, check, bad, rows, bad_rows if bad else "")
 
 
-def _completeness(session: Session, asset: Asset, check: Check, candidate: Candidate) -> Verdict:
-    """Every listed column must be filled in at least this share of rows. An empty table is not complete."""
-    counts = ", ".join(f"count({ident(column)})" for column in check.columns)
-    found = session.one(f"select count(*), {counts} from ({candidate.whole})")
-    rows = found[0]
-    shares = {c: n / rows if rows else 0.0 for c, n in zip(check.columns, found[1:], strict=True)}
-    value = min(shares.values())
-    incomplete = " or ".join(f"{ident(column)} is null" for column in check.columns)
-    passed = value >= check.arguments.get("at_least", 1)
-    bad_rows = "" if passed else f"select * from ({candidate.whole}) where {incomplete}"
-    bad = rows - min(found[1:])
-    sample = () if passed else sample_of(session, asset, bad_rows)
-    return Verdict(_result(check, passed, bad, rows, value=value, sample=sample), bad_rows)
-
-
 def _verdict(session: Session, asset: Asset, check: Check, bad: int, rows: int, bad_rows: str) -> Verdict:
     sample = sample_of(session, asset, bad_rows) if bad else ()
-    return Verdict(_result(check, bad == 0, bad, rows, sample=sample), bad_rows)
+    passed, severity = bad == 0, check.severity
+    if check.warn_if or check.error_if:
+        error = exceeds(check.error_if, bad, rows)
+        warns = exceeds(check.warn_if, bad, rows) if check.warn_if else bad > 0
+        passed, severity = not (error or warns), "error" if error else "warn"
+    return Verdict(replace(_result(check, passed, bad, rows, sample=sample), severity=severity), bad_rows)
 
 
 def _result(
@@ -275,6 +294,7 @@ def _result(
     *,
     value: float | None = None,
     sample: tuple[Mapping[str, Any], ...] = (),
+    said: str = "",
 ) -> CheckResult:
     return CheckResult(
         name=check.name,
@@ -284,7 +304,7 @@ def _result(
         bad=bad,
         rows=rows,
         columns=check.columns,
-        threshold=threshold(check),
+        threshold="; ".join(part for part in (threshold(check), said) if part),
         value=value,
         sample=sample,
     )

@@ -23,6 +23,8 @@ _FILE = "state.json"
 
 def recall(project: Project) -> State | None:
     """The state of this project's lake; None if it may have changed since it was written down."""
+    if project.workspace.environment:
+        return None  # it also reads the default lake
     newest = catalog_file.newest_version(storage_of(project.workspace).catalog)
     if newest is None:
         return None

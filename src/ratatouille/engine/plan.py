@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from ratatouille import project as files
+from ratatouille.engine import modes
 from ratatouille.engine.landing import Stock, matching_files, take_stock
 from ratatouille.engine.records import Plan, PlannedStep
-from ratatouille.lake import Entry, Hold, LandingFile, Session, ledger, standing
+from ratatouille.errors import RequestError
+from ratatouille.lake import Entry, Hold, LandingFile, Session, borrowed, ledger, standing
 from ratatouille.project.records import Asset, Project
 
 
@@ -31,7 +33,8 @@ class Request:
     force: bool = False  # rebuild in full, even what is fresh
     again: bool = False  # run what is fresh too, as it would run if it were stale
     accept_schema: bool = False  # removed or retyped columns may go
-    accept_loss: bool = False  # rows of landing files that are gone may go
+    accept_loss: bool = False  # rows that no input gives any more may go
+    partitions: tuple[str, ...] = ()  # ranges: only these of assets that are built by partition
     resume: bool = True  # continue a killed run that answered the same request
     alone: bool = False  # other files of the workspace may have errors
     preview_rows: int = 0  # of each built asset, sensitive columns masked
@@ -58,6 +61,12 @@ class State:
     standing: Mapping[str, str] = field(default_factory=dict)  # asset -> table | view
     landing: Mapping[str, Sequence[LandingFile]] = field(default_factory=dict)
     aside_rows: Sequence[Mapping[str, Any]] = ()  # files that were set aside, as the journal has them
+    borrowed: Mapping[str, Entry] = field(default_factory=dict)  # in an environment: heads of the default lake
+
+    @property
+    def inputs(self) -> Mapping[str, Entry]:
+        """The heads of whatever may be read."""
+        return {**self.borrowed, **self.heads} if self.borrowed else self.heads
 
     def with_files_set_aside(self, rows: Sequence[Mapping[str, Any]]) -> State:
         return replace(self, aside_rows=rows)
@@ -74,6 +83,7 @@ def read_state(
     names = list(project.assets) if assets is None else list(assets)
     wanted = {name for asset in names for name in (asset, *reads(project, asset))}
     return State(
+        borrowed=borrowed(session, sorted(wanted)) if project.workspace.environment else {},
         version=session.snapshot,
         heads=ledger.heads(session, sorted(wanted) if len(wanted) < 200 else None),
         holds=ledger.holds(session),
@@ -92,7 +102,7 @@ def reads(project: Project, asset: str) -> tuple[str, ...]:
         if name in found or (name not in project.assets and name not in project.natives):
             continue
         found[name] = None
-        if name in project.assets and project.assets[name].materialize == "view":
+        if name in project.assets and not modes.stores_rows(project.assets[name]):
             waiting += project.assets[name].depends_on
     return tuple(found)
 
@@ -110,18 +120,30 @@ def fingerprint(asset: Asset, inputs: Mapping[str, int], token: str = "") -> str
 def make_plan(project: Project, request: Request, state: State, *, tokens: Mapping[str, str] | None = None) -> Plan:
     """What would be built now, in dependency order; with warnings about what was not asked for."""
     chosen = files.select(project, request.selectors) if request.selectors else tuple(project.assets)
+    if request.partitions and not any(by_partition(project.assets[name]) for name in chosen):
+        raise RequestError(
+            "--partition means assets with materialize: partition, and none was named",
+            where=", ".join(chosen[:5]),
+            next="name one: rat run silver.daily --partition A..B",
+        )
     above = {name for asset in chosen for name in files.upstream(project, asset)} - set(chosen)
     steps: dict[str, PlannedStep] = {}
     for name in project.assets:
         if name in above or name in chosen:
             forced = request.force and name in chosen
-            steps[name] = decide(project, name, state, request, steps if name in chosen else {}, forced, tokens or {})
+            asked = request if name in chosen else replace(request, partitions=())
+            steps[name] = decide(project, name, state, asked, steps if name in chosen else {}, forced, tokens or {})
     warnings = [
         f"{name} is stale ({steps[name].reason}) and was not asked for; {_readers(project, name, chosen)} read"
         f" {'its version ' + str(steps[name].version) if steps[name].version else 'nothing'} (+ builds it too)"
         for name in project.assets
-        if name in above and steps[name].action == "build"
+        if name in above and steps[name].action == "build" and name not in state.borrowed
     ]
+    lent = [name for name in project.assets if name in above and name in state.borrowed and name not in state.heads]
+    if lent:
+        more = f" and {len(lent) - 3} more" if len(lent) > 3 else ""
+        where = project.workspace.environment
+        warnings.append(f"read from the default lake, because {where} has none: {', '.join(lent[:3])}{more}")
     return Plan(tuple(steps[name] for name in project.assets if name in chosen), tuple(warnings))
 
 
@@ -146,14 +168,11 @@ def decide(
     version = head.version if head else None
     if rule in ("fresh", "on hold"):
         return PlannedStep(name, "hold" if rule == "on hold" else "skip", rule, reason, version=version)
-    mode = "full" if full or not _grows(asset) or head is None or not head.rows_total else "incremental"
+    grows = modes.grows(asset) and head is not None and bool(head.rows_total)
+    mode = "partition" if rule == "partitions" else "incremental" if grows and not full else "full"
     wanted = stock.to_read if mode == "incremental" else stock.all
-    rows = sum(state.heads[i].rows_total for i in asset.depends_on if i in state.heads)
+    rows = sum(state.inputs[i].rows_total for i in asset.depends_on if i in state.inputs)
     return PlannedStep(name, "build", rule, reason, mode, version, rows or None, wanted)
-
-
-def _grows(asset: Asset) -> bool:
-    return asset.materialize in ("append", "merge")
 
 
 def _rule(
@@ -171,18 +190,22 @@ def _rule(
     hold = state.holds.get(asset.name)
     if hold is not None and hold.code_hash == asset.code_hash and not forced:
         return "on hold", f"rolled back to version {hold.version}; rat release {asset.name} lets it go on", False
+    if request.partitions and by_partition(asset):
+        return "partitions", f"{', '.join(request.partitions)} asked for", False
     if head is None or asset.name not in state.standing:
         return "new", "never built", True
     if forced:
         return "forced", "asked for with -f", True
+    if not head.code_hash and head.partitions:
+        return "incomplete", "only some of its partitions were built", not modes.grows(asset)
     if head.code_hash != asset.code_hash:
-        return "code changed", "its code or config changed", asset.on_change != "forward"
+        return "code changed", _after_a_change(asset), asset.on_change != "forward"
     if hold is not None or head.action == "rollback":
         return "released", "its hold was released", True
     if stock.to_read:
         return "new files", _count(stock), False
     waiting = [name for name in asset.depends_on if name in planned and planned[name].action == "build"]
-    inputs = input_versions(project, asset.name, state.heads)
+    inputs = input_versions(project, asset.name, state.inputs)
     changed = waiting or [name for name, version in inputs.items() if head.inputs.get(name) != version]
     if changed:
         return "inputs changed", f"{', '.join(changed[:3])}{' ...' if len(changed) > 3 else ''} changed", False
@@ -196,6 +219,18 @@ def _rule(
     return "fresh", f"unchanged since version {head.version}", False
 
 
+def by_partition(asset: Asset) -> bool:
+    """Whether --partition means something to it."""
+    return asset.materialize == "partition"
+
+
+def _after_a_change(asset: Asset) -> str:
+    if not modes.grows(asset):
+        return "its code or config changed"
+    kept = "its rows stay, and what is new is built the new way" if asset.on_change == "forward" else "all rows anew"
+    return f"its code or config changed (on_change: {asset.on_change}, {kept})"
+
+
 def _count(stock: Stock) -> str:
     said = [f"{len(stock.fresh)} new file{'s' * (len(stock.fresh) != 1)}"] if stock.fresh else []
     said += [f"{len(stock.changed)} rewritten"] if stock.changed else []
@@ -206,10 +241,10 @@ def _due(asset: Asset, head: Entry, token: str) -> tuple[str, str] | None:
     """The rule for assets that read what the lake cannot see: the clock, chance, the network."""
     if asset.version:
         return ("version changed", "its declared version changed") if token != head.token else None
-    unseen = asset.kind == "python" and not asset.depends_on and not asset.sources
-    if not asset.volatile and not unseen:
+    if not is_volatile(asset):
         return None
     why = f"uses {asset.volatile[0]}" if asset.volatile else "reads nothing that the lake can see"
+    why = f"reads {asset.tables[0]}" if asset.tables else why
     if not asset.refresh_every_s:
         return "always", f"{why}; declare `version:` or `refresh_every:` to skip it"
     published = head.published_at.replace(tzinfo=UTC).timestamp() if head.published_at else 0.0
@@ -217,6 +252,12 @@ def _due(asset: Asset, head: Entry, token: str) -> tuple[str, str] | None:
     if age >= asset.refresh_every_s:
         return "refresh due", f"{why}, and is {int(age)} s old"
     return None
+
+
+def is_volatile(asset: Asset) -> bool:
+    """Whether it may give other rows though nothing that the lake can see has changed."""
+    unseen = asset.kind == "python" and not asset.depends_on and not asset.sources
+    return bool(asset.volatile or asset.tables or unseen) and not asset.version
 
 
 def stock_of(project: Project, asset: Asset, state: State) -> Stock:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ratatouille import project as files
+from ratatouille.engine import modes
 from ratatouille.engine.build import Bindings
 from ratatouille.engine.gates import Verdict, flag, judge, repeated_rows
 from ratatouille.engine.work import Work, candidate
@@ -37,14 +38,14 @@ def gate(work: Work) -> None:
 
 
 def all_checks(asset: Asset) -> list[Check]:
-    """The declared checks, and for a merge that its key is there and there once."""
+    """The declared checks, and those that its mode asks for: that a key is there and there once."""
     checks = list(asset.checks)
-    if asset.unique_key and asset.materialize != "view":
-        for column in asset.unique_key:
-            if not _declared(checks, "not_null", (column,)):
-                checks.append(Check(f"{column}_not_null", "not_null", (column,)))
-        if not _declared(checks, "unique", asset.unique_key):
-            checks.append(Check("unique_key", "unique", asset.unique_key))
+    there, once = modes.keys(asset)
+    for column in there:
+        if not _declared(checks, "not_null", (column,)):
+            checks.append(Check(f"{column}_not_null", "not_null", (column,)))
+    if once and not _declared(checks, "unique", once):
+        checks.append(Check("unique_key", "unique", once))
     return checks
 
 
@@ -84,7 +85,7 @@ def _keep_out(work: Work, checks: Sequence[Check], failing: Sequence[Verdict]) -
     if n_bad > work.asset.max_quarantine * whole.rows:
         raise _blocked(work, failing, too_many=n_bad)
     kept = f"select * from ({whole.relation}) where not ({bad})"
-    work.staged = stage(work.session, kept, work.asset.name, work.folder("k"))
+    work.staged = stage(work.session, kept, work.asset.name, work.folder("k"), layout=work.layout)
     work.n_kept_out = n_bad
     rows = (
         f"select {literal(work.asset.name)}, {literal(work.run_id)}, 'gate', concat_ws(', ', {reasons}),"
@@ -152,7 +153,8 @@ def _stage_kept_out(work: Work, rows: str) -> None:
 
 def _blocked(work: Work, failing: Sequence[Verdict], too_many: int = 0) -> GateFailed:
     first = failing[0].result
-    n_bad = f"{first.bad:,} of {first.rows:,} rows" if first.kind != "row_count" else f"{first.rows:,} rows"
+    counted = first.kind not in ("row_count", "freshness", "distribution")
+    n_bad = f"{first.bad:,} of {first.rows:,} rows" if counted else f"{first.rows:,} rows"
     asked = f", asked for: {first.threshold}" if first.threshold else ""
     more = f" ({len(failing) - 1} more gates failed)" if len(failing) > 1 else ""
     what = f"{work.asset.name}: the gate {first.name} failed for {n_bad}{asked}{more}"
@@ -200,6 +202,7 @@ class _CheckBindings:
         self.source = self._build.source
         self.is_incremental = self._build.is_incremental
         self.watermark = self._build.watermark
+        self.changes = self._build.changes
 
     def this(self) -> str:
         return f"({self._whole})"

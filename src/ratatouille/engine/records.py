@@ -26,7 +26,7 @@ class PlannedStep:
     action: str  # build | skip | hold | blocked
     rule: str  # new | code changed | inputs changed | new files | always | refresh due | forced | asked again | fresh | on hold | upstream
     reason: str  # one sentence for a person
-    mode: str = "full"  # full | incremental
+    mode: str = "full"  # full | incremental | partition
     version: int | None = None  # the version that stands
     rows: int | None = None  # rows that the step will read, as far as the ledger knows
     files: tuple[str, ...] = ()  # landing files that it will read
@@ -77,6 +77,7 @@ class StepResult:
     inputs: Mapping[str, int] = field(default_factory=dict)  # asset -> version read
     files: tuple[str, ...] = ()  # landing files read
     set_aside: tuple[Mapping[str, str], ...] = ()  # {file, reason}
+    partitions: tuple[str, ...] = ()  # those that the step built one by one, where some were asked for
     checks: tuple[CheckResult, ...] = ()
     warnings: tuple[str, ...] = ()
     error: Mapping[str, str] | None = None  # the four lines of a RatError
@@ -130,7 +131,7 @@ def step_from_json(record: Mapping[str, Any]) -> StepResult:
         CheckResult(**{**check, "columns": tuple(check["columns"]), "sample": tuple(check["sample"])})
         for check in record.get("checks", ())
     )
-    lists = {name: tuple(record.get(name, ())) for name in ("files", "set_aside", "warnings")}
+    lists = {name: tuple(record.get(name, ())) for name in ("files", "set_aside", "warnings", "partitions")}
     return StepResult(**{**record, **lists, "checks": checks})
 
 

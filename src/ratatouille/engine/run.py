@@ -54,6 +54,8 @@ def run(
         return outer.join(request)
     bench.journal.reap()
     asked: dict[str, Any] = {"selectors": list(request.selectors), "force": request.force}
+    if request.partitions:
+        asked["partitions"] = list(request.partitions)
     resumed = bench.journal.runs_to_resume(asked) if request.resume and within is None else []
     if within is not None:
         asked, resumed = {"label": within.label}, list(within.resumes)
@@ -74,7 +76,7 @@ def run(
         return fresh.result(bench.project, planned, state, started)
     with recorded(bench.journal, asked, resumed, within.run_id if within else "") as journalled:
         attempt = within.attempt if within else 1
-        crew = Crew(bench, request, journalled, planned, state, already, listener, attempt)
+        crew = Crew(bench, request, journalled, planned, state, already, listener, attempt, published_by)
         crew.damaged = _damaged_inputs(bench, planned)
         steps = crew.go()
         journalled.status = "failed" if any(step.status in ("failed", "blocked") for step in steps) else "done"

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ratatouille.engine import landing
+from ratatouille.engine import landing, modes
 from ratatouille.engine.evolve import Change
 from ratatouille.engine.gates import Candidate, Verdict
+from ratatouille.engine.partitions import Partition
 from ratatouille.engine.plan import Request, State
 from ratatouille.engine.records import Answer, PlannedStep
 from ratatouille.engine.workbench import Workbench
 from ratatouille.errors import RequestError, StepFailed, near_miss
-from ratatouille.lake import Entry, Session, Staged, attempt_folder
-from ratatouille.lake.quoting import ident, idents, literal, table
+from ratatouille.lake import Entry, Layout, Session, Staged, attempt_folder
+from ratatouille.lake.quoting import BASE, ident, idents, table
 from ratatouille.project.records import Asset
 
 
@@ -55,6 +56,9 @@ class Work:
     n_kept_out: int = 0
     warnings: list[str] = field(default_factory=list)
     preview: Answer | None = None
+    partition: Partition | None = None  # the one that this attempt builds, where partitions were asked for
+    only_adds: bool = False  # whatever its mode says: no published row goes
+    rows_seen: int | None = None  # rows that the query gave, where the candidate has others
 
     @property
     def head(self) -> Entry | None:
@@ -69,7 +73,12 @@ class Work:
 
     @property
     def incremental(self) -> bool:
-        return self.planned.mode == "incremental"
+        """Whether some of the rows that stand may stay."""
+        return self.planned.mode != "full"
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.asset.partition_by, self.asset.sort_by)
 
     @property
     def root(self) -> Path:
@@ -87,18 +96,33 @@ class Work:
         )
 
 
+def table_read(state: State, name: str) -> str:
+    """The table in which an input stands: in an environment perhaps that of the default lake."""
+    return table(name, BASE) if name not in state.standing and name in state.borrowed else table(name)
+
+
+def with_borrowed(asset: Asset, state: State) -> Asset:
+    """The asset with gates that find the tables that they look into."""
+    if not state.borrowed or not any("to" in check.arguments for check in asset.checks):
+        return asset
+    checks = (
+        replace(check, arguments={**check.arguments, "in": table_read(state, check.arguments["to"])})
+        if "to" in check.arguments
+        else check
+        for check in asset.checks
+    )
+    return replace(asset, checks=tuple(checks))
+
+
 def others(work: Work) -> str:
     """The rows of the published table that stay, as a SELECT; '' for a full build."""
     if not work.incremental:
         return ""
-    goes = []
-    if work.replaced_files:
-        goes.append(f'"_file" in ({", ".join(literal(file) for file in work.replaced_files)})')
-    if work.asset.materialize == "merge" and work.built.files:
-        goes.append(
-            f"({idents(work.asset.unique_key)}) in (select {idents(work.asset.unique_key)} from ({work.built.relation}))"
-        )
-    stays = " and ".join(f"not coalesce({gone}, false)" for gone in goes) or "true"
+    gone = modes.leaving(work)
+    goes = [gone.where] if gone.where else []
+    if gone.key and work.built.files:
+        goes.append(f"({idents(gone.key)}) in (select {idents(gone.key)} from ({work.built.relation}))")
+    stays = " and ".join(f"not coalesce({one}, false)" for one in goes) or "true"
     return f"select * from {table(work.asset.name)} where {stays}"
 
 
@@ -108,7 +132,7 @@ def candidate(work: Work) -> Candidate:
         return Candidate(delta=work.select, whole=work.select)
     stay = others(work)
     whole = f"{stay} union all by name {work.staged.relation}" if stay else work.staged.relation
-    return Candidate(work.staged.relation, whole, stay, work.staged)
+    return Candidate(work.staged.relation, whole, stay, work.staged, modes.leaving(work).key)
 
 
 def watermark(work: Work, column: str) -> tuple[str, str]:

@@ -33,6 +33,8 @@ def storage_of(workspace: Workspace) -> Storage:
         spill=root / workspace.resources.spill,
         memory_bytes=workspace.resources.memory_bytes,
         threads=workspace.resources.threads,
+        base_catalog=root / workspace.base_catalog.removeprefix("sqlite:") if workspace.environment else None,
+        base_data=root / workspace.base_data if workspace.environment else None,
     )
 
 

@@ -4,22 +4,26 @@ This is the only package that knows what the lake is made of. The rest of the ho
 `open_lake`, `stage`, `seal`, `publish`, `roll_back`, and reads through a `Session`.
 """
 
+from ratatouille.lake.attached import External, attached_table
 from ratatouille.lake.connect import Lake, Storage, default_memory_bytes, load_extension, open_lake
 from ratatouille.lake.faults import QueryFailed
 from ratatouille.lake.journal import Journal, heartbeat, open_journal
+from ratatouille.lake.layout import Layout
 from ratatouille.lake.ledger import Entry, Hold, LandingFile
 from ratatouille.lake.publish import Outcome, Publication, Superseded, UnknownOutcome, publish
 from ratatouille.lake.session import Session
 from ratatouille.lake.stage import Staged, attempt_folder, discard, seal, stage, stage_batches
 from ratatouille.lake.verify import damaged_tables
-from ratatouille.lake.versions import newest_version, release, roll_back, standing, table_columns
+from ratatouille.lake.versions import borrowed, fed_since, newest_version, release, roll_back, standing, table_columns
 
 __all__ = [
     "Entry",
+    "External",
     "Hold",
     "Journal",
     "Lake",
     "LandingFile",
+    "Layout",
     "Outcome",
     "Publication",
     "QueryFailed",
@@ -28,10 +32,13 @@ __all__ = [
     "Storage",
     "Superseded",
     "UnknownOutcome",
+    "attached_table",
     "attempt_folder",
+    "borrowed",
     "damaged_tables",
     "default_memory_bytes",
     "discard",
+    "fed_since",
     "heartbeat",
     "load_extension",
     "newest_version",

@@ -18,7 +18,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +28,7 @@ from ratatouille.errors import LakeError, RatError, RequestError
 from ratatouille.lake import catalog_file, ledger, unsettled
 from ratatouille.lake.faults import can_be_written, explain
 from ratatouille.lake.lock import exclusive
-from ratatouille.lake.quoting import LAKE, text
+from ratatouille.lake.quoting import BASE, LAKE, text
 from ratatouille.lake.session import Session
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class Storage:
     spill: Path
     memory_bytes: int = 0
     threads: int = 0
+    base_catalog: Path | None = None  # of an environment: the default lake
+    base_data: Path | None = None
 
 
 class Lake:
@@ -63,6 +65,7 @@ class Lake:
         # duckdb.cursor() on one connection is not safe from several threads at once.
         self._guard = threading.Lock()
         self._open: list[duckdb.DuckDBPyConnection] = []
+        self._named: dict[str, threading.Lock] = {}
         # DuckDB opens a SQLite connection for each transaction. The first one to come recovers the WAL, the last one
         # to go truncates it, and whoever comes meanwhile is told "busy" and waits a whole second: so one at a time.
         self._door = threading.Lock()
@@ -95,6 +98,14 @@ class Lake:
                 _ = session.snapshot
             yield session
 
+    @contextmanager
+    def guard_of(self, name: str) -> Iterator[None]:
+        """One thread at a time does what is named so."""
+        with self._guard:
+            lock = self._named.setdefault(name, threading.Lock())
+        with lock:
+            yield
+
     def interrupt(self) -> None:
         """Stop the queries that are running."""
         with self._guard:
@@ -108,6 +119,8 @@ class Lake:
         if self.attached:
             self.attached = False
             catalog_file.detached(self.storage.catalog)
+            if self.storage.base_catalog is not None:
+                catalog_file.detached(self.storage.base_catalog)
 
 
 @contextmanager
@@ -165,7 +178,28 @@ def _attached(storage: Storage, *, alone: bool, write: bool, create: bool, at: i
         lake.close()
         raise
     lake.attached = True
+    if storage.base_catalog is not None and storage.base_data is not None:
+        _attach_base(lake, connection, storage.base_catalog, storage.base_data)
     return lake
+
+
+def _attach_base(lake: Lake, connection: duckdb.DuckDBPyConnection, catalog: Path, data: Path) -> None:
+    """The default lake beside an environment's: read-only, and at the version that is current now."""
+    with catalog_file.attaching(catalog) as alone:
+        try:
+            if alone and not catalog_file.is_created(catalog):
+                return
+            if alone:
+                catalog_file.follow(catalog, data)
+            attach = f"attach {text(f'ducklake:sqlite:{catalog}')} as {BASE} ("
+            attach += f"data_path {text(str(data))}, meta_busy_timeout 10000, create_if_not_exists false, read_only"
+            connection.execute(f"{attach})")
+            found = connection.execute(f"select id from {BASE}.current_snapshot()").fetchone()
+            connection.execute(f"detach {BASE}")
+            connection.execute(f"{attach}, snapshot_version {found[0] if found else 0})")
+        except Exception as error:
+            lake.close()
+            raise _cannot_open(error, replace(lake.storage, catalog=catalog)) from error
 
 
 def attach_pinned(connection: duckdb.DuckDBPyConnection, storage: Storage, version: int) -> None:

@@ -45,13 +45,15 @@ class Entry:
     asset: str
     run_id: str
     version: int = 0  # the lake's snapshot; known after the commit
-    action: str = "build"  # build | rollback
+    action: str = "build"  # build | rollback | replay | discard
+    note: str = ""  # what a person should know of it: why rows were discarded
     materialize: str = "table"
     mode: str = "full"  # full | incremental
     fingerprint: str = ""
     code_hash: str = ""
     text_hash: str = ""
     token: str = ""  # what the asset's `version:` said
+    partitions: Mapping[str, str] = field(default_factory=dict)  # those replaced -> fingerprint; none: not by partition
     base_version: int = 0  # the version that this one was built on; 0: none
     restored_version: int = 0  # of a rollback
     unchanged_since: int = 0  # the version whose rows this one repeats; 0: it changed rows
@@ -100,7 +102,8 @@ class Hold:
     held_at: datetime
 
 
-_JSON_FIELDS = ("inputs", "columns", "checks", "manifest")
+_JSON_FIELDS = ("inputs", "columns", "checks", "manifest", "partitions")
+_MAPPINGS = ("inputs", "partitions")
 _TYPES = {"str": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "datetime": "TIMESTAMP", "datetime | None": "TIMESTAMP"}
 
 
@@ -125,6 +128,10 @@ def create(session: Session) -> None:
     for table, shape in tables:
         columns = ", ".join(f"{ident(name)} {kind}" for name, kind in shape.items())
         session.execute(f"create table if not exists {table} ({columns})")
+        known = {row[0] for row in session.rows(f"describe {table}")}
+        for name, kind in shape.items():
+            if name not in known:  # a lake of an earlier release
+                session.execute(f"alter table {table} add column {ident(name)} {kind}")
     for table in (HOLDS, LANDING, QUARANTINE):
         # A table that never held a row has no statistics, and then reading it takes 3 ms for each column.
         session.execute(f"insert into {table} (asset) values ('')")
@@ -135,16 +142,17 @@ def create(session: Session) -> None:
 def exists(session: Session) -> bool:
     return bool(
         session.value(
-            f"select count(*) from {METADATA}.ducklake_table where table_name = 'quarantine' and end_snapshot is null"
+            f"select count(*) from {METADATA}.ducklake_column where column_name = 'note' and end_snapshot is null"
+            f" and table_id = (select min(table_id) from {METADATA}.ducklake_table where table_name = 'ledger')"
         )
     )
 
 
-def heads(session: Session, assets: Sequence[str] | None = None) -> dict[str, Entry]:
+def heads(session: Session, assets: Sequence[str] | None = None, lake: str = LAKE) -> dict[str, Entry]:
     """The newest entry of each asset (of `assets`, if given), by name."""
     some = "true" if assets is None else f"asset in ({_in(assets)})"
     newest = "row_number() over (partition by asset order by snapshot_id desc) = 1"
-    return {e.asset: e for e in _entries(session, f"{some} qualify {newest}")}
+    return {e.asset: e for e in _entries(session, f"{some} qualify {newest}", lake=lake)}
 
 
 def entries(session: Session, asset: str | None = None, limit: int = 1000) -> list[Entry]:
@@ -163,16 +171,16 @@ def published_in(session: Session, run_id: str) -> dict[str, Entry]:
     return {e.asset: e for e in _entries(session, f"run_id = {text(run_id)}")}
 
 
-def _entries(session: Session, where: str, rest: str = "") -> list[Entry]:
-    rows = session.rows(f"select {idents(_ENTRY)}, snapshot_id from {LEDGER} where {where}{rest}")
+def _entries(session: Session, where: str, rest: str = "", lake: str = LAKE) -> list[Entry]:
+    rows = session.rows(f"select {idents(_ENTRY)}, snapshot_id from {lake}.{SCHEMA}.ledger where {where}{rest}")
     return [_entry(row) for row in rows]
 
 
 def _entry(row: Sequence[Any]) -> Entry:
     values = dict(zip(_ENTRY, row, strict=False))
     for name in _JSON_FIELDS:
-        loaded = json.loads(values[name])
-        values[name] = loaded if name == "inputs" else tuple(tuple(x) if isinstance(x, list) else x for x in loaded)
+        loaded = json.loads(values[name] or "{}")
+        values[name] = loaded if name in _MAPPINGS else tuple(tuple(x) if isinstance(x, list) else x for x in loaded)
     return Entry(**values, version=row[-1])
 
 

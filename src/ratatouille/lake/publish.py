@@ -24,6 +24,7 @@ from ratatouille.lake import ledger, unsettled
 from ratatouille.lake.connect import Lake, Storage, fsync_path
 from ratatouille.lake.faults import explain
 from ratatouille.lake.journal import Journal
+from ratatouille.lake.layout import Layout, layouts, set_layout
 from ratatouille.lake.lock import exclusive
 from ratatouille.lake.quoting import LAKE, ident, idents, table, text
 from ratatouille.lake.session import Session
@@ -36,6 +37,7 @@ class Publication:
     """One gated candidate and how it joins the table.
 
     how: replace (all rows), append, merge (rows with the same unique_key are replaced), view.
+    `goes` are rows that go beside those: an expression over a row of the table.
     """
 
     entry: ledger.Entry
@@ -47,15 +49,17 @@ class Publication:
     unique_key: tuple[str, ...] = ()
     add: Columns = ()  # columns that the table gains
     drop: tuple[str, ...] = ()  # columns that it loses, accepted by the person who asked
-    replaced_files: tuple[str, ...] = ()  # landing files whose earlier rows go
+    goes: str = ""
+    layout: Layout = field(default_factory=Layout)
+    replaced_files: tuple[str, ...] = ()  # landing files of which other rows are remembered now
     landing: tuple[ledger.LandingFile, ...] | None = None  # None: this asset reads no landing files
     quarantine: Staged | None = None
-    clear_quarantine: bool = False
+    forget_quarantine: str = ""  # an expression over this asset's rows in the quarantine: those that go
     comment: str = ""
     column_comments: Mapping[str, str] = field(default_factory=dict)
     was: str = ""  # table | view | "" (nothing): what stands under the name
     hold: ledger.Hold | None = None  # with a rollback
-    recreate: bool = False  # the table's files are damaged: even emptying it would read them
+    recreate: bool = False  # the table is made anew: its files are damaged, or cut in another way
 
     @property
     def asset(self) -> str:
@@ -118,6 +122,7 @@ def _commit(lake: Lake, journal: Journal, run_id: str, publications: Sequence[Pu
     doing = f"publishing {', '.join(names[:3])}"
     with exclusive(storage.catalog, doing), lake.session(doing) as session:
         started = time.time()
+        publications = _laid_out(session, publications)
         before = session.value(f"select id from {LAKE}.last_committed_snapshot()")
         session.execute("begin transaction")
         heads, already = _check_still_ours(session, journal, run_id, publications)
@@ -139,13 +144,31 @@ def _commit(lake: Lake, journal: Journal, run_id: str, publications: Sequence[Pu
     return [Outcome(name, entry=done[name]) for name in names]
 
 
+def _laid_out(session: Session, publications: Sequence[Publication]) -> list[Publication]:
+    """Give tables the layout of what will join them, before the commit: DuckLake aborts the process when a
+    transaction changes how a table is partitioned and adds files to it. A table whose rows all go is made anew."""
+    standing = layouts(session) if any(p.was == "table" for p in publications) else {}
+    found = []
+    for p in publications:
+        now = standing.get(p.asset, Layout())
+        if p.was != "table" or p.how == "view" or p.recreate or now == p.layout:
+            found.append(p)
+        elif p.how == "replace" and now.partition_by != p.layout.partition_by:
+            found.append(replace(p, recreate=True))
+        else:
+            set_layout(session, p.asset, p.layout, now)
+            found.append(p)
+    return found
+
+
 def _check_still_ours(
     session: Session, journal: Journal, run_id: str, publications: Sequence[Publication]
 ) -> tuple[dict[str, ledger.Entry], dict[str, ledger.Entry]]:
     """The heads of these assets, and those that this run has published already."""
     names = [p.asset for p in publications]
     heads = ledger.heads(session, names)
-    already = {name: head for name, head in heads.items() if head.run_id == run_id and head.action == "build"}
+    same = {p.asset: (run_id, p.entry.action, p.entry.partitions) for p in publications}
+    already = {n: head for n, head in heads.items() if (head.run_id, head.action, head.partitions) == same[n]}
     lost = journal.holds_leases({p.asset: p.token for p in publications})
     for p in publications:
         if p.asset in already:
@@ -172,8 +195,8 @@ def _apply(session: Session, p: Publication, head: ledger.Entry | None, now: dat
     if p.landing is not None:
         forget = None if p.how == "replace" else p.replaced_files
         ledger.remember_files(session, p.asset, p.landing, forget=forget)
-    if p.clear_quarantine:
-        _clear_quarantine(session, p)
+    if p.forget_quarantine:
+        session.execute(f"delete from {ledger.QUARANTINE} where asset = {text(p.asset)} and ({p.forget_quarantine})")
     if p.quarantine is not None:
         _register(session, ledger.SCHEMA, "quarantine", p.quarantine)
     if p.hold is not None:
@@ -221,6 +244,7 @@ def _put_rows(session: Session, p: Publication, head: ledger.Entry | None) -> in
         if p.was:
             session.execute(f"drop {p.was} {name}")
         session.execute(f"create table {name} ({', '.join(f'{ident(n)} {kind}' for n, kind in p.columns)})")
+        set_layout(session, p.asset, p.layout, Layout())
     else:
         if p.how == "replace":
             # Not CREATE OR REPLACE: that would start a new table without comments, history and change feed.
@@ -240,9 +264,8 @@ def _put_rows(session: Session, p: Publication, head: ledger.Entry | None) -> in
 
 def _delete_replaced(session: Session, p: Publication, name: str) -> int:
     deleted = 0
-    if p.replaced_files:
-        files = ", ".join(text(file) for file in p.replaced_files)
-        deleted += session.value(f'delete from {name} where "_file" in ({files})') or 0
+    if p.goes:
+        deleted += session.value(f"delete from {name} where {p.goes}") or 0
     if p.how == "merge" and p.staged is not None and p.staged.files:
         keys = f"select {idents(p.unique_key)} from ({p.staged.relation})"
         deleted += session.value(f"delete from {name} where ({idents(p.unique_key)}) in ({keys})") or 0
@@ -253,12 +276,13 @@ def _register(session: Session, schema: str, name: str, staged: Staged) -> None:
     for file in staged.files:
         session.execute(
             f"call ducklake_add_data_files({text(LAKE)}, {text(name)}, {text(glob_safe(file.path))},"
-            f" schema => {text(schema)}, allow_missing => true)"
+            f" schema => {text(schema)}, allow_missing => true, hive_partitioning => {str(staged.partitioned).lower()})"
         )
 
 
 def _put_comments(session: Session, p: Publication, head: ledger.Entry | None) -> None:
-    if head is not None and head.text_hash == p.entry.text_hash and p.was == ("view" if p.how == "view" else "table"):
+    same = head is not None and head.text_hash == p.entry.text_hash and not p.recreate
+    if same and p.was == ("view" if p.how == "view" else "table"):
         return
     kind = "view" if p.how == "view" else "table"
     if p.comment or head is not None:
@@ -270,15 +294,6 @@ def _put_comments(session: Session, p: Publication, head: ledger.Entry | None) -
         if column.lower() in have and (comment or head is not None):
             said = text(comment) if comment else "null"
             session.execute(f"comment on column {table(p.asset)}.{ident(column)} is {said}")
-
-
-def _clear_quarantine(session: Session, p: Publication) -> None:
-    some = ""
-    if p.how != "replace":
-        if not p.replaced_files:
-            return
-        some = f" and file in ({', '.join(text(file) for file in p.replaced_files)})"
-    session.execute(f"delete from {ledger.QUARANTINE} where asset = {text(p.asset)}{some}")
 
 
 def _say_who(session: Session, run_id: str, assets: Sequence[str]) -> str:

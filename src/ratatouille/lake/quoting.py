@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 LAKE = "lake"  # the catalog alias, the same in every connection: stored views name it
+BASE = "base_lake"  # the default lake, seen from an environment: read-only, at one version
 METADATA = f"__ducklake_metadata_{LAKE}"  # the catalog's own tables
 
 
@@ -22,10 +23,10 @@ def idents(names: Iterable[str]) -> str:
     return ", ".join(ident(name) for name in names)
 
 
-def table(asset: str) -> str:
+def table(asset: str, lake: str = LAKE) -> str:
     """`silver.sales` as `"lake"."silver"."sales"`."""
     layer, _, name = asset.partition(".")
-    return f"{ident(LAKE)}.{ident(layer)}.{ident(name)}"
+    return f"{ident(lake)}.{ident(layer)}.{ident(name)}"
 
 
 def literal(value: Any) -> str:

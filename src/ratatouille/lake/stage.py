@@ -18,6 +18,7 @@ from typing import Any
 from ratatouille.errors import LakeError
 from ratatouille.lake.connect import Storage, fsync_path, make_private
 from ratatouille.lake.faults import explain
+from ratatouille.lake.layout import Layout, copy_options, in_order
 from ratatouille.lake.quoting import ident, text
 from ratatouille.lake.session import Session
 from ratatouille.lake.types import Columns, storable_select
@@ -53,6 +54,7 @@ class Staged:
     columns: Columns
     files: tuple[StagedFile, ...]
     facts: Mapping[str, ColumnFacts] = field(default_factory=dict)
+    partitioned: bool = False  # its files lie in folders like day=2026-11-21
 
     @property
     def rows(self) -> int:
@@ -66,7 +68,8 @@ class Staged:
     def relation(self) -> str:
         """A SELECT over the staged rows."""
         if self.files:
-            return f"select * from read_parquet([{', '.join(text(glob_safe(file.path)) for file in self.files)}])"
+            files = ", ".join(text(glob_safe(file.path)) for file in self.files)
+            return f"select * from read_parquet([{files}], hive_partitioning = false)"
         nothing = ", ".join(f"cast(null as {kind}) as {ident(name)}" for name, kind in self.columns)
         return f"select {nothing} where false"
 
@@ -77,7 +80,14 @@ def attempt_folder(storage: Storage, asset: str, run_id: str, attempt: str) -> P
     return storage.data / layer / table / f"{run_id}-{attempt}"
 
 
-def stage(session: Session, select: str, asset: str, folder: Path, columns: Columns | None = None) -> Staged:
+def stage(
+    session: Session,
+    select: str,
+    asset: str,
+    folder: Path,
+    columns: Columns | None = None,
+    layout: Layout = Layout(),  # noqa: B008  frozen
+) -> Staged:
     """Run `select` and write its rows below `folder`; nothing is fsynced or visible.
 
     `columns` are those of `select`, where the caller knows them already.
@@ -86,12 +96,13 @@ def stage(session: Session, select: str, asset: str, folder: Path, columns: Colu
     _make_folder(folder)
     try:
         written = session.rows(
-            f"copy (\n{stored}\n) to {text(str(folder))} ({_PARQUET}, per_thread_output true, overwrite_or_ignore true)"
+            f"copy (\n{in_order(stored, layout)}\n) to {text(str(folder))}"
+            f" ({_PARQUET}, {copy_options(layout)}, overwrite_or_ignore true)"
         )
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return _staged(folder, columns, written)
+    return replace(_staged(folder, columns, written), partitioned=bool(layout.partition_by))
 
 
 def stage_batches(session: Session, selects: Iterator[str], asset: str, folder: Path) -> Staged:
@@ -178,6 +189,8 @@ def seal(staged: Staged, root: Path) -> Staged:
                 os.fsync(handle.fileno())
             files.append(replace(file, sha256=digest))
         make_private([Path(file.path) for file in files])
+        for below in {Path(file.path).parent for file in files}:
+            fsync_folders(below, staged.folder)
         fsync_folders(staged.folder, root)
     except OSError as error:
         raise explain(error, "making the staged files durable") from error

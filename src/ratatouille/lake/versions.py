@@ -10,9 +10,10 @@ from ratatouille.errors import LakeError, RequestError
 from ratatouille.lake import ledger
 from ratatouille.lake.connect import Lake
 from ratatouille.lake.journal import Journal
+from ratatouille.lake.layout import layout_of
 from ratatouille.lake.lock import exclusive
 from ratatouille.lake.publish import Publication, publish
-from ratatouille.lake.quoting import LAKE, METADATA, table, text
+from ratatouille.lake.quoting import BASE, LAKE, METADATA, table, text
 from ratatouille.lake.session import Session
 from ratatouille.lake.stage import Staged, attempt_folder, discard, seal, stage
 
@@ -22,14 +23,31 @@ def table_columns(session: Session, asset: str) -> tuple[tuple[str, str], ...]:
     return tuple((row[0], row[1]) for row in session.rows(f"describe {table(asset)}"))
 
 
-def standing(session: Session) -> dict[str, str]:
+def borrowed(session: Session, assets: Sequence[str]) -> dict[str, ledger.Entry]:
+    """The heads of `assets` in the default lake, seen from an environment; empty anywhere else.
+
+    Their versions are negative: they are counted in another lake.
+    """
+    if not session.value(f"select count(*) from duckdb_databases() where database_name = {text(BASE)}"):
+        return {}
+    there = standing(session, BASE)
+    found = ledger.heads(session, list(assets), BASE)
+    return {
+        name: replace(entry, version=-entry.data_version, unchanged_since=0)
+        for name, entry in found.items()
+        if there.get(name) == "table"
+    }
+
+
+def standing(session: Session, lake: str = LAKE) -> dict[str, str]:
     """What stands in the lake: `silver.sales` -> table | view."""
     # From the catalog's own tables: duckdb_tables() loads the statistics of every table, 2 ms each.
-    now = session.snapshot
+    now = int(session.value(f"select id from {lake}.current_snapshot()"))
+    metadata = f"__ducklake_metadata_{lake}"
     rows = session.rows(
         " union all ".join(
-            f"select s.schema_name || '.' || t.{kind}_name, '{kind}' from {METADATA}.ducklake_{kind} t"
-            f" join {METADATA}.ducklake_schema s using (schema_id)"
+            f"select s.schema_name || '.' || t.{kind}_name, '{kind}' from {metadata}.ducklake_{kind} t"
+            f" join {metadata}.ducklake_schema s using (schema_id)"
             f" where t.begin_snapshot <= {now} and coalesce(t.end_snapshot, {now + 1}) > {now}"
             f" and coalesce(s.end_snapshot, {now + 1}) > {now}"
             for kind in ("table", "view")
@@ -45,6 +63,24 @@ def newest_version(session: Session) -> tuple[int, str]:
     return int(version), str(made_at)
 
 
+def fed_since(session: Session, asset: str, version: int) -> str | None:
+    """The lake's feed of what happened to a table after `version`: `change_type` and its columns.
+
+    None if that version is expired, or if the table was made anew since.
+    """
+    layer, _, name = asset.partition(".")
+    reaches_back = session.value(
+        f"select count(*) from {METADATA}.ducklake_table t join {METADATA}.ducklake_schema s using (schema_id),"
+        f" {METADATA}.ducklake_snapshot v where s.schema_name = {text(layer)} and t.table_name = {text(name)}"
+        f" and t.end_snapshot is null and s.end_snapshot is null and t.begin_snapshot <= {version}"
+        f" and v.snapshot_id = {version}"
+    )
+    if not reaches_back:
+        return None
+    place = f"{text(LAKE)}, {text(layer)}, {text(name)}"
+    return f"ducklake_table_changes({place}, {version + 1}, {session.snapshot})"
+
+
 def roll_back(lake: Lake, journal: Journal, run_id: str, asset: str, to: int, token: int) -> ledger.Entry:
     """Publish the rows of version `to` again as a new version, with that version's memory of landing files.
 
@@ -56,17 +92,37 @@ def roll_back(lake: Lake, journal: Journal, run_id: str, asset: str, to: int, to
         head = known[0]
         columns = table_columns(session, asset)
         folder = attempt_folder(lake.storage, asset, run_id, str(token))
-        staged = stage(session, f"select * from {table(asset)} at (version => {to})", asset, folder)
+        layout = layout_of(session, asset)
+        staged = stage(session, f"select * from {table(asset)} at (version => {to})", asset, folder, layout=layout)
         memory = ledger.landing_files(session, asset, version=to)
+        kept_out = _quarantine_of(lake, session, asset, run_id, to, token)
     try:
         staged = seal(staged, lake.storage.data)
-        outcome = publish(lake, journal, run_id, [_republish(target, head, staged, columns, memory, run_id, token)])[0]
+        kept_out = seal(kept_out, lake.storage.data) if kept_out else None
+        again = replace(
+            _republish(target, head, staged, columns, memory, run_id, token),
+            layout=layout,
+            quarantine=kept_out,
+            forget_quarantine="true",
+        )
+        outcome = publish(lake, journal, run_id, [again])[0]
     except BaseException:
-        discard(staged)
+        for one in (staged, kept_out):
+            if one is not None:
+                discard(one)
         raise
     if outcome.entry is None:
         raise outcome.error or LakeError(f"{asset} was not rolled back", where=asset, next=f"rat history {asset}")
     return outcome.entry
+
+
+def _quarantine_of(lake: Lake, session: Session, asset: str, run_id: str, version: int, token: int) -> Staged | None:
+    """The asset's rows in the quarantine as of a version: a rollback brings them back too."""
+    rows = f"select * from {ledger.QUARANTINE} at (version => {version}) where asset = {text(asset)}"
+    if not session.value(f"select count(*) from ({rows})"):
+        return None
+    folder = attempt_folder(lake.storage, f"{ledger.SCHEMA}.quarantine", run_id, f"{asset}-{token}")
+    return stage(session, rows, asset, folder)
 
 
 def release(lake: Lake, asset: str) -> ledger.Hold:
@@ -118,11 +174,13 @@ def _republish(
         mode="full",
         base_version=head.version,
         restored_version=target.version,
+        partitions={},
         unchanged_since=0,
         rows_in=0,
         rows_quarantined=0,
         rows_rejected=0,
         seconds=0.0,
+        note="",
     )
     return Publication(
         entry=entry,

@@ -18,11 +18,13 @@ from ratatouille.project.graph import downstream, upstream
 from ratatouille.project.load import ensure_valid, load
 from ratatouille.project.render import render, render_check_sql
 from ratatouille.project.selectors import select
+from ratatouille.project.sources import find_source
 
 __all__ = [
     "downstream",
     "ensure_valid",
     "find_root",
+    "find_source",
     "load",
     "parse_select",
     "render",

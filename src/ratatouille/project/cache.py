@@ -140,7 +140,18 @@ def _plain(value: Any) -> Any:
 
 # --- back to records ------------------------------------------------------------------------------------------------
 
-_TUPLES = ("unique_key", "owners", "tags", "triggers", "depends_on", "volatile", "outputs")
+_TUPLES = (
+    "unique_key",
+    "partition_by",
+    "sort_by",
+    "tables",
+    "owners",
+    "tags",
+    "triggers",
+    "depends_on",
+    "volatile",
+    "outputs",
+)
 
 
 def _asset(raw: dict[str, Any]) -> Asset:

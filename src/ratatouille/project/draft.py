@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ratatouille.project.find import Found
-from ratatouille.project.records import Asset, Problem, Source
+from ratatouille.project.modes import MODES
+from ratatouille.project.records import Asset, Check, Problem, Source
 from ratatouille.project.sources import find_source
 from ratatouille.project.text_file import Mention, Place, TextFile, decode
 
@@ -72,7 +73,7 @@ def draft_asset(found: Found, files: Mapping[str, bytes], values: Values, module
         if isinstance(text, Problem):
             sidecar.problems.append(text)
         else:
-            sidecar = read_sidecar(text, found.kind)
+            sidecar = read_sidecar(text, found.kind, values.variables)
     asset = Asset(found.name, found.layer, found.table, found.kind, found.path, found.sidecar, found.pipeline)
     asset = replace(asset, file_hash=hashlib.sha256(files[found.path]).hexdigest(), **sidecar.fields)
     asset = replace(asset, group=asset.group or found.pipeline)
@@ -91,6 +92,7 @@ class _Maker:
         self.values = values
         self.depends_on = list(sidecar.depends_on)
         self.sources: dict[str, Source] = {}
+        self.tables: dict[str, None] = {}
         self.mentions = list(sidecar.mentions)
         self.problems = list(sidecar.problems)
         self.readings: list[Reading] = []
@@ -122,19 +124,15 @@ class _Maker:
             self._read_rendering(file, recorder)
         self.depends_on += recorder.refs
         self.sources = recorder.sources
+        self.tables = recorder.tables
         self.incremental = recorder.asked_incremental
         for name in dict.fromkeys(recorder.refs):
-            self.mentions.append(Mention("ref", name, _call_place(file, "ref", name)))
-        materialize = self.asset.materialize
-        if materialize == "view" and self.sources:
-            name = next(iter(self.sources))
-            place = _call_place(file, "source", name)
-            self.problems.append(place.problem("a view cannot read landing files", hint="use materialize: append"))
-        if self.incremental and materialize in ("table", "view"):
-            place = file.find(re.compile(r"\b(is_incremental|watermark)\b"))
-            hint = "use materialize: append or merge, or remove it"
-            message = f"a {materialize} is always built whole, so this never applies"
-            self.problems.append(place.problem(message, hint=hint, severity="warn"))
+            function = "changes" if name in recorder.changed else "ref"
+            self.mentions.append(Mention(function, name, _call_place(file, function, name)))
+        if self.sources:
+            self._refuse_landing(_call_place(file, "source", next(iter(self.sources))))
+        self._look_at_tables(file)
+        self._refuse_incremental(file)
 
     def _read_rendering(self, file: TextFile, recorder: Recorder) -> None:
         from ratatouille.project import sql, templates
@@ -177,8 +175,11 @@ class _Maker:
         self.incremental = code.incremental
         for text, place in code.sources:
             try:
-                source = find_source(text, self.values.sources)
-                self.sources[source.name] = source
+                source = find_source(text, self.values.sources, self.values.databases)
+                if source.table:
+                    self.tables[source.name] = None
+                else:
+                    self.sources[source.name] = source
             except ValueError as error:
                 self._add(place.problem(str(error)))
         if code.hidden and not self.sidecar.declares_inputs:
@@ -187,8 +188,45 @@ class _Maker:
         for kind, name in code.values:
             known = self.values.variables if kind == "var" else self.values.environment
             self.canonical.append(json.dumps([kind, name, known.get(name)], default=str))
+        if self.sources:
+            self._refuse_landing(code.sources[0][1])
+        self._look_at_tables(file)
+        if self.asset.deletions == "close":
+            self._refuse_incremental(file)
         if self.asset.materialize == "view":
             self._add(self._sidecar_place("materialize").problem("a Python asset cannot be a view"))
+
+    def _refuse_landing(self, place: Place) -> None:
+        name = self.asset.materialize
+        if not MODES[name].reads_landing:
+            hint = "use materialize: append" if name == "view" else "land them with materialize: append, and read that"
+            self._add(place.problem(f"a {name} cannot read landing files", hint=hint))
+
+    def _look_at_tables(self, file: TextFile) -> None:
+        """Tables of databases: a view cannot keep them, and an append that takes all of them adds them each time."""
+        for name in self.tables:
+            place = _call_place(file, "source", name)
+            if not MODES[self.asset.materialize].stores_rows:
+                message = "a view cannot read a table of a database: whoever reads the view does not know it"
+                self._add(place.problem(message, hint="use materialize: table"))
+            if self.asset.materialize == "append" and not self.incremental:
+                message = f"every run appends all rows of {name}"
+                hint = "filter by {{ watermark(...) }} if is_incremental(), or use merge"
+                self._add(place.problem(message, hint=hint, severity="warn"))
+
+    def _refuse_incremental(self, file: TextFile) -> None:
+        """Questions for what is new, where all rows are asked for."""
+        name = self.asset.materialize
+        if not self.incremental:
+            return
+        place = file.find(re.compile(r"\b(is_incremental|watermark|changes)\b"))
+        if not MODES[name].grows:
+            hint = "use materialize: append or merge, or remove it"
+            message = f"a {name} is always built whole, so this never applies"
+            self._add(place.problem(message, hint=hint, severity="warn"))
+        if self.asset.deletions == "close":
+            message = "with deletions: close the query gives all rows, or what is only old would look deleted"
+            self._add(place.problem(message, hint="remove it, or use deletions: keep"))
 
     def read_gates(self) -> None:
         """Custom gates are templates too; what they read is built first."""
@@ -209,9 +247,11 @@ class _Maker:
             self.gates.append(gate)
             for mistake in sql.reads_files(query):
                 self._add(gate.problem(mistake))
+            if recorder.changed:
+                self._add(place.problem(f"the check '{name}' cannot ask for changes", hint="use ref"))
             self.mentions += [Mention("ref", ref, place) for ref in recorder.refs]
             self.depends_on += recorder.refs
-            if recorder.sources:
+            if recorder.sources or recorder.tables:
                 self._add(place.problem(f"the check '{name}' cannot read landing files"))
 
     def draft(self) -> Draft:
@@ -226,6 +266,7 @@ class _Maker:
             asset,
             depends_on=depends_on,
             sources=tuple(self.sources.values()),
+            tables=tuple(self.tables),
             volatile=tuple(sorted(self.volatile)),
             incremental=self.incremental,
             outputs=self.outputs,
@@ -247,7 +288,9 @@ class Recorder:
 
     def __init__(self) -> None:
         self.refs: list[str] = []
+        self.changed: set[str] = set()  # those whose changes were asked for
         self.sources: dict[str, Source] = {}
+        self.tables: dict[str, None] = {}  # of databases
         self.asked: set[tuple[str, str]] = set()  # (function, name) in the rendering that is going on
         self.asked_incremental = False
         self.incremental = False
@@ -260,8 +303,18 @@ class Recorder:
         layer, _, table = name.partition(".")
         return f'"ref:"."{layer}"."{table}"'
 
+    def changes(self, name: str) -> str:
+        self.asked_incremental = True
+        self.changed.add(name)
+        named = self.ref(name)
+        self.asked = {("changes", name) if one == ("ref", name) else one for one in self.asked}
+        return named.replace('"ref:"', '"changes:"', 1)
+
     def source(self, source: Source) -> str:
-        self.sources[source.name] = source
+        if source.table:
+            self.tables[source.name] = None
+        else:
+            self.sources[source.name] = source
         self.asked.add(("source", source.name))
         name = source.name.replace('"', '""')
         return f'"source:"."{name}"'
@@ -313,8 +366,10 @@ def _code_hash(asset: Asset, canonical: list[str]) -> str:
             "materialize": asset.materialize,
             "unique_key": asset.unique_key,
             "deduplicate": asset.deduplicate,
+            **_said({"updated_at": asset.updated_at, "deletions": asset.deletions.removeprefix("keep")}),
+            **_said({"partition_by": asset.partition_by, "sort_by": asset.sort_by}),
             "columns": [(column.name, column.type) for column in asset.columns],
-            "checks": [(c.kind, c.columns, dict(c.arguments), c.severity, c.name) for c in asset.checks],
+            "checks": [_check_facts(check) for check in asset.checks],
             "on_fail": [asset.on_fail, asset.max_quarantine],
             "depends_on": sorted(asset.depends_on),
             "sources": [_source_facts(source) for source in asset.sources],
@@ -322,12 +377,22 @@ def _code_hash(asset: Asset, canonical: list[str]) -> str:
     )
 
 
+def _said(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that say something: a key that is new to this release must not rebuild tables that do not use it."""
+    return {name: value for name, value in facts.items() if value}
+
+
+def _check_facts(check: Check) -> list[Any]:
+    limits = [check.warn_if, check.error_if] if check.warn_if or check.error_if else []
+    return [check.kind, check.columns, dict(check.arguments), check.severity, check.name, *limits]
+
+
 def _text_hash(asset: Asset) -> str:
     return digest([asset.description, [(column.name, column.description) for column in asset.columns]])
 
 
 def _source_facts(source: Source) -> list[Any]:
-    return [getattr(source, name) for name in Source.__slots__ if name != "name"]
+    return [getattr(source, name) for name in Source.__slots__ if name not in ("name", "table")]
 
 
 def digest(facts: object) -> str:

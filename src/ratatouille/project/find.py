@@ -18,6 +18,7 @@ from ratatouille.project.records import SEED_FORMATS, Problem
 
 WORKSPACE_FILE = "workspace.yaml"
 PIPELINES = "pipelines"
+MACROS = "macros"
 DBT_PROJECT = "dbt_project.yml"
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _SKIPPED_FOLDERS = {"macros", "tests", "__pycache__", "node_modules"}

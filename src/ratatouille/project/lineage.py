@@ -190,8 +190,8 @@ class _Walker:
 
     def table(self, node: exp.Table, ctes: Mapping[str, Relation]) -> Relation:
         catalog, schema, name = node.catalog, node.db, node.name
-        if catalog == "ref:":
-            return self.look_up("ref", f"{schema}.{name}")
+        if catalog in ("ref:", "changes:"):
+            return self.look_up(catalog[:-1], f"{schema}.{name}")
         if schema in ("source:", "this:") and not catalog:
             return self.look_up(schema[:-1], name)
         if not schema and name.lower() in ctes:

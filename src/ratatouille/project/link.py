@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from ratatouille.errors import near_miss
 from ratatouille.project.draft import Draft, digest
 from ratatouille.project.graph import find_cycle, in_order
-from ratatouille.project.records import ORIGIN_COLUMNS, Asset, Problem
+from ratatouille.project.modes import HISTORY, MODES
+from ratatouille.project.records import CHANGE, ORIGIN_COLUMNS, Asset, Problem
 from ratatouille.project.text_file import Mention, Place
 
 if TYPE_CHECKING:
@@ -48,9 +49,10 @@ def link(
     `known` holds columns followed earlier; `read_again` gives a draft its parsed queries.
     """
     named = {*drafts, *natives}
+    views = {name for name, draft in drafts.items() if not MODES[draft.asset.materialize].stores_rows}
     problems = [problem for draft in drafts.values() for problem in draft.problems]
     for draft in drafts.values():
-        problems += _unknown_names(draft, named)
+        problems += _unknown_names(draft, named, views)
     inputs = {name: draft.asset.depends_on for name, draft in drafts.items()}
     problems += _cycles(inputs, drafts)
     columns: dict[str, Columns] = {}
@@ -74,12 +76,15 @@ def _finished(asset: Asset, columns: Columns) -> Asset:
 # --- names ----------------------------------------------------------------------------------------------------------
 
 
-def _unknown_names(draft: Draft, named: Collection[str]) -> Iterator[Problem]:
+def _unknown_names(draft: Draft, named: Collection[str], views: Collection[str]) -> Iterator[Problem]:
     asset = draft.asset
     for mention in draft.mentions:
         name = mention.name.rpartition(".")[0] if mention.kind == "relationship" else mention.name
         reads_itself = name == asset.name and mention.kind == "ref" and mention.place.path == asset.path
-        if mention.kind in ("ref", "relationship") and (name not in named or reads_itself):
+        if mention.kind == "changes" and name in views:
+            hint = "name the tables that it reads"
+            yield mention.place.problem(f"{name} is a view, so nobody knows its changes", hint=hint, asset=asset.name)
+        if mention.kind in ("ref", "changes", "relationship") and (name not in named or reads_itself):
             yield replace(_unknown(mention, name, asset, named), asset=asset.name)
 
 
@@ -155,9 +160,7 @@ def _follow(draft: Draft, above: Mapping[str, Columns]) -> Columns:
     for reading in (*draft.readings, *draft.gates):
         if reading.gate and this is None:
             columns = _declared(asset) if asset.kind != "sql" else Columns("", tuple(names.values()), complete)
-            this = relation_of(
-                asset.name, [*columns.names, *(ORIGIN_COLUMNS if asset.sources else ())], columns.complete
-            )
+            this = relation_of(asset.name, [*columns.names, *_added_columns(asset)], columns.complete)
         found = trace(reading.query, _look_up(asset, above, this))
         tables += [Mention("table", t.name, reading.place(t.start, t.length)) for t in found.tables]
         problems += [replace(reading.problem(mistake), asset=asset.name) for mistake in found.mistakes]
@@ -167,11 +170,17 @@ def _follow(draft: Draft, above: Mapping[str, Columns]) -> Columns:
                 lineage.setdefault(names.setdefault(lower, name), set()).update(origins)
     if asset.kind != "sql":
         return replace(_declared(asset), tables=tuple(tables), problems=tuple(problems))
+    names |= {column: column for column in _added_columns(asset) if column in HISTORY}
     if not complete:
         names |= {column.name.lower(): column.name for column in asset.columns if column.name.lower() not in names}
     traced = {column: tuple(sorted(origins)) for column, origins in lineage.items() if origins}
     once = (tuple(dict.fromkeys(tables)), tuple(dict.fromkeys(problems)))
     return Columns("", tuple(names.values()), complete, traced, *once)
+
+
+def _added_columns(asset: Asset) -> tuple[str, ...]:
+    """What a table has beside the columns of its query."""
+    return (*(ORIGIN_COLUMNS if asset.sources else ()), *(HISTORY if asset.materialize == "snapshot" else ()))
 
 
 def _look_up(asset: Asset, above: Mapping[str, Columns], this: Relation | None) -> Callable[[str, str], Relation]:
@@ -180,8 +189,9 @@ def _look_up(asset: Asset, above: Mapping[str, Columns], this: Relation | None) 
     def look_up(kind: str, name: str) -> Relation:
         if kind == "this" and this is not None:
             return this
-        if kind == "ref" and name in above:
-            return relation_of(name, above[name].names, above[name].complete)
+        if kind in ("ref", "changes") and name in above:
+            more = (CHANGE,) if kind == "changes" else ()
+            return relation_of(name, (*above[name].names, *more), above[name].complete)
         source = next((s for s in asset.sources if kind == "source" and s.name == name), None)
         if source is not None and source.columns and source.format != "parquet":
             names = [*(column for column, _ in source.columns), *ORIGIN_COLUMNS]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ratatouille.errors import RequestError
 from ratatouille.project import cache, dbt
-from ratatouille.project.find import WORKSPACE_FILE, Found, Scan, attach_sidecars, duplicates, scan, wrong_name
+from ratatouille.project.find import MACROS, WORKSPACE_FILE, Found, Scan, attach_sidecars, duplicates, scan, wrong_name
 from ratatouille.project.records import Problem, Project, Workspace
 from ratatouille.project.workspace_file import Settings, as_error, expand, read_workspace_file
 
@@ -41,11 +41,13 @@ def load(root: Path, *, environment: Mapping[str, str] = os.environ, use_cache: 
     root = Path(root).absolute()
     cached = cache.read_project(root) if use_cache else cache.CachedProject()
     settings, workspace_key = _settings(root, cached)
-    workspace = expand(root, settings, environment)
+    workspace = replace(expand(root, settings, environment), macros=_macros(root))
     scanned = scan(root, workspace.name, workspace.layers)
     files = _read_files(root, scanned)
     allowed = {name: environment[name] for name in workspace.env if name in environment}
-    values_key = cache.key_of([workspace.vars, workspace.env, allowed, _plain_sources(workspace), workspace.name])
+    said = [workspace.vars, workspace.env, allowed, _plain_sources(workspace), workspace.name]
+    more = [dict(workspace.macros), repr(workspace.databases)] if workspace.macros or workspace.databases else []
+    values_key = cache.key_of([*said, *more])
     scan_key = [_order(problem) for problem in (*scanned.problems, *files.problems)]
     key = cache.key_of([workspace_key, values_key, files.hashes, scan_key])
     if use_cache and cached.key == key:
@@ -107,6 +109,16 @@ def _read_files(root: Path, scanned: Scan) -> _Files:
     return files
 
 
+def _macros(root: Path) -> dict[str, str]:
+    """path -> text of the files that every template of the workspace may call macros of."""
+    folder = root / MACROS
+    return {
+        f"{MACROS}/{path.name}": path.read_text(encoding="utf-8", errors="replace")
+        for path in sorted(folder.glob("*.sql"))
+        if path.is_file() and path.resolve().is_relative_to(root.resolve())
+    }
+
+
 def _plain_sources(workspace: Workspace) -> list[str]:
     return [repr(source) for source in workspace.sources.values()]
 
@@ -157,7 +169,15 @@ class _Analysis:
         from ratatouille.project.templates import Values
 
         imported = imported_hash(found.path, found.pipeline, modules) if found.kind == "python" else ""
-        values = Values(self.workspace.vars, self.workspace.env, self.allowed, self.workspace.sources)
+        workspace = self.workspace
+        values = Values(
+            workspace.vars,
+            workspace.env,
+            self.allowed,
+            workspace.sources,
+            workspace.macros,
+            workspace.databases,
+        )
         draft = draft_asset(found, self.files.contents, values, imported)
         draft.key = key
         return draft

@@ -68,16 +68,16 @@ def read_python(file: TextFile) -> PythonCode | Problem:
 
 
 def _read_call(file: TextFile, node: ast.Call, name: str, code: PythonCode) -> None:
-    code.incremental |= name == "watermark"
+    code.incremental |= name in ("watermark", "changes")
     receiver = isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name)
-    if name not in ("ref", "source", "var", "env") or not receiver or not node.args:
+    if name not in ("ref", "changes", "source", "var", "env") or not receiver or not node.args:
         return
     argument = node.args[0]
     if not isinstance(argument, ast.Constant) or not isinstance(argument.value, str):
-        if name in ("ref", "source"):
+        if name in ("ref", "changes", "source"):
             code.hidden.append(_place(file, argument))
-    elif name == "ref":
-        code.mentions.append(Mention("ref", argument.value, _place(file, argument)))
+    elif name in ("ref", "changes"):
+        code.mentions.append(Mention(name, argument.value, _place(file, argument)))
     elif name == "source":
         code.sources.append((argument.value, _place(file, argument)))
     else:

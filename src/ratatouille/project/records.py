@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-MATERIALIZATIONS = ("table", "view", "append", "merge")
 ASSET_KINDS = ("sql", "python", "seed")
 SEED_FORMATS = ("csv", "json", "parquet", "xlsx")
 # Columns that `source()` adds to every row, so that a row knows where it came from.
+CHANGE = "_change"  # the column that `changes()` adds: insert | update | delete
 ORIGIN_COLUMNS = ("_file", "_loaded_at", "_run_id")
 
 
@@ -57,6 +57,8 @@ class Check:
     columns: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
     severity: str = "error"  # error | warn
+    warn_if: str = ""  # "> 10" bad rows, "> 1%" of the rows; '' and '': severity for any bad row
+    error_if: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,21 @@ class Source:
     timestamp_format: str = ""
     optional: tuple[str, ...] = ()  # of `columns`: a file may lack them
     name: str = ""  # as the code says it: the glob, or the name it has under `sources:`
+    table: tuple[str, ...] = ()  # no files but a table of a database: (crm, public, customers)
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A database beside the lake whose tables assets may read. Its password is only named, by a variable."""
+
+    name: str
+    type: str  # sqlite | postgres | mysql
+    path: str = ""  # of sqlite: relative to the workspace root, or absolute
+    host: str = ""
+    port: int = 0
+    database: str = ""
+    user: str = ""
+    password_env: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +125,10 @@ class Asset:
     materialize: str = "table"
     unique_key: tuple[str, ...] = ()
     deduplicate: str = ""  # order by expression; of the rows with one unique_key the first is kept
+    updated_at: str = ""  # of a snapshot: the column that says since when a row is so
+    deletions: str = "keep"  # of a snapshot: keep | close
+    partition_by: tuple[str, ...] = ()
+    sort_by: tuple[str, ...] = ()
     columns: tuple[Column, ...] = ()
     checks: tuple[Check, ...] = ()
     on_fail: str = "block"  # block | quarantine
@@ -124,6 +145,7 @@ class Asset:
     # What the code says.
     depends_on: tuple[str, ...] = ()  # lake assets it reads, `this` not included
     sources: tuple[Source, ...] = ()
+    tables: tuple[str, ...] = ()  # tables of databases that it reads: crm.public.customers
     volatile: tuple[str, ...] = ()  # functions whose result changes without a change of input
     incremental: bool = False  # asks is_incremental() or watermark()
     lineage: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)  # column -> (asset, column)
@@ -163,10 +185,15 @@ class Workspace:
     layers: tuple[str, ...] = ("bronze", "silver", "gold")
     catalog: str = ".rat/catalog.sqlite"
     data: str = ".rat/data"
+    environment: str = ""  # "" is the default one
+    base_catalog: str = ""  # of an environment: the default lake, from which it reads what was not built in it
+    base_data: str = ""
     resources: Resources = Resources()
     env: tuple[str, ...] = ()  # names that templates may read
     vars: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)  # named sources that every asset may read
+    databases: Mapping[str, Database] = field(default_factory=dict)
+    macros: Mapping[str, str] = field(default_factory=dict)  # path -> text of each file of macros/
     verify_every_s: float = 86_400.0
 
 

@@ -70,6 +70,8 @@ def _rendered(
         workspace.env,
         {name: environment[name] for name in workspace.env if name in environment},
         {**workspace.sources, **{source.name: source for source in asset.sources}},
+        workspace.macros,
+        workspace.databases,
     )
     try:
         rendered = templates.render_text(file, bindings, values)

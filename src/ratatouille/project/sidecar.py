@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
-from ratatouille.project import checks
+from ratatouille.project import checks, modes
 from ratatouille.project.records import Check, Column, OrderTerm, Problem, Retries, Source
 from ratatouille.project.sources import make_source
 from ratatouille.project.text_file import Mention, Place, TextFile
+from ratatouille.project.thresholds import with_variables
 from ratatouille.project.yaml_models import AssetModel, validated
 from ratatouille.project.yaml_text import Document, Path, read_yaml
 
@@ -31,8 +33,8 @@ class Sidecar:
     places: Mapping[str, Place] = field(default_factory=dict)  # of the top keys' values
 
 
-def read_sidecar(file: TextFile, kind: str) -> Sidecar:
-    """The settings of an asset of `kind`, with every mistake among `problems`."""
+def read_sidecar(file: TextFile, kind: str, variables: Mapping[str, Any] = MappingProxyType({})) -> Sidecar:
+    """The settings of an asset of `kind`, with every mistake among `problems`. `variables` are for its checks."""
     sidecar = Sidecar()
     document = read_yaml(file)
     if isinstance(document, Problem):
@@ -46,7 +48,7 @@ def read_sidecar(file: TextFile, kind: str) -> Sidecar:
     fields = {key: value for key, value in model.model_dump().items() if key not in _LATER}
     fields |= {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
     fields["columns"] = tuple(_columns(model, document, sidecar))
-    fields["checks"] = tuple(_checks(model, document, sidecar))
+    fields["checks"] = tuple(_checks(model, document, sidecar, variables))
     fields["retries"] = Retries(model.retries.max, model.retries.delay, model.retries.backoff)
     fields["triggers"] = tuple(trigger.model_dump(exclude_none=True) for trigger in model.triggers)
     fields["version"] = model.version.model_dump(exclude_none=True) if model.version else {}
@@ -106,7 +108,7 @@ def order_terms(order: str) -> tuple[OrderTerm, ...]:
     )
 
 
-def _checks(model: AssetModel, document: Document, sidecar: Sidecar) -> list[Check]:
+def _checks(model: AssetModel, document: Document, sidecar: Sidecar, variables: Mapping[str, Any]) -> list[Check]:
     found: dict[str, Check] = {}
 
     def add(check: Check, path: Path) -> None:
@@ -117,6 +119,8 @@ def _checks(model: AssetModel, document: Document, sidecar: Sidecar) -> list[Che
         if check.kind == "relationships":
             target = f"{check.arguments['to']}.{check.arguments['column']}"
             sidecar.mentions.append(Mention("relationship", target, _inside(document, path, "to")))
+        for said in (check.arguments.get(name) for name in checks.EXPRESSIONS):
+            sidecar.mentions += [Mention("column", column, _inside(document, path, "where")) for column in _read(said)]
         if check.kind == "sql":
             sidecar.gate_queries.append((check.name, check.arguments["sql"], _inside(document, path, "sql")))
 
@@ -124,12 +128,12 @@ def _checks(model: AssetModel, document: Document, sidecar: Sidecar) -> list[Che
         for index, written in enumerate(settings.checks):
             path: Path = ("columns", column, "checks", index)
             try:
-                add(checks.column_check(column, written), path)
+                add(checks.column_check(column, with_variables(written, variables)), path)
             except checks.Mistake as mistake:
                 sidecar.problems.append(_mistake(document, path, mistake))
     for name, written in model.checks.items():
         try:
-            check = checks.table_check(name, written)
+            check = checks.table_check(name, with_variables(written, variables))
         except checks.Mistake as mistake:
             sidecar.problems.append(_mistake(document, ("checks", name), mistake))
             continue
@@ -137,6 +141,13 @@ def _checks(model: AssetModel, document: Document, sidecar: Sidecar) -> list[Che
         place = _inside(document, ("checks", name), "columns")
         sidecar.mentions += [Mention("column", column, place) for column in check.columns]
     return list(found.values())
+
+
+def _read(expression: Any) -> tuple[str, ...]:
+    """The columns that an expression of a check reads."""
+    from ratatouille.project.sql import columns_of_expression
+
+    return columns_of_expression(expression) if isinstance(expression, str) else ()
 
 
 def _inside(document: Document, path: Path, name: str) -> Place:
@@ -172,14 +183,10 @@ def _apply_rules(model: AssetModel, document: Document, sidecar: Sidecar, kind: 
     def wrong(key: str, message: str, hint: str = "") -> None:
         sidecar.problems.append(document.place((key,)).problem(message, hint=hint))
 
-    if model.materialize == "merge" and not model.unique_key:
-        wrong("materialize", "merge needs a unique_key", "say which columns identify a row: unique_key: id")
+    for key, message, hint in modes.mistakes(model, kind):
+        wrong(key, message, hint)
     if model.deduplicate and not model.unique_key:
         wrong("deduplicate", "deduplicate needs a unique_key", "say which columns identify a row: unique_key: id")
-    if kind == "seed" and model.materialize != "table":
-        wrong("materialize", "seed data is always a table", "remove materialize")
-    if model.materialize == "view" and model.on_fail == "quarantine":
-        wrong("on_fail", "a view stores no rows, so none can be kept out", "use on_fail: block")
     if model.version and len(model.version.model_dump(exclude_none=True)) != 1:
         wrong("version", "version is exactly one of sql, python, files")
     declared = [name.lower() for name in model.columns]
@@ -194,7 +201,9 @@ def _apply_rules(model: AssetModel, document: Document, sidecar: Sidecar, kind: 
         for term in sidecar.fields.get("order", ()):
             place = document.place(("deduplicate",))
             sidecar.mentions += [Mention("column", column, place) for column in term.columns]
-    for name in model.unique_key:
-        sidecar.mentions.append(Mention("column", name, document.place(("unique_key",))))
+    for key in ("unique_key", "partition_by", "sort_by", "updated_at"):
+        said = getattr(model, key)
+        for name in [said] if isinstance(said, str) and said else said:
+            sidecar.mentions.append(Mention("column", name, document.place((key,))))
     for owner in (o for o in model.owners if not o.strip()):
         wrong("owners", f"'{owner}' is not an owner")

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ratatouille.errors import near_miss
-from ratatouille.project.records import Source
+from ratatouille.project.records import Database, Source
 
 _FORMATS = {
     ".csv": "csv",
@@ -27,13 +27,24 @@ def is_files(text: str) -> bool:
     return any(character in text for character in "/.*?[\\")
 
 
-def find_source(text: str, declared: Mapping[str, Source]) -> Source:
+def find_source(text: str, declared: Mapping[str, Source], databases: Mapping[str, Database] | None = None) -> Source:
     """The source that `source(text)` means. ValueError with a sentence when there is none."""
     if text in declared:
         return declared[text]
+    database, *table = text.split(".")
+    if databases and database in databases and "/" not in text:
+        kind = databases[database].type
+        most = 2 if kind == "postgres" else 1
+        if not 1 <= len(table) <= most or not all(table):
+            spelled = f"{database}.schema.table or {database}.table" if most == 2 else f"{database}.table"
+            raise ValueError(f"a table of the {kind} database {database} is written {spelled}")
+        return Source("", "table", name=text, table=(database, *(["public"] if len(table) < most else []), *table))
     if is_files(text):
         return make_source(text, {})
-    hint = near_miss(text, declared) or " Declare it under `sources:`, or give the files: landing/x/*.csv"
+    hint = (
+        near_miss(text, [*declared, *(databases or ())])
+        or " Declare it under `sources:`, or give the files: landing/x/*.csv"
+    )
     raise ValueError(f"there is no source called '{text}'.{hint}")
 
 

@@ -139,6 +139,17 @@ def canonical(query: Query) -> str:
 _VERBATIM = {name for name in TokenType.__members__ if name.endswith("STRING") and name != "STRING"}
 
 
+def columns_of_expression(expression: str) -> tuple[str, ...]:
+    """The columns in an expression over one row, sorted. Raises SqlMistake when it is none."""
+    query = parse_query(f"select (\n{expression}\n)")
+    for tree in query.tree.find_all(exp.Query):
+        if tree is not query.tree:
+            raise SqlMistake("an expression is about one row; a query goes into a check of kind sql")
+    if query.tree.find(exp.Table) or len(query.tree.expressions) != 1 or query.tree.find(exp.AggFunc, exp.Window):
+        raise SqlMistake("an expression is about one row, like amount <= total")
+    return tuple(sorted({column.name for column in query.tree.find_all(exp.Column)}))
+
+
 def volatile_calls(query: Query) -> tuple[str, ...]:
     """The functions in the query whose result changes without a change of input, sorted."""
     calls = {span.name for span in _calls(query.tokens) if span.name in _VOLATILE_CALLS}
@@ -169,11 +180,11 @@ def reads_files(query: Query) -> Iterator[SqlMistake]:
 
 
 def placeholders(query: Query) -> set[tuple[str, str]]:
-    """(ref, silver.sales) or (source, name) for each placeholder of an analysis that is part of the query."""
+    """(ref, silver.sales), (changes, silver.sales) or (source, name): the placeholders that are part of the query."""
     found = set()
     for index, token in enumerate(query.tokens):
-        if token.token_type == TokenType.IDENTIFIER and token.text in ("ref:", "source:"):
-            words = [word.text for word in query.tokens[index + 2 : index + (5 if token.text == "ref:" else 3) : 2]]
+        if token.token_type == TokenType.IDENTIFIER and token.text in ("ref:", "changes:", "source:"):
+            words = [word.text for word in query.tokens[index + 2 : index + (3 if token.text == "source:" else 5) : 2]]
             found.add((token.text[:-1], ".".join(words)))
     return found
 

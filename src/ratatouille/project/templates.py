@@ -16,17 +16,18 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any, Protocol
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, UndefinedError
 from jinja2.ext import Extension
 from jinja2.lexer import Token, TokenStream
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ratatouille.errors import near_miss
-from ratatouille.project.records import Problem, Source
+from ratatouille.project import thresholds
+from ratatouille.project.records import Database, Problem, Source
 from ratatouille.project.sources import find_source
 from ratatouille.project.text_file import Place, TextFile
 
-FUNCTIONS = ("ref", "source", "this", "is_incremental", "watermark", "var", "env")
+FUNCTIONS = ("ref", "source", "this", "is_incremental", "watermark", "changes", "var", "env")
 _UNSAFE = re.compile(r"['\";\\\x00-\x1f]|--|/\*|\*/|\$\$")
 _MARK = re.compile(r"\x01(\d+)\x01")
 _MISSING: Any = object()
@@ -40,6 +41,7 @@ class Bindings(Protocol):
     def this(self) -> str: ...
     def is_incremental(self) -> bool: ...
     def watermark(self, column: str) -> str: ...
+    def changes(self, name: str) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class Values:
     allowed: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)
+    macros: Mapping[str, str] = field(default_factory=dict)  # path -> text
+    databases: Mapping[str, Database] = field(default_factory=dict)
 
 
 class Refused(Exception):
@@ -86,8 +90,12 @@ def render_text(file: TextFile, bindings: Bindings, values: Values) -> RenderedT
     """Raises Refused at the template's place that went wrong."""
     if "{" not in file.text:
         return RenderedText(file.text, (0,), (1,))
+    known = _functions(bindings, values)
     try:
-        marked = _sandbox().from_string(file.text).render(_functions(bindings, values))
+        known |= macros_of(values.macros, known)
+        marked = _sandbox().from_string(file.text).render(known)
+    except Refused:
+        raise
     except TemplateSyntaxError as error:
         message = f"this template cannot be read: {(error.message or '').rstrip('.').lower()}"
         raise Refused(_line(file, error.lineno).problem(message)) from None
@@ -97,7 +105,7 @@ def render_text(file: TextFile, bindings: Bindings, values: Values) -> RenderedT
     except UndefinedError as error:
         name = re.search(r"'(\w+)' is undefined", str(error))
         word = name.group(1) if name else ""
-        hint = near_miss(word, FUNCTIONS).strip() or f"a template knows {', '.join(FUNCTIONS)}"
+        hint = near_miss(word, [*FUNCTIONS, *known]).strip() or f"a template knows {', '.join(FUNCTIONS)}"
         problem = _place(file, error.__traceback__, word).problem(f"the template: {error}", hint=hint)
         raise Refused(problem) from None
     except Exception as error:  # the template's own code may fail in any way
@@ -106,6 +114,27 @@ def render_text(file: TextFile, bindings: Bindings, values: Values) -> RenderedT
             message = "include, import and extends are not available in an asset's file"
         raise Refused(_place(file, error.__traceback__, "").problem(message)) from None
     return _without_marks(marked)
+
+
+def macros_of(files: Mapping[str, str], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The macros of these files by name; they may use `known` functions. Raises Refused at what is wrong in a file."""
+    found: dict[str, Any] = {}
+    for path, text in files.items():
+        file = TextFile(path, text)
+        try:
+            module = _macro_template(path, text).make_module(dict(known))
+        except TemplateSyntaxError as error:
+            message = f"this macro cannot be read: {(error.message or '').rstrip('.').lower()}"
+            raise Refused(_line(file, error.lineno).problem(message)) from None
+        except Exception as error:
+            raise Refused(Place(path).problem(f"these macros cannot be loaded: {error}")) from None
+        for name in [name for name in vars(module) if not name.startswith("_")]:
+            if name in FUNCTIONS or name in found:
+                place = file.find(re.compile(rf"macro\s+(?P<name>{re.escape(name)})\b"))
+                again = "a template knows that already" if name in FUNCTIONS else "there are two macros of that name"
+                raise Refused(place.problem(f"'{name}': {again}", hint="rename the macro"))
+            found[name] = getattr(module, name)
+    return found
 
 
 def _without_marks(marked: str) -> RenderedText:
@@ -132,10 +161,26 @@ class _LineMarks(Extension):
                 yield token
 
 
+@lru_cache(maxsize=64)
+def _macro_template(path: str, text: str) -> Template:
+    sandbox = _macro_sandbox()
+    return sandbox.template_class.from_code(sandbox, sandbox.compile(text, path, path), {})
+
+
+@lru_cache(maxsize=1)
+def _macro_sandbox() -> ImmutableSandboxedEnvironment:
+    """Without line marks: what a macro gives belongs to the line that calls it."""
+    return _made([])
+
+
 @lru_cache(maxsize=1)
 def _sandbox() -> ImmutableSandboxedEnvironment:
+    return _made([_LineMarks])
+
+
+def _made(extensions: list[type[Extension]]) -> ImmutableSandboxedEnvironment:
     sandbox = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, extensions=[_LineMarks], keep_trailing_newline=True, finalize=_as_sql
+        undefined=StrictUndefined, extensions=extensions, keep_trailing_newline=True, finalize=_as_sql
     )
     # What is random would make every run of the same files different.
     del sandbox.globals["lipsum"]
@@ -198,12 +243,15 @@ def _functions(bindings: Bindings, values: Values) -> dict[str, Any]:
     def source(name: Any = "") -> str:
         text = _text("source", name, "landing/sales/*.csv")
         try:
-            return bindings.source(find_source(text, values.sources))
+            return bindings.source(find_source(text, values.sources, values.databases))
         except ValueError as error:
             raise _Wrong(str(error), text) from None
 
     def watermark(column: Any = "") -> str:
         return bindings.watermark(_text("watermark", column, "sold_at"))
+
+    def changes(name: Any = "") -> str:
+        return bindings.changes(_text("changes", name, "silver.sales"))
 
     def var(name: Any = "", default: Any = _MISSING) -> Any:
         name = _text("var", name, "country")
@@ -216,7 +264,7 @@ def _functions(bindings: Bindings, values: Values) -> dict[str, Any]:
     def is_incremental() -> bool:
         return bindings.is_incremental()
 
-    named = {"ref": ref, "source": source, "watermark": watermark, "var": var, "env": env}
+    named = {"ref": ref, "source": source, "watermark": watermark, "changes": changes, "var": var, "env": env}
     return {**named, "is_incremental": is_incremental, "this": _This(bindings)}
 
 
@@ -227,12 +275,13 @@ def _text(function: str, value: Any, example: str) -> str:
 
 
 def value_of_var(name: str, default: Any, values: Values) -> Any:
-    if name in values.variables:
-        return values.variables[name]
-    if default is not _MISSING:
-        return default
-    hint = near_miss(name, values.variables).strip() or "add it to `vars:` in workspace.yaml, or give a default"
-    raise _Wrong(f"there is no variable called '{name}'", name, hint)
+    try:
+        return thresholds.value_of(name, values.variables)
+    except ValueError as error:
+        if default is not _MISSING:
+            return default
+        hint = near_miss(name, values.variables).strip() or "add it to `vars:` in workspace.yaml, or give a default"
+        raise _Wrong(str(error), name, hint) from None
 
 
 def value_of_env(name: str, default: Any, values: Values) -> Any:

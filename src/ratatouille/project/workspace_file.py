@@ -11,17 +11,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ratatouille.errors import RequestError, underline
+from ratatouille.errors import RequestError, near_miss, underline
 from ratatouille.project import units
 from ratatouille.project.find import NAME, WORKSPACE_FILE
-from ratatouille.project.records import Problem, Resources, Workspace
+from ratatouille.project.records import Database, Problem, Resources, Workspace
 from ratatouille.project.sources import make_source
 from ratatouille.project.text_file import decode
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_ONE_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _RESERVED_LAYERS = ("rat", "main", "information_schema", "pg_catalog", "system", "temp")
-_ALLOWED = "lake, resources, vars and the files of sources"
+_ALLOWED = "lake, resources, vars, databases, environments and the files of sources"
 
+ENVIRONMENT = "RATATOUILLE_ENV"  # the variable that says in which of `environments:` we are
 Settings = dict[str, Any]  # the validated file before expansion: plain values, JSON-safe
 
 
@@ -47,6 +49,12 @@ def read_workspace_file(path: Path, raw: bytes) -> Settings:
                 raise as_error(
                     document.place(where).problem("vars may only use variables that `env:` lists", hint=hint)
                 )
+    for name in settings["environments"]:
+        if not NAME.fullmatch(name):
+            raise as_error(document.place(("environments", name), key=True).problem(f"'{name}' cannot be a name"))
+    for name, database in settings["databases"].items():
+        for key, message in _wrong_database(name, database):
+            raise as_error(document.place(("databases", name, key) if key else ("databases", name)).problem(message))
     for index, layer in enumerate(settings["layers"]):
         if not NAME.fullmatch(layer) or layer.lower() in _RESERVED_LAYERS or layer.startswith("_"):
             raise as_error(document.place(("layers", index)).problem(f"'{layer}' cannot be the name of a layer"))
@@ -57,7 +65,16 @@ def read_workspace_file(path: Path, raw: bytes) -> Settings:
 
 def expand(root: Path, settings: Settings, environment: Mapping[str, str]) -> Workspace:
     """The workspace with every `${NAME}` replaced. RequestError naming the variable that is missing."""
+    chosen = environment.get(ENVIRONMENT, "")
+    default, settings = settings, _in_environment(settings, chosen)
     lake = _expanded(settings["lake"], environment, "lake")
+    base = _expanded(default["lake"], environment, "lake") if chosen else {"catalog": "", "data": ""}
+    if lake["catalog"] == base["catalog"]:
+        raise RequestError(
+            f"the environment {chosen} has the catalog of the default lake",
+            where=f"{WORKSPACE_FILE}: environments.{chosen}.lake",
+            next="give it a catalog and a data folder of its own, or remove lake",
+        )
     resources = _expanded(settings["resources"], environment, "resources")
     sources = {}
     for name, options in settings["sources"].items():
@@ -74,6 +91,9 @@ def expand(root: Path, settings: Settings, environment: Mapping[str, str]) -> Wo
         layers=tuple(settings["layers"]),
         catalog=lake["catalog"],
         data=lake["data"],
+        environment=chosen,
+        base_catalog=base["catalog"],
+        base_data=base["data"],
         resources=Resources(
             _number(units.size_bytes, resources["memory"], "resources.memory"),
             _number(_threads, resources["threads"], "resources.threads"),
@@ -82,8 +102,59 @@ def expand(root: Path, settings: Settings, environment: Mapping[str, str]) -> Wo
         env=tuple(settings["env"]),
         vars=_expanded(settings["vars"], environment, "vars"),
         sources=sources,
+        databases={name: _database(name, said, environment) for name, said in settings["databases"].items()},
         verify_every_s=settings["verify_every"],
     )
+
+
+def _in_environment(settings: Settings, name: str) -> Settings:
+    """The settings as they are in an environment: its lake, its resources and variables over the default ones."""
+    if not name:
+        return settings
+    known = settings["environments"]
+    if name not in known:
+        raise RequestError(
+            f"there is no environment called '{name}'.{near_miss(name, known)}",
+            where=f"--env or {ENVIRONMENT}",
+            next=f"the environments are {', '.join(known)}"
+            if known
+            else "declare it: `environments:` in workspace.yaml",
+        )
+    said = known[name]
+    folder = f".rat/environments/{name}"
+    own = {"catalog": f"{folder}/catalog.sqlite", "data": f"{folder}/data"}
+    return {
+        **settings,
+        "lake": said["lake"] or own,
+        "resources": said["resources"] or settings["resources"],
+        "vars": {**settings["vars"], **said["vars"]},
+    }
+
+
+def _wrong_database(name: str, said: Settings) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong with it) of a database."""
+    if not NAME.fullmatch(name):
+        yield "", f"'{name}' cannot be the name of a database: use letters, digits and _"
+    local = said["type"] == "sqlite"
+    for key in ("path",) if local else ("host", "database"):
+        if not said[key]:
+            yield "", f"a {said['type']} database needs a {key}"
+    for key in ("host", "port", "database", "user", "password") if local else ("path",):
+        if said[key]:
+            yield key, f"a {said['type']} database has no {key}"
+    if said["password"] and not _ONE_VARIABLE.fullmatch(said["password"]):
+        yield (
+            "password",
+            "a password does not belong into a file: name the variable that holds it, like ${CRM_PASSWORD}",
+        )
+
+
+def _database(name: str, said: Settings, environment: Mapping[str, str]) -> Database:
+    password = _ONE_VARIABLE.fullmatch(said["password"])
+    where = f"databases.{name}"
+    plain = {key: _expanded(said[key], environment, where) for key in ("path", "host", "port", "database", "user")}
+    plain["port"] = _number(_threads, plain["port"], f"{where}.port")
+    return Database(name, said["type"], **plain, password_env=password.group(1) if password else "")
 
 
 def variables(settings: Settings) -> tuple[str, ...]:
@@ -105,7 +176,9 @@ def as_error(problem: Problem) -> RequestError:
 
 
 def _may_expand(where: tuple[str | int, ...]) -> bool:
-    return where[0] in ("lake", "resources", "vars") or (where[0] == "sources" and where[-1] == "files")
+    return where[0] in ("lake", "resources", "vars", "databases", "environments") or (
+        where[0] == "sources" and where[-1] == "files"
+    )
 
 
 def _texts(value: Any, where: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:

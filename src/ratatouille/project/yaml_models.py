@@ -89,6 +89,23 @@ class NamedSourceModel(SourceModel):
     """The landing files, like landing/sales/*.csv, when the key above is a name and not the files themselves."""
 
 
+class DatabaseModel(Closed):
+    type: Literal["sqlite", "postgres", "mysql"]
+    """What it is."""
+    path: str = ""
+    """Of sqlite: the file, relative to the workspace."""
+    host: str = ""
+    """Of postgres and mysql: the machine."""
+    port: Expandable = 0
+    """Its port, where it is not the usual one."""
+    database: str = ""
+    """The database on that machine."""
+    user: str = ""
+    """Who reads. A user that may only read is enough."""
+    password: str = ""
+    """The variable that holds the password, like ${CRM_PASSWORD}. The password itself does not belong here."""
+
+
 class LakeModel(Closed):
     catalog: str = ".rat/catalog.sqlite"
     """Where the catalog is: a file, or postgres://..."""
@@ -103,6 +120,15 @@ class ResourcesModel(Closed):
     """The most threads. Left out: every core."""
     spill: str = ".rat/spill"
     """The folder for what does not fit into memory."""
+
+
+class EnvironmentModel(Closed):
+    lake: LakeModel | None = None
+    """Where its tables are stored (default: .rat/environments/NAME/)."""
+    resources: ResourcesModel | None = None
+    """What a run in it may take from the machine."""
+    vars: dict[str, Any] = {}
+    """Values for {{ var('name') }} that differ in it."""
 
 
 class WorkspaceModel(Closed):
@@ -120,6 +146,10 @@ class WorkspaceModel(Closed):
     """Values for {{ var('name') }}."""
     sources: dict[str, NamedSourceModel] = {}
     """Landing files by name, for {{ source('name') }}."""
+    environments: dict[str, EnvironmentModel] = {}
+    """Other lakes of the same files, for rat --env NAME; what was not built there is read from the default lake."""
+    databases: dict[str, DatabaseModel] = {}
+    """Databases by name, for {{ source('name.table') }}; they are only read."""
     verify_every: Duration = 86_400.0
     """How often a table's files are compared with their checksums before they are read (default 1d)."""
 
@@ -228,10 +258,18 @@ class VersionModel(Closed):
 class AssetModel(Closed):
     description: str = ""
     """What the table holds, and what one row is; stored as the table's comment."""
-    materialize: Literal["table", "view", "append", "merge"] = "table"
+    materialize: Literal["table", "view", "append", "merge", "partition", "snapshot"] = "table"
     """How a new version is stored."""
     unique_key: Texts = []
-    """The column or columns that identify a row; merge needs them."""
+    """The column or columns that identify a row; merge and snapshot need them."""
+    updated_at: str = ""
+    """Of a snapshot: the column that says since when a row is so. Without it: since the run that saw it first."""
+    deletions: Literal["keep", "close"] = "keep"
+    """Of a snapshot: what happens to a key that the query no longer gives. close: its last state ends."""
+    partition_by: Texts = []
+    """The columns by whose values the table's files are cut; materialize: partition replaces by them."""
+    sort_by: Texts = []
+    """The columns by which rows are ordered inside the files."""
     deduplicate: str = ""
     """An order, like updated_at desc: of the rows with one unique_key the first is kept."""
     columns: dict[str, Annotated[ColumnModel, BeforeValidator(_a_column)]] = {}
@@ -243,7 +281,7 @@ class AssetModel(Closed):
     max_quarantine: Annotated[float, Field(ge=0, le=1)] = 0.05
     """The largest share of rows that may be kept out."""
     on_change: Literal["rebuild", "forward"] = "rebuild"
-    """What an edited incremental asset does: rebuild from the start, or go on from here."""
+    """What an edited asset does with the rows that are there: rebuild them, or keep them and go on from here."""
     freshness: FreshnessModel | None = None
     """How old the current version may be."""
     triggers: list[TriggerModel] = []

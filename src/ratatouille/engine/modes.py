@@ -1,0 +1,121 @@
+"""What each mode does with rows: which ones the query's rows become, which of the published ones go, what must hold.
+
+The list of modes is project/modes.py. Nothing else in the engine asks what an asset's `materialize` is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ratatouille.engine import history
+from ratatouille.engine.deduplicate import first_of_each_key, without_late_losers
+from ratatouille.engine.partitions import in_quarantine, label_of
+from ratatouille.lake.quoting import text
+from ratatouille.lake.types import Columns
+from ratatouille.project.modes import MODES
+from ratatouille.project.records import Asset
+
+if TYPE_CHECKING:
+    from ratatouille.engine.work import Work
+
+_LISTED_PARTITIONS = 1000  # more in one version are one star in the ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """Published rows that go: those for which `where` is true, and those with the `key` of a new row.
+
+    `apart`: no published row that stays has the same values in these columns as a new one.
+    """
+
+    where: str = ""
+    key: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
+
+
+def stores_rows(asset: Asset) -> bool:
+    return MODES[asset.materialize].stores_rows
+
+
+def grows(asset: Asset) -> bool:
+    """Whether a later run adds to what stands."""
+    mode = MODES[asset.materialize]
+    return mode.grows and (mode.always or asset.incremental)
+
+
+def leaving(work: Work) -> Leaving:
+    asset = work.asset
+    if not work.incremental or work.only_adds:
+        return Leaving()
+    if work.partition is not None:
+        return Leaving(work.partition.where, apart=asset.partition_by)
+    files = f'"_file" in ({", ".join(map(text, work.replaced_files))})' if work.replaced_files else ""
+    key = {"merge": asset.unique_key, "snapshot": asset.unique_key, "partition": asset.partition_by}
+    going = key.get(asset.materialize, ())
+    return Leaving(files, going, going)
+
+
+def keys(asset: Asset) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(columns that are never null, columns that are unique together), declared or not."""
+    if not stores_rows(asset):
+        return (), ()
+    once = (*asset.unique_key, "valid_from") if asset.materialize == "snapshot" else asset.unique_key
+    there = asset.partition_by if asset.materialize == "partition" else ()
+    return tuple(dict.fromkeys((*once, *there))), once
+
+
+def columns_of(asset: Asset, columns: Columns) -> Columns:
+    """The columns of the table of a query with these."""
+    return history.columns_of(asset, columns) if asset.materialize == "snapshot" else columns
+
+
+def reshapes(work: Work) -> bool:
+    """Whether the candidate has other rows than the query, or in another order."""
+    asset = work.asset
+    other = asset.deduplicate or work.partition or asset.materialize == "snapshot"
+    return bool(other or asset.partition_by or asset.sort_by)
+
+
+def shaped(work: Work, select: str, columns: Columns) -> str:
+    """The rows of the candidate, from those of the query."""
+    asset = work.asset
+    if work.partition is not None:
+        select = f"select * from (\n{select}\n) where {work.partition.where}"
+    if asset.materialize == "snapshot":
+        return history.history(work, select, columns)
+    if asset.deduplicate:
+        # Landing files are parsed once, whatever it costs in memory.
+        rows = None if work.landing.files or work.incremental else work.planned.rows
+        select = first_of_each_key(work.session, asset, select, rows)
+        if work.incremental and asset.materialize != "partition":
+            select = without_late_losers(work.session, asset, select, work.existing)
+    return select
+
+
+def refuse_loss(work: Work) -> None:
+    """Before a table is replaced whose rows no query gives again."""
+    if work.asset.materialize == "snapshot" and not work.incremental and not work.request.accept_loss:
+        history.refuse_loss(work)
+
+
+def partitions_of(work: Work, fingerprint: str) -> dict[str, str]:
+    """The partitions that this candidate replaces, with what they are built from."""
+    if work.partition is not None:
+        return {work.partition.label: fingerprint}
+    if work.asset.materialize != "partition" or not work.incremental:
+        return {}
+    labels = f"select distinct {label_of(work.asset)} from ({work.built.relation}) limit {_LISTED_PARTITIONS + 1}"
+    found = sorted(row[0] for row in work.session.rows(labels))
+    return dict.fromkeys(found if len(found) <= _LISTED_PARTITIONS else ["*"], fingerprint)
+
+
+def quarantine_goes(work: Work) -> str:
+    """Which of the asset's rows in the quarantine go with the rows that are replaced; '' for none."""
+    asset = work.asset
+    if asset.on_fail != "quarantine" and not asset.sources:
+        return ""
+    if not work.incremental:
+        return "true"
+    goes = f"file in ({', '.join(map(text, work.replaced_files))})" if work.replaced_files else ""
+    return in_quarantine(asset, list(partitions_of(work, ""))) if asset.materialize == "partition" else goes

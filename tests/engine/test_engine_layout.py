@@ -1,0 +1,114 @@
+"""partition_by and sort_by: how the files of a table lie, and that they stay so."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ratatouille.engine.holds import bench_on, roll_back
+from ratatouille.lake import connect
+from ratatouille.lake.layout import Layout, layout_of
+from ratatouille.project import load
+
+ROWS = "select i as id, i % 3 as store, 'd=' || (i % 2) as day from range({n}) t(i) order by hash(i)"
+SIDE = "materialize: merge\nunique_key: id\npartition_by: [day]\nsort_by: [store, id]\n"
+
+
+def layout(shop) -> Layout:
+    with bench_on(load(shop.root)) as bench, bench.lake.session() as session:
+        return layout_of(session, "bronze.rows")
+
+
+def files(shop) -> set[str]:
+    folder = shop.root / ".rat/data/bronze/rows"
+    return {str(path.parent.relative_to(folder).parts[-1]) for path in folder.rglob("*.parquet")}
+
+
+def test_files_are_cut_and_ordered_and_stay_so_after_a_merge_a_rollback_and_a_rebuild(shop, monkeypatch):
+    shop.write({"pipelines/bronze/rows.sql": ROWS.format(n=3000), "pipelines/bronze/rows.yaml": SIDE})
+    first = shop.step("bronze.rows").version
+    assert layout(shop) == Layout(("day",), ("store", "id"))
+    assert files(shop) == {"day=d%3D0", "day=d%3D1"}, "a value with a sign is one value"
+    (path, *_) = sorted((shop.root / ".rat/data/bronze/rows").rglob("*.parquet"))
+    found = [row[0] for row in shop.rows(f"select store from read_parquet('{path}', hive_partitioning = false)")]
+    assert found == sorted(found)
+    synced: list[str] = []
+    real = connect.fsync_path
+    monkeypatch.setattr(
+        sys.modules["ratatouille.lake.publish"],
+        "fsync_path",
+        lambda path: (synced.append(Path(path).name), real(path))[1],
+    )
+    shop.write({"pipelines/bronze/rows.sql": ROWS.format(n=3000).replace("i % 3", "7::bigint") + " limit 10"})
+    shop.write({"pipelines/bronze/rows.yaml": SIDE + "on_change: forward"})
+    step = shop.step("bronze.rows")
+    assert (step.mode, step.rows_written, step.rows_total) == ("incremental", 10, 3000)
+    deletes = {path.name for path in (shop.root / ".rat/data/bronze/rows").rglob("ducklake-*")}
+    assert deletes
+    assert deletes <= set(synced), "what DuckLake wrote itself is durable too"
+    with bench_on(load(shop.root)) as bench:
+        roll_back(bench, "bronze.rows", first)
+    assert layout(shop) == Layout(("day",), ("store", "id"))
+    assert shop.value("select count(*) from bronze.rows where store = 7") == 0
+    # DuckLake aborts the process when one transaction cuts a table anew and adds files: each way, once.
+    for side, wanted in (
+        ("sort_by: id\ndescription: Kept.", Layout((), ("id",))),
+        (SIDE + "on_change: forward", Layout(("day",), ("store", "id"))),
+        ("materialize: merge\nunique_key: id\non_change: forward", Layout()),
+        ("partition_by: [store, day]", Layout(("store", "day"))),
+    ):
+        shop.write({"pipelines/bronze/rows.yaml": side})
+        assert shop.step("bronze.rows").status == "built", side
+        assert layout(shop) == wanted
+        assert shop.value("select count(*) from bronze.rows") == 10
+        assert shop.value("select count(*) from bronze.rows", at=first) == 3000
+        if "Kept" in side:
+            assert shop.value("select comment from duckdb_tables() where table_name = 'rows'") == "Kept."
+
+
+BATCHES = """
+def build(context):
+    for n in range(3):
+        yield context.query(f"select i as id, i % 2 as part from range({n * 10}, {n * 10 + 10}) t(i)").to_arrow_table()
+"""
+
+
+def test_batches_and_rows_in_quarantine_leave_files_cut_too(shop):
+    side = "partition_by: part\non_fail: quarantine\nmax_quarantine: 0.9\ncolumns: {id: {checks: [positive]}}"
+    shop.write({"pipelines/bronze/rows.py": BATCHES, "pipelines/bronze/rows.yaml": side})
+    step = shop.step("bronze.rows")
+    assert (step.error, step.rows_total, step.rows_quarantined) == (None, 29, 1)
+    assert files(shop) == {"part=0", "part=1"}
+
+
+ORDERS = "pipelines/bronze/orders.sql"
+CHANGED = {
+    ORDERS: "select * from (values (1, 'a'), (2, 'b'), (3, 'c')) t(id, state)",
+    "pipelines/bronze/orders.yaml": "unique_key: id",
+    "pipelines/silver/log.sql": "select id, state, _change from {{ changes('bronze.orders') }}",
+    "pipelines/silver/log.yaml": "materialize: append",
+    "pipelines/silver/python.py": "def build(context):\n    return context.changes('bronze.orders').order('id')\n",
+    "pipelines/silver/python.yaml": "materialize: append",
+}
+
+
+def test_changes_are_what_happened_since_the_asset_read_last(shop):
+    shop.write(CHANGED).run()
+    log = "select id, state, _change from silver.log"
+    assert sorted(shop.rows(log)) == [(1, "a", "insert"), (2, "b", "insert"), (3, "c", "insert")]
+    shop.write({ORDERS: "select * from (values (1, 'a'), (2, 'x'), (4, 'd')) t(id, state)"}).run("bronze.orders")
+    shop.write({ORDERS: "select * from (values (1, 'a'), (2, 'y'), (4, 'd')) t(id, state)"}).run()
+    news = [(2, "y", "update"), (3, "c", "delete"), (4, "d", "insert")]
+    assert sorted(shop.rows(f"{log} offset 3")) == news, "two versions are one change, and 1 did not change"
+    assert sorted(shop.rows("select id, state, _change from silver.python offset 3")) == news
+    assert shop.step("silver.log", again=True).rows_written == 0
+    shop.rows("select 1")
+    with bench_on(load(shop.root)) as bench, bench.lake.session() as session:
+        session.execute("call ducklake_expire_snapshots('lake', older_than => now())")
+    shop.write({ORDERS: "select * from (values (5, 'e')) t(id, state)"}).run("bronze.orders")
+    with bench_on(load(shop.root)) as bench, bench.lake.session() as session:
+        session.execute("call ducklake_expire_snapshots('lake', older_than => now())")
+    refused = shop.step("silver.log")
+    assert "what changed in bronze.orders since version" in refused.error["what"]
+    assert refused.error["next"] == "read all of it: rat run silver.log -f"
+    assert shop.step("silver.log", force=True).rows_total == 1

@@ -1,0 +1,136 @@
+"""materialize: partition. What is asked for is replaced and nothing else; a backfill goes on where it was."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import date
+
+import pytest
+
+from ratatouille.errors import RequestError
+
+SALES = "pipelines/bronze/sales.sql"
+DAILY = "pipelines/gold/daily.sql"
+SIDE = "pipelines/gold/daily.yaml"
+QUERY = "select day, sum(amount)::bigint as total from {{ ref('bronze.sales') }} group by day"
+KILLED = """
+import os, sys
+from pathlib import Path
+from ratatouille.engine import Request, open_workbench, run
+
+def kill_after_three(event):
+    if event.stage == "publish" and event.text.startswith("3 of 5"):
+        os.kill(os.getpid(), 9)
+
+with open_workbench(Path(sys.argv[1]), write=True) as bench:
+    run(bench, Request(("gold.daily",), partitions=("2026-03-01..",)), kill_after_three)
+"""
+PARTITION = "materialize: partition\npartition_by: day\n"
+
+
+def sales(amount: int, days: int = 5) -> dict[str, str]:
+    made = f"select date '2026-03-01' + i::int as day, {amount}::bigint as amount from range({days}) t(i)"
+    return {SALES: made}
+
+
+def totals(shop):
+    return dict(shop.rows("select day(day), total from gold.daily order by day"))
+
+
+def test_only_the_partitions_that_are_asked_for_are_replaced_and_once(shop):
+    shop.write(sales(1) | {DAILY: QUERY, SIDE: PARTITION}).run()
+    assert totals(shop) == dict.fromkeys(range(1, 6), 1)
+    shop.write(sales(7, days=4))
+    shop.run("bronze.sales")
+    step = shop.step("gold.daily", partitions=("2026-03-02..2026-03-03", "2026-03-05"))
+    assert step.partitions == ("2026-03-02", "2026-03-03", "2026-03-05")
+    assert (step.mode, step.rows_written, step.rows_total) == ("partition", 2, 4)
+    assert totals(shop) == {1: 1, 2: 7, 3: 7, 4: 1}, "the fifth is gone: the query gives none of it any more"
+    entries = shop.entries("gold.daily")
+    assert [list(e.partitions) for e in entries] == [["2026-03-05"], ["2026-03-03"], ["2026-03-02"], []]
+    again = shop.step("gold.daily", partitions=("..2026-03-03",))
+    assert again.partitions == ("2026-03-01",), "the others stand as they would be built"
+    assert shop.step("gold.daily", partitions=("2026-03-02",)).status == "skipped"
+    assert shop.step("gold.daily", partitions=("2026-03-02",), force=True).partitions == ("2026-03-02",)
+    (planned,) = shop.plan("gold.daily").to_build
+    assert (planned.rule, planned.mode) == ("inputs changed", "full"), "some are built, so the whole stays stale"
+    assert shop.step("gold.daily").mode == "full"
+    assert totals(shop) == dict.fromkeys(range(1, 5), 7)
+    assert shop.step("gold.daily").status == "skipped"
+    assert shop.step("gold.daily", partitions=("2026-03-01..",)).status == "skipped", "a whole build covers them"
+
+
+def test_a_gate_stops_the_partition_that_fails_and_those_before_it_stand(shop):
+    side = PARTITION + "columns: {total: {checks: [{range: {max: 10}}]}}\nchecks: {few: {check: row_count, max: 5}}"
+    shop.write(sales(1) | {DAILY: QUERY, SIDE: side}).run()
+    shop.write({SALES: "select date '2026-03-01' + i::int as day, i * 6 as amount from range(5) t(i)"})
+    shop.run("bronze.sales")
+    failed = shop.step("gold.daily", partitions=("2026-03-01..",))
+    assert "total_range failed for 1 of 1 rows" in failed.error["what"]
+    assert totals(shop) == {1: 0, 2: 6, 3: 1, 4: 1, 5: 1}
+    again = shop.step("gold.daily", partitions=("2026-03-02",), force=True)
+    assert {c.name: c.rows for c in again.checks}["few"] == 5, "gates of the table see all of it"
+
+
+def test_a_killed_backfill_goes_on_where_it_was(shop):
+    shop.write(sales(1) | {DAILY: QUERY, SIDE: PARTITION}).run()
+    shop.write(sales(2)).run("bronze.sales")
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(shop.root)], check=False)
+    assert killed.returncode == -9
+    assert totals(shop) == {1: 2, 2: 2, 3: 2, 4: 1, 5: 1}
+    step = shop.step("gold.daily", partitions=("2026-03-01..",))
+    assert step.partitions == ("2026-03-04", "2026-03-05")
+    assert "3 built before" in step.reason
+    assert totals(shop) == dict.fromkeys(range(1, 6), 2)
+
+
+def test_a_later_run_replaces_the_partitions_that_its_query_gives(shop):
+    query = QUERY.replace(
+        "group by", "{% if is_incremental() %} where day >= {{ watermark('day') }} {% endif %} group by"
+    )
+    quarantine = "on_fail: quarantine\nmax_quarantine: 0.9\ncolumns: {amount: {checks: [positive]}}"
+    rows = query.replace("day, sum(amount)::bigint as total", "day, amount").replace("group by day", "")
+    shop.write(sales(1, days=2) | {DAILY: query, SIDE: PARTITION})
+    shop.write({"pipelines/gold/rows.sql": rows, "pipelines/gold/rows.yaml": PARTITION + quarantine})
+    shop.run()
+    shop.write({SALES: "select date '2026-03-02' + i::int as day, i * 5 as amount from range(2) t(i)"})
+    result = shop.run()
+    assert (result.step("gold.daily").mode, totals(shop)) == ("incremental", {1: 1, 2: 0, 3: 5})
+    assert result.step("gold.rows").error is None, result.step("gold.rows")
+    kept = "select row ->> 'day' from rat.quarantine"
+    assert (result.step("gold.rows").rows_quarantined, shop.rows(kept)) == (1, [("2026-03-02",)])
+    shop.write({SALES: "select date '2026-03-02' + i::int as day, 3::bigint as amount from range(2) t(i)"})
+    shop.run("bronze.sales")
+    shop.run("gold.rows", partitions=("2026-03-02",))
+    assert shop.rows(kept) == [], "what is replaced takes its quarantine with it"
+
+
+def test_a_table_that_was_only_built_in_part_says_so_and_python_is_told_the_partition(shop):
+    python = "def build(context):\n    day = context.partition or '2026-03-01'\n"
+    python += "    return context.query(f\"select date '{day}' as day, 'fr' as country, 1 as n\")\n"
+    side = (
+        "materialize: partition\npartition_by: [day, country]\ncolumns: {day: {type: date}}\nversion: {files: '*.yaml'}"
+    )
+    shop.write({"pipelines/gold/calls.py": python, "pipelines/gold/calls.yaml": side})
+    step = shop.step("gold.calls", partitions=("2026-03-05..2026-03-07",))
+    assert step.partitions == ("2026-03-05", "2026-03-06", "2026-03-07")
+    assert shop.rows("select day from gold.calls order by 1") == [(date(2026, 3, n),) for n in (5, 6, 7)]
+    (planned,) = shop.plan("gold.calls").to_build
+    assert (planned.rule, planned.mode) == ("incomplete", "full")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("2027-01-01", "has no partition in 2027-01-01"),
+        ("soon", "'soon' is no value of day"),
+        ("..", "names no partition"),
+    ],
+)
+def test_what_is_no_partition_is_said(shop, asked, said):
+    shop.write(sales(1) | {DAILY: QUERY, SIDE: PARTITION})
+    shop.run("bronze.sales")
+    assert said in shop.step("gold.daily", partitions=(asked,)).error["what"]
+    with pytest.raises(RequestError, match="none was named"):
+        shop.run("bronze.sales", partitions=(asked,))
