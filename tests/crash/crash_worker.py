@@ -27,7 +27,9 @@ from typing import Any
 
 import kitchen
 
+from ratatouille import project as files
 from ratatouille.engine import Request, open_workbench, run
+from ratatouille.engine.upkeep.clean import clean
 from ratatouille.errors import RatError
 from ratatouille.lake import (
     Entry,
@@ -196,6 +198,12 @@ def run_once(root: str, *selectors: str) -> dict[str, Any]:
         s.asset: {"status": s.status, "version": s.version, "reason": s.reason, "error": s.error} for s in result.steps
     }
     return {"run_id": result.run_id, "status": result.status, "resumed": result.resumed, "steps": steps}
+
+
+def clean_up(root: str, days: float) -> dict[str, Any]:
+    """`rat clean` as it would be `days` from now."""
+    done = clean(files.load(Path(root)), now=time.time() + days * 86_400)
+    return {"removed": len(done.removed), "compacted": len(done.compacted), "warnings": list(done.warnings)}
 
 
 def land_and_run(root: str, folder: str, who: int, commits: int, rows: int, *selectors: str) -> dict[str, Any]:

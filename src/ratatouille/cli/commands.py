@@ -23,6 +23,7 @@ COMMANDS = {
     "quarantine": "quarantine",
     "rollback": "rollback",
     "release": "release",
+    "clean": "clean",
     "dev": "dev",
 }
 

@@ -53,6 +53,12 @@ def roll_back(lake: Lake, journal: Journal, run_id: str, asset: str, to: int, to
     with lake.pinned(f"rolling back {asset}") as session:
         known = ledger.entries(session, asset)
         target = _version_asked_for(asset, known, to)
+        if not session.value(f"select count(*) from {METADATA}.ducklake_snapshot where snapshot_id = {int(to)}"):
+            raise RequestError(
+                f"version {to} of {asset} is not kept any more",
+                where="retention: in workspace.yaml, or in the asset's YAML file",
+                next=f"rat history {asset}",
+            )
         head = known[0]
         columns = table_columns(session, asset)
         folder = attempt_folder(lake.storage, asset, run_id, str(token))

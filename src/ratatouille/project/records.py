@@ -18,6 +18,8 @@ from typing import Any
 MATERIALIZATIONS = ("table", "view", "append", "merge")
 ASSET_KINDS = ("sql", "python", "seed")
 SEED_FORMATS = ("csv", "json", "parquet", "xlsx")
+# A version is kept while it is one of the newest so many, or younger than so many days.
+RETENTION: Mapping[str, float] = {"versions": 10, "days": 30}
 # Columns that `source()` adds to every row, so that a row knows where it came from.
 ORIGIN_COLUMNS = ("_file", "_loaded_at", "_run_id")
 
@@ -119,6 +121,7 @@ class Asset:
     triggers: tuple[Mapping[str, Any], ...] = ()
     refresh_every_s: float = 0.0  # volatile assets are fresh for this long
     version: Mapping[str, Any] = field(default_factory=dict)  # {sql|python|files: ...}
+    retention: Mapping[str, float] = field(default_factory=dict)  # versions, days; what is not said is the workspace's
     order: tuple[OrderTerm, ...] = ()  # what `deduplicate` says
     # What the code says.
     depends_on: tuple[str, ...] = ()  # lake assets it reads, `this` not included
@@ -167,6 +170,7 @@ class Workspace:
     vars: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, Source] = field(default_factory=dict)  # named sources that every asset may read
     verify_every_s: float = 86_400.0
+    retention: Mapping[str, float] = field(default_factory=lambda: dict(RETENTION))  # versions, days
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any
 from ratatouille.errors import RequestError, underline
 from ratatouille.project import units
 from ratatouille.project.find import NAME, WORKSPACE_FILE
-from ratatouille.project.records import Problem, Resources, Workspace
+from ratatouille.project.records import RETENTION, Problem, Resources, Workspace
 from ratatouille.project.sources import make_source
 from ratatouille.project.text_file import decode
 
@@ -83,6 +83,7 @@ def expand(root: Path, settings: Settings, environment: Mapping[str, str]) -> Wo
         vars=_expanded(settings["vars"], environment, "vars"),
         sources=sources,
         verify_every_s=settings["verify_every"],
+        retention={**RETENTION, **{k: v for k, v in settings["retention"].items() if v is not None}},
     )
 
 

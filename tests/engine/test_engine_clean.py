@@ -1,0 +1,180 @@
+"""Cleaning: what the rules keep can be read, what they do not goes in two steps, and nothing that anybody reads."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from ratatouille import project as files
+from ratatouille.engine import open_workbench
+from ratatouille.engine.holds import roll_back
+from ratatouille.engine.upkeep.clean import DAY_S, clean
+from ratatouille.errors import RequestError
+
+YAML = "name: shop\nresources: {memory: 1GB, threads: 2}\nretention: {versions: 2, days: 0}\n"
+LATER = DAY_S * 1.5
+
+
+def swept(shop, *, days=0.0, **options):
+    return clean(files.load(shop.root), now=time.time() + days * DAY_S, **options)
+
+
+def versions(shop, asset):
+    return [entry.version for entry in reversed(shop.entries(asset))]
+
+
+def parquet(shop):
+    return {path: path.stat().st_size for path in (shop.root / ".rat/data").rglob("*.parquet")}
+
+
+@pytest.fixture
+def grown(shop):
+    """Five versions of silver.b on five of bronze.a."""
+    shop.write({"workspace.yaml": YAML, "pipelines/silver/b.sql": "select n * 2 as n from {{ ref('bronze.a') }}"})
+    for size in range(1, 6):
+        shop.write({"pipelines/bronze/a.sql": f"select i as n from range({size}00) t(i)"})
+        shop.run()
+    return shop
+
+
+def test_versions_beyond_the_retention_expire_and_their_files_go_a_day_later(grown):
+    before, known = parquet(grown), versions(grown, "silver.b")
+    planned = swept(grown, dry_run=True)
+    assert parquet(grown) == before and planned.expired > 0
+    assert grown.value("select count(*) from silver.b", at=known[0]) == 100, "a dry run changes nothing"
+
+    done = swept(grown)
+    assert (done.expired, done.later_bytes) == (planned.expired, planned.later_bytes)
+    assert parquet(grown) == before, "the files stay for a day: somebody may be reading them"
+    for version, rows in zip(known[-2:], (400, 500), strict=True):
+        assert grown.value("select count(*) from silver.b", at=version) == rows
+    with pytest.raises(RequestError, match="no version"):
+        grown.value("select 1", at=known[0])
+    with open_workbench(grown.root, write=True) as bench, pytest.raises(RequestError, match="not kept any more"):
+        roll_back(bench, "silver.b", known[0])
+
+    later = swept(grown, days=1.5)
+    gone = set(before) - set(parquet(grown))
+    assert later.bytes == planned.later_bytes == sum(before[path] for path in gone) > 0, "the bytes that were foretold"
+    assert grown.value("select count(*) from silver.b") == 500
+    assert swept(grown, days=3).removed == (), "nothing is left to do"
+    assert len(grown.entries("silver.b")) == 5, "the ledger still tells of what was published"
+
+
+def test_held_rolled_back_and_read_versions_stay_whatever_their_age(grown):
+    first = versions(grown, "silver.b")[0]
+    with open_workbench(grown.root, write=True) as bench:
+        roll_back(bench, "silver.b", first)
+    swept(grown)
+    swept(grown, days=2)
+    assert grown.value("select count(*) from silver.b", at=first) == 100, "the version that it was brought back to"
+    read = grown.entries("silver.b")[0].inputs["bronze.a"]
+    assert grown.value("select count(*) from bronze.a", at=read) > 0, "and what the current one was built from"
+
+
+def test_an_assets_own_retention_goes_before_the_workspaces(grown):
+    grown.write({"pipelines/bronze/a.yaml": "retention: {versions: 4}\n"})
+    project = files.load(grown.root)
+    assert project.assets["bronze.a"].code_hash == grown.entries("bronze.a")[0].code_hash, "no reason to rebuild"
+    swept(grown)
+    assert [grown.value("select count(*) from bronze.a", at=v) for v in versions(grown, "bronze.a")[1:]] == [
+        200,
+        300,
+        400,
+        500,
+    ]
+    with pytest.raises(RequestError):
+        grown.value("select 1", at=versions(grown, "silver.b")[0])
+
+
+def test_days_keep_what_the_number_of_versions_would_not(grown):
+    grown.write({"workspace.yaml": YAML.replace("days: 0", "days: 7")})
+    assert swept(grown, days=6).expired <= 3, "only what was no version of a table"
+    assert grown.value("select count(*) from silver.b", at=versions(grown, "silver.b")[0]) == 100
+    assert swept(grown, days=8).expired >= 3
+
+
+def test_nothing_is_cleaned_while_a_run_or_a_step_is_going_on(grown):
+    with open_workbench(grown.root, write=True) as bench:
+        bench.journal.start_run("somebodys-run", {})
+        assert swept(grown, days=9).waits_for == ("run somebodys-run",)
+        bench.journal.end_run("somebodys-run", "done")
+        token = bench.journal.take_lease("silver.b", "a-step")
+        said = swept(grown, days=9)
+        assert said.waits_for == ("run a-step",) and not said.removed
+        bench.journal.drop_lease("silver.b", token)
+    assert swept(grown, days=9).removed
+
+
+def test_what_killed_runs_left_goes_after_a_day_and_open_candidates_stay(grown):
+    data = grown.root / ".rat/data"
+    left = {
+        "killed": data / "silver/b/20260101T000000-dead-1.1/data_0.parquet",
+        "stray": data / "silver/b/ducklake-stray.parquet",
+        "step": grown.root / ".rat/steps/run/step/value.json",
+        "failed": grown.root / ".rat/failed/silver.gone/x.parquet",
+    }
+    for path in left.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * 1000)
+    assert not swept(grown, days=0.9).bytes, "young"
+    found = swept(grown, days=1.1, dry_run=True).removed
+    assert sum(one.bytes for one in found if one.what == "orphans") == 2000 and left["killed"].exists()
+    swept(grown, days=1.1)
+    assert [name for name, path in left.items() if path.exists()] == ["step", "failed"]
+    assert not left["killed"].parent.exists() and (data / "silver/b").exists()
+    swept(grown, days=31)
+    assert not any(path.exists() for path in left.values())
+    assert grown.value("select count(*) from silver.b") == 500
+
+
+def test_many_small_files_become_one_and_everything_else_stays(shop):
+    shop.write(
+        {
+            "workspace.yaml": "name: shop\nresources: {memory: 1GB, threads: 1}\nretention: {versions: 30}\n",
+            "pipelines/bronze/log.sql": "select * from {{ source('landing/*.csv') }}",
+            "pipelines/bronze/log.yaml": "materialize: append\nsources: {landing/*.csv: {columns: {id: integer}}}\n",
+            "pipelines/bronze/last.sql": "select * from {{ source('landing/*.csv') }}",
+            "pipelines/bronze/last.yaml": "materialize: merge\nunique_key: id\n"
+            "sources: {landing/*.csv: {columns: {id: integer}}}\n",
+            "pipelines/silver/below.sql": "select count(*) as n from {{ ref('bronze.log') }}",
+        }
+    )
+    for day in range(9):
+        ids = "\n".join(str(i) for i in range(day * 5, day * 5 + 10))
+        shop.write({f"landing/{day}.csv": f"id\n{ids}\n"}).run()
+    names = ("bronze.log", "bronze.last")
+    what = "select id, _file from {} order by all"
+    then = {(name, v): shop.rows(what.format(name), at=v) for name in names for v in versions(shop, name)}
+    done = swept(shop)
+    assert {one.name for one in done.compacted} == set(names), done
+    assert not done.warnings
+    for name in names:
+        head = shop.entries(name)[0]
+        assert head.action == "compact" and len(head.manifest) == 1 and head.manifest[0]["sha256"]
+    for (name, version), rows in then.items():
+        assert shop.rows(what.format(name), at=version) == rows, (name, version)
+    assert {step.rule for step in shop.plan().steps} == {"fresh"}, "same rows: nothing below is stale"
+    shop.write({"landing/x.csv": "id\n7\n"})
+    assert {step.status for step in shop.run().steps} == {"built"}
+    swept(shop, days=2)
+    assert shop.value("select count(*) from bronze.log") == 91
+    assert shop.value("select count(*) from bronze.last") == 50
+
+
+def test_a_removed_files_table_goes_only_when_asked(grown):
+    grown.remove("pipelines/silver/b.sql")
+    grown.write({"pipelines/silver/kept.sql": "select 1 as one"}).run()
+    assert not [one for one in swept(grown).removed if one.what == "table"]
+    grown.write({"pipelines/silver/broken.sql": "select from where"})
+    with pytest.raises(RequestError, match="--removed"):
+        swept(grown, removed=True)
+    grown.remove("pipelines/silver/broken.sql")
+    assert [one.name for one in swept(grown, removed=True, dry_run=True).removed if one.what == "table"] == ["silver.b"]
+    version = versions(grown, "silver.b")[-1]
+    swept(grown, removed=True)
+    assert grown.rows("from (show all tables) select name where schema = 'silver'") == [("kept",)]
+    assert grown.value("select count(*) from silver.b", at=version) == 500, "its versions stay as long as the rule says"
+    grown.write({"pipelines/silver/b.sql": "select n * 2 as n from {{ ref('bronze.a') }}"})
+    assert grown.step("silver.b").status == "built"
