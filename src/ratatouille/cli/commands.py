@@ -23,7 +23,9 @@ COMMANDS = {
     "quarantine": "quarantine",
     "rollback": "rollback",
     "release": "release",
+    "verify": "verify",
     "clean": "clean",
+    "doctor": "doctor",
     "dev": "dev",
 }
 

@@ -334,7 +334,7 @@ def _spill_folder(storage: Storage) -> Path:
 
 
 def _refuse_network_filesystem(path: Path) -> None:
-    kind = _filesystem_of(path)
+    kind = filesystem_of(path)
     if kind in NETWORK_FILESYSTEMS:
         raise RequestError(
             f"the lake's catalog cannot live on a network filesystem ({kind}): its locks are not reliable there",
@@ -344,7 +344,7 @@ def _refuse_network_filesystem(path: Path) -> None:
         )
 
 
-def _filesystem_of(path: Path) -> str:
+def filesystem_of(path: Path) -> str:
     try:
         mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:

@@ -89,14 +89,14 @@ def freed_by(session: Session, gone: Collection[int]) -> list[Freed]:
         for kind in ("data", "delete")
     )
     rows = session.rows(
-        f"select n.name, count(*), sum(file_size_bytes)::bigint from ({files}) join ({_NAMES}) n using (table_id)"
+        f"select n.name, count(*), sum(file_size_bytes)::bigint from ({files}) join ({TABLE_NAMES}) n using (table_id)"
         f" group by all order by all"
     )
     return [Freed(*row) for row in rows]
 
 
 # A table has one row for each shape it had.
-_NAMES = (
+TABLE_NAMES = (
     f"select t.table_id, arg_max(s.schema_name || '.' || t.table_name, t.begin_snapshot) as name"
     f" from {METADATA}.ducklake_table t join {METADATA}.ducklake_schema s using (schema_id) group by t.table_id"
 )
@@ -168,7 +168,7 @@ def crowded(session: Session, assets: Collection[str]) -> list[Crowded]:
     rows = session.rows(
         f"with deleting as (select f.data_file_id from {METADATA}.ducklake_delete_file f where {live}),"
         f" files as (select n.name, f.file_size_bytes as size, f.data_file_id in (from deleting) as deletes"
-        f" from {METADATA}.ducklake_data_file f join ({_NAMES}) n using (table_id) where {live} and n.name in ({names}))"
+        f" from {METADATA}.ducklake_data_file f join ({TABLE_NAMES}) n using (table_id) where {live} and n.name in ({names}))"
         f" select name, count(*) filter (size < {SMALL_FILE_BYTES}),"
         f" coalesce(sum(size) filter (size < {SMALL_FILE_BYTES}), 0)::bigint, count(*) filter (deletes),"
         f" coalesce(sum(size) filter (deletes), 0)::bigint from files group by name order by name"
@@ -234,7 +234,7 @@ def unsealed(session: Session, assets: Collection[str]) -> dict[str, list[str]]:
         f" from {ledger.LEDGER} where asset in ({names})),"
         f" files as (select n.name, case when f.path_is_relative then s.path || t.path || f.path else f.path end as path"
         f" from {METADATA}.ducklake_data_file f join {METADATA}.ducklake_table t using (table_id)"
-        f" join {METADATA}.ducklake_schema s using (schema_id) join ({_NAMES}) n using (table_id)"
+        f" join {METADATA}.ducklake_schema s using (schema_id) join ({TABLE_NAMES}) n using (table_id)"
         f" where f.begin_snapshot <= {now} and coalesce(f.end_snapshot, {now + 1}) > {now}"
         f" and coalesce(t.end_snapshot, {now + 1}) > {now} and n.name in ({names}))"
         f" select name, path from files anti join known using (path) order by all"
