@@ -19,6 +19,7 @@ COMMANDS = {
     "show": "show",
     "render": "render",
     "history": "history",
+    "diff": "diff",
     "runs": "runs",
     "quarantine": "quarantine",
     "rollback": "rollback",
