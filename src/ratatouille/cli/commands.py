@@ -15,6 +15,7 @@ COMMANDS = {
     "check": "check",
     "plan": "plan",
     "run": "run",
+    "test": "test",
     "query": "query",
     "show": "show",
     "render": "render",

@@ -107,7 +107,7 @@ def expire(lake: Lake, gone: Collection[int]) -> None:
     with exclusive(lake.storage.catalog, "expiring versions"), lake.session("expiring versions") as session:
         session.execute("begin transaction")
         if session.snapshot in gone:
-            raise LakeError("the newest version is never expired", where=str(session.snapshot))
+            raise LakeError("the newest version never expires", where=f"version {session.snapshot}", next="rat clean")
         session.execute(f"call ducklake_expire_snapshots({text(LAKE)}, versions => [{_numbers(gone)}])")
         session.execute("commit")
         left = versions(session) & set(gone)
