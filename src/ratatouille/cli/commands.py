@@ -28,6 +28,7 @@ COMMANDS = {
     "verify": "verify",
     "clean": "clean",
     "doctor": "doctor",
+    "export": "export",
     "dev": "dev",
 }
 
