@@ -43,6 +43,9 @@ def test_versions_beyond_the_retention_expire_and_their_files_go_a_day_later(gro
     planned = swept(grown, dry_run=True)
     assert parquet(grown) == before and planned.expired > 0
     assert grown.value("select count(*) from silver.b", at=known[0]) == 100, "a dry run changes nothing"
+    assert {one.name: one.versions for one in planned.removed} == {
+        name: tuple(versions(grown, name)[:3]) for name in ("bronze.a", "silver.b")
+    }
 
     done = swept(grown)
     assert (done.expired, done.later_bytes) == (planned.expired, planned.later_bytes)

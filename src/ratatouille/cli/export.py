@@ -62,5 +62,11 @@ def export(
     if as_json:
         p.print_json([mapping(one) for one in done])
         return
-    rows = [[one.asset, p.count(one.version), p.count(one.rows), p.bytes_(one.bytes), one.path] for one in done]
+    rows = [[one.asset, p.count(one.version), p.count(one.rows), p.bytes_(one.bytes), _shown(one.path)] for one in done]
     p.print_table(["asset", "version", "rows", "size", "written to"], rows, right=["version", "rows", "size"])
+
+
+def _shown(path: str) -> str:
+    """The path as a person in this folder would write it."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path

@@ -95,6 +95,15 @@ def freed_by(session: Session, gone: Collection[int]) -> list[Freed]:
     return [Freed(*row) for row in rows]
 
 
+def published_at(session: Session, gone: Collection[int]) -> dict[str, list[int]]:
+    """asset -> which of the versions `gone` are its own."""
+    rows = session.rows(
+        f"select asset, list(snapshot_id order by snapshot_id) from {ledger.LEDGER}"
+        f" where snapshot_id in ({_numbers(gone)}) group by asset order by asset"
+    )
+    return dict(rows)
+
+
 # A table has one row for each shape it had.
 TABLE_NAMES = (
     f"select t.table_id, arg_max(s.schema_name || '.' || t.table_name, t.begin_snapshot) as name"

@@ -89,9 +89,8 @@ def give(lake: Lake, project: Project, asset: Asset, case: Case, root: Path, moc
         above = project.assets.get(name)
         with lake.session(f"making the rows of {name}") as session:
             if name in case.given:
-                declared = {c.name: c.type for c in above.columns} if above else {}
                 fill = above.outputs if above else ()
-                select = select_of(session, case.given[name], mocks, declared, fill)
+                select = select_of(session, case.given[name], mocks, _types(above), fill)
             elif above is not None and above.kind == "seed":
                 select = seed_select(session, root, above)
             else:
@@ -101,6 +100,19 @@ def give(lake: Lake, project: Project, asset: Asset, case: Case, root: Path, moc
                     next=f"given: {{{name}: [...]}}",
                 )
         put_view(lake, name, select)
+
+
+_ORIGIN = {"_file": "VARCHAR", "_loaded_at": "TIMESTAMP", "_run_id": "VARCHAR"}
+
+
+def _types(above: Asset | None) -> dict[str, str]:
+    """The types that the files of an asset declare, by column: of its own columns, and of its landing files'."""
+    if above is None:
+        return {}
+    landed = {name: kind for source in above.sources for name, kind in source.columns}
+    known = {**landed, **(_ORIGIN if above.sources else {})}
+    mine = {name: kind for name, kind in known.items() if name in above.outputs}
+    return {**mine, **{column.name: column.type for column in above.columns if column.type}}
 
 
 def _land(lake: Lake, rows: Rows, source: Source, root: Path, mocks: Path) -> None:

@@ -42,6 +42,7 @@ class Removed:
     bytes: int  # on the disk, freed by this clean; of versions: freed a day later
     files: int = 0
     why: str = ""
+    versions: tuple[int, ...] = ()  # that cannot be read any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,15 +164,19 @@ def _expire(broom: _Broom) -> None:
         kept = upkeep.kept_by_rule(session, default, own, broom.moment)
         kept |= pinned_versions(ledger.heads(session), ledger.holds(session)) | {session.snapshot}
         gone = known - kept
-        freed = upkeep.freed_by(session, gone) if gone else []
+        freed = {one.asset: one for one in upkeep.freed_by(session, gone)} if gone else {}
+        own_versions = upkeep.published_at(session, gone) if gone else {}
         waiting = upkeep.scheduled(session, broom.bench.lake.storage)
     broom.expired, broom.kept = len(gone), len(known - gone)
-    broom.later_bytes = sum(one.bytes for one in freed)
+    broom.later_bytes = sum(one.bytes for one in freed.values())
     broom.later_bytes += sum(
         size for _, size, since in waiting if since.replace(tzinfo=UTC).timestamp() >= broom.now - GRACE_S
     )
-    why = "beyond its retention; the files go a day from now"
-    broom.removed += [Removed("versions", one.asset, one.bytes, one.files, why) for one in freed]
+    for name in sorted({*freed, *own_versions}):
+        mine = tuple(own_versions.get(name, ()))
+        one = freed.get(name, upkeep.Freed(name, 0, 0))
+        why = f"beyond its retention: {', '.join(map(str, mine[:5]))}{' ...' if len(mine) > 5 else ''}" if mine else ""
+        broom.removed.append(Removed("versions", name, one.bytes, one.files, why, mine))
     if gone and not broom.dry_run:
         upkeep.expire(broom.bench.lake, gone)
 
