@@ -181,3 +181,11 @@ def test_a_removed_files_table_goes_only_when_asked(grown):
     assert grown.value("select count(*) from silver.b", at=version) == 500, "its versions stay as long as the rule says"
     grown.write({"pipelines/silver/b.sql": "select n * 2 as n from {{ ref('bronze.a') }}"})
     assert grown.step("silver.b").status == "built"
+
+
+def test_a_reader_of_a_version_that_expires_reads_on(grown):
+    first = versions(grown, "silver.b")[0]
+    with open_workbench(grown.root, at=first) as bench, bench.lake.pinned() as session:
+        assert session.value("select count(*) from lake.silver.b") == 100
+        assert swept(grown).expired
+        assert session.rows("select min(n), max(n) from lake.silver.b") == [(0, 198)]
