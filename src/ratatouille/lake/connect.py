@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from ratatouille.errors import LakeError, RatError, RequestError
 from ratatouille.lake import catalog_file, ledger, unsettled
 from ratatouille.lake.faults import can_be_written, explain
-from ratatouille.lake.lock import exclusive
+from ratatouille.lake.lock import exclusive, looking_back
 from ratatouille.lake.quoting import LAKE, text
 from ratatouille.lake.session import Session
 
@@ -120,6 +120,8 @@ def open_lake(
     cannot be opened.
     """
     with ExitStack() as stack:
+        if at is not None:
+            stack.enter_context(looking_back(storage.catalog))
         with catalog_file.attaching(storage.catalog) as alone:
             lake = _attached(storage, alone=alone, write=write, create=create, at=at)
             stack.callback(lake.close)

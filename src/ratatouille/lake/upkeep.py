@@ -62,6 +62,15 @@ def versions(session: Session) -> set[int]:
     return {row[0] for row in session.rows(f"select snapshot_id from {METADATA}.ducklake_snapshot")}
 
 
+def current_since(session: Session, moment: datetime) -> set[int]:
+    """Versions that were the lake's newest at some time after `moment` (UTC): somebody may be reading them still."""
+    rows = session.rows(
+        f"select snapshot_id from (select snapshot_id, lead(snapshot_time::timestamptz) over (order by snapshot_id)"
+        f" as until from {METADATA}.ducklake_snapshot) where until is null or until > {literal(moment)} at time zone 'UTC'"
+    )
+    return {row[0] for row in rows}
+
+
 def kept_by_rule(
     session: Session, default: tuple[int, float], rules: Mapping[str, tuple[int, float]], now: datetime
 ) -> set[int]:

@@ -1,10 +1,11 @@
 """Cleaning: what a lake need not keep goes, and nothing that anybody reads.
 
-    expire versions -> delete files that no version has needed for a day -> delete what killed runs left -> compact
+    delete files that no version has needed for a day -> expire versions -> delete what killed runs left -> compact
 
-Order and age make it safe. A version leaves the catalog first, and its files a day later: whoever reads them has long
-ended by then. What no catalog names is looked for only while no run is going on, and goes only when it is a day old.
-Killed at any moment, it leaves a lake that reads as before; the next clean goes on.
+Order and age make it safe. A version leaves the catalog no sooner than a day after it stopped being the current one, and
+its files a day after that: whoever reads it has long ended by then. Whoever looks back on purpose keeps versions from
+expiring by a lock. What no catalog names is looked for only while no run is going on, and goes when it is a day old.
+Killed at any moment, a clean leaves a lake that reads as before; the next one goes on.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from ratatouille.engine.workbench import Workbench
 from ratatouille.errors import RatError, RequestError
 from ratatouille.lake import Entry, Hold, Journal, artifacts, heartbeat, ledger, leftovers, standing, upkeep
 from ratatouille.lake.journal import Owner
+from ratatouille.lake.lock import nobody_looks_back
 from ratatouille.project.records import Project
 
 DAY_S = 86_400.0
-GRACE_S = DAY_S  # a file stays so long after the last version that needed it, and an orphan after its last change
+# A version stays so long after it was current, a file after the last version that needed it, an orphan untouched.
+GRACE_S = DAY_S
 KEEP_REJECTED_S = 7 * DAY_S  # candidates that a gate kept out, for people who look at them
 KEEP_STEPS_S = 30 * DAY_S  # values that steps hand each other, and the failing rows of blocked assets
 _LEASE = "rat clean"
@@ -82,10 +85,6 @@ class _Broom:
             (), tuple(self.warnings),
         )  # fmt: skip
 
-    @property
-    def moment(self) -> datetime:
-        return datetime.fromtimestamp(self.now, UTC).replace(tzinfo=None)
-
 
 def clean(project: Project, *, dry_run: bool = False, removed: bool = False, now: float | None = None) -> Cleaned:
     """Expire old versions, delete what nothing names any more, and compact. `removed`: tables without a file go too.
@@ -108,8 +107,8 @@ def clean(project: Project, *, dry_run: bool = False, removed: bool = False, now
             broom = _Broom(bench, run_id, dry_run, time.time() if now is None else now)
             if removed:
                 _drop_removed(broom)
-            _expire(broom)
             _delete_scheduled(broom)
+            _expire(broom)
             _delete_orphans(broom)
             _clean_artifacts(broom)
             _delete_old_steps(broom)
@@ -143,6 +142,10 @@ def living(journal: Journal) -> list[str]:
     return sorted({said for _, said, *owner, beat in [*runs, *leases] if Owner(*owner).is_alive(beat, now)})
 
 
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
+
+
 # Versions
 
 
@@ -161,24 +164,30 @@ def _expire(broom: _Broom) -> None:
     default, own = rules(broom.bench.project)
     with broom.bench.lake.pinned("looking for old versions") as session:
         known = upkeep.versions(session)
-        kept = upkeep.kept_by_rule(session, default, own, broom.moment)
-        kept |= pinned_versions(ledger.heads(session), ledger.holds(session)) | {session.snapshot}
+        kept = upkeep.kept_by_rule(session, default, own, _utc(broom.now))
+        kept |= pinned_versions(ledger.heads(session), ledger.holds(session))
+        kept |= upkeep.current_since(session, _utc(broom.now - GRACE_S))
         gone = known - kept
         freed = {one.asset: one for one in upkeep.freed_by(session, gone)} if gone else {}
         own_versions = upkeep.published_at(session, gone) if gone else {}
         waiting = upkeep.scheduled(session, broom.bench.lake.storage)
     broom.expired, broom.kept = len(gone), len(known - gone)
-    broom.later_bytes = sum(one.bytes for one in freed.values())
-    broom.later_bytes += sum(
-        size for _, size, since in waiting if since.replace(tzinfo=UTC).timestamp() >= broom.now - GRACE_S
-    )
+    waits = sum(size for _, size, since in waiting if since >= _utc(broom.now - GRACE_S))
+    broom.later_bytes = waits + sum(one.bytes for one in freed.values())
     for name in sorted({*freed, *own_versions}):
         mine = tuple(own_versions.get(name, ()))
         one = freed.get(name, upkeep.Freed(name, 0, 0))
         why = f"beyond its retention: {', '.join(map(str, mine[:5]))}{' ...' if len(mine) > 5 else ''}" if mine else ""
         broom.removed.append(Removed("versions", name, one.bytes, one.files, why, mine))
-    if gone and not broom.dry_run:
-        upkeep.expire(broom.bench.lake, gone)
+    if not gone or broom.dry_run:
+        return
+    with nobody_looks_back(broom.bench.lake.storage.catalog) as alone:
+        if alone:
+            upkeep.expire(broom.bench.lake, gone)
+            return
+    broom.warnings.append("somebody is reading an earlier version: none has expired; clean again when that has ended")
+    broom.removed = [one for one in broom.removed if one.what != "versions"]
+    broom.expired, broom.kept, broom.later_bytes = 0, len(known), waits
 
 
 def pinned_versions(heads: Mapping[str, Entry], holds: Mapping[str, Hold]) -> set[int]:
@@ -193,8 +202,7 @@ def pinned_versions(heads: Mapping[str, Entry], holds: Mapping[str, Hold]) -> se
 
 
 def _delete_scheduled(broom: _Broom) -> None:
-    lake, before = broom.bench.lake, broom.now - GRACE_S
-    moment = datetime.fromtimestamp(before, UTC).replace(tzinfo=None)
+    lake, moment = broom.bench.lake, _utc(broom.now - GRACE_S)
     with lake.session("looking for old files") as session:
         due = [(path, size) for path, size, since in upkeep.scheduled(session, lake.storage) if since < moment]
     if not due:

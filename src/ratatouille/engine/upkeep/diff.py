@@ -17,6 +17,7 @@ from ratatouille.engine.gates import MASK
 from ratatouille.engine.workbench import storage_of
 from ratatouille.errors import RequestError, near_miss
 from ratatouille.lake import Entry, Session, artifacts, ledger, open_lake, upkeep
+from ratatouille.lake.lock import looking_back
 from ratatouille.lake.quoting import ident, idents, table, text
 from ratatouille.project.records import Project
 
@@ -81,7 +82,8 @@ def diff(
     `key` replaces the asset's unique_key. Sensitive columns are masked in the examples. RequestError for a version
     that there is not, or that is not kept any more, and for a view.
     """
-    with open_lake(storage_of(project.workspace)) as lake, lake.pinned("comparing versions") as session:
+    storage = storage_of(project.workspace)
+    with looking_back(storage.catalog), open_lake(storage) as lake, lake.pinned("comparing versions") as session:
         name, known = _published(session, project, asset, artifacts.names(lake.storage))
         old, new = _pair(name, known, upkeep.versions(session), before, after)
         return _Comparison(session, project, name, key, examples, sample_rows).of(old, new)

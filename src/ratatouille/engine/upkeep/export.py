@@ -22,6 +22,7 @@ from ratatouille.errors import LakeError, RatError, RequestError
 from ratatouille.lake import Session, Storage, damaged_tables, ledger, open_journal, open_lake, standing, upkeep
 from ratatouille.lake.connect import fsync_path
 from ratatouille.lake.faults import explain
+from ratatouille.lake.lock import looking_back
 from ratatouille.lake.quoting import ident, table, text
 from ratatouille.project.records import Project
 
@@ -71,6 +72,7 @@ def export(
     to = to.expanduser().absolute()
     _refuse_place(to, storage)
     with (
+        looking_back(storage.catalog),
         open_lake(storage) as lake,
         open_journal(journal_path(workspace), create=False) as journal,
         lake.pinned("exporting") as session,

@@ -9,6 +9,7 @@ from ratatouille.engine.workbench import journal_path, storage_of
 from ratatouille.errors import RequestError, near_miss
 from ratatouille.lake import artifacts, audit, ledger, open_journal, open_lake
 from ratatouille.lake.audit import Damage
+from ratatouille.lake.lock import looking_back
 from ratatouille.project.records import Project
 
 
@@ -40,6 +41,7 @@ def verify(
     workspace = project.workspace
     storage = storage_of(workspace)
     with (
+        looking_back(storage.catalog),
         open_lake(storage) as lake,
         open_journal(journal_path(workspace)) as journal,
         lake.pinned("verifying the lake") as session,
