@@ -10,10 +10,12 @@ import kitchen
 import pytest
 from crash_lab import Lab, Point, some_of, trials
 
+from ratatouille import project as files
 from ratatouille.engine import open_workbench
+from ratatouille.engine.upkeep.verify import verify
 from ratatouille.lake import ledger
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200), pytest.mark.usefixtures("strace")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 SEED = int(os.environ.get("RATATOUILLE_SEED", "1"))
 TABLES = ("bronze.sales", "silver.sales", "gold.totals")
 
@@ -31,6 +33,7 @@ def kept(root: Path) -> dict[str, list[int]]:
         return {name: [e.version for e in ledger.entries(session, name)][:2] for name in TABLES}
 
 
+@pytest.mark.usefixtures("strace")
 def test_a_kill_while_cleaning_loses_nothing_that_is_kept(lab: Lab) -> None:
     base = kitchen.build(lab.folder / "base")
     retention = "retention: {versions: 2, days: 0}\n"
@@ -82,3 +85,25 @@ def trial(
     except Exception as error:
         wrong.append(f"{type(error).__name__}: {error}")
     return hit, [f"{point}: {one}" for one in wrong]
+
+
+def test_cleaning_and_compacting_beside_writers_and_a_reader_loses_nothing(lab: Lab) -> None:
+    root = kitchen.build(lab.folder / "kitchen")
+    kitchen.land(root, "base.csv", kitchen.own_rows(9, 0, 20))
+    assert lab.nursery.do("run_once", root)["ok"]["status"] == "done"
+    stop, commits = lab.folder / "stop", trials(4)
+    read = "select count(*), 20 * count(distinct _file) from lake.bronze.sales"
+    others = [lab.nursery.spawn("read_for", root, stop, read), lab.nursery.spawn("clean_for", root, stop)]
+    writers = [lab.nursery.spawn("land_and_run", root, "", who, commits, 20, "bronze.sales") for who in range(2)]
+    for child in [*others, *writers]:
+        child.go()
+    wrote = [child.wait() for child in writers]
+    stop.touch()
+    read_, cleaned = (child.wait()["ok"] for child in others)
+    assert not [answer for answer in wrote if answer.get("ok", {"wrong": True})["wrong"]], wrote
+    assert not read_["errors"] and not cleaned["errors"], (read_, cleaned)
+    assert not [row for row in read_["seen"] if row[0] != row[1]] and read_["seen"] == sorted(read_["seen"])
+    print(f"\n2 writers x {commits}: {cleaned}, the reader saw {len(read_['seen'])} versions")
+    with open_workbench(root) as bench, bench.lake.session() as session:
+        assert kitchen.found(session)["bronze.sales"] == kitchen.expected(root)["bronze.sales"]
+    assert verify(files.load(root)).whole

@@ -92,11 +92,12 @@ def test_versions_beyond_the_retention_expire_and_their_files_go_a_day_later(gro
     assert len(grown.entries("silver.b")) == 5, "the ledger still tells of what was published"
 
 
-def test_held_rolled_back_and_read_versions_stay_whatever_their_age(grown):
+def test_held_rolled_back_and_read_versions_stay_whatever_their_age(grown, monkeypatch):
+    monkeypatch.setattr(upkeep, "MANY_FILES", 1)
     first = versions(grown, "silver.b")[0]
     with open_workbench(grown.root, write=True) as bench:
         roll_back(bench, "silver.b", first)
-    swept(grown)
+    assert [one.name for one in swept(grown).compacted] == ["bronze.a"], "what is held keeps the entry that says so"
     swept(grown, days=4)
     assert grown.value("select count(*) from silver.b", at=first) == 100, "the version that it was brought back to"
     read = grown.entries("silver.b")[0].inputs["bronze.a"]
