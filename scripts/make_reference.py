@@ -86,8 +86,12 @@ def yaml_page(found: Mapping[str, Any]) -> Iterator[str]:
 
     yield from (NOTE, "", "# YAML keys", "")
     yield "Unknown keys are errors, with the key that was probably meant. Editors complete these files by the schemas"
-    yield "[workspace.schema.json](workspace.schema.json) and [asset.schema.json](asset.schema.json)."
-    for title, name in (("workspace.yaml", "workspace"), ("The file beside an asset", "asset")):
+    yield "[workspace.schema.json](workspace.schema.json), [asset.schema.json](asset.schema.json) and [test.schema.json](test.schema.json)."
+    for title, name in (
+        ("workspace.yaml", "workspace"),
+        ("The file beside an asset", "asset"),
+        ("A file in tests/", "test"),
+    ):
         schema = found[name]
         yield from ("", f"## {title}", "", *keys(schema, schema.get("$defs", {}), ""))
     yield from ("", "## Checks", "", "Each may carry `severity: error` (the default) or `warn`.", "")

@@ -109,6 +109,50 @@ class Workspace:
         with holds.bench_on(_files(self.root)) as bench:
             return _json_safe(as_json(replay.discard(bench, asset, reason, run=run, check=check)))
 
+    def test(self, *selectors: str, like: str = "") -> dict[str, Any]:
+        """Run the tests of assets: `passed`, `failed` and `cases` (name, status, differences, error); JSON-safe."""
+        from ratatouille.engine import as_json
+        from ratatouille.engine.testing import run_cases
+
+        done = run_cases(_files(self.root), selectors, like=like)
+        return _json_safe(as_json(done) | {"passed": len(done.cases) - done.failed, "failed": done.failed})
+
+    def diff(self, asset: str, before: int | None = None, after: int | None = None, **options: Any) -> dict[str, Any]:
+        """What changed between two versions (the current one and the one before it); JSON-safe.
+
+        Options: `key` (columns), `examples` (rows of each kind), `sample_rows`.
+        """
+        from ratatouille.engine import as_json
+        from ratatouille.engine.upkeep.diff import diff
+
+        found = diff(_files(self.root), asset, before, after, **options)
+        return _json_safe(as_json(found) | {"same": found.same})
+
+    def verify(self, *assets: str, every_version: bool = False) -> dict[str, Any]:
+        """Compare files with their checksums: `whole`, `files`, `bytes`, `damaged`; JSON-safe."""
+        from ratatouille.engine import as_json
+        from ratatouille.engine.upkeep.verify import verify
+
+        found = verify(_files(self.root), assets, every_version=every_version)
+        return _json_safe(as_json(found) | {"whole": found.whole})
+
+    def clean(self, *, dry_run: bool = False, removed: bool = False) -> dict[str, Any]:
+        """Let go what need not be kept: `removed`, `compacted`, `bytes`, `later_bytes`, ...; JSON-safe."""
+        from ratatouille.engine import as_json
+        from ratatouille.engine.upkeep.clean import clean
+
+        return _json_safe(as_json(clean(_files(self.root), dry_run=dry_run, removed=removed)))
+
+    def export(self, *selectors: str, to: str | Path, format: str = "parquet", **options: Any) -> list[dict[str, Any]]:
+        """Write tables as parquet, csv, delta or iceberg below `to`: asset, version, path, rows, bytes of each.
+
+        Options: `version` (of one asset), `overwrite`.
+        """
+        from ratatouille.engine import as_json
+        from ratatouille.engine.upkeep.export import export
+
+        return [as_json(one) for one in export(_files(self.root), selectors, Path(to), format, **options)]
+
     def check(self) -> list[dict[str, Any]]:
         """Every problem of the files: message, path, line, column, hint, severity; JSON-safe. Empty: all is well."""
         from ratatouille.engine import as_json

@@ -27,7 +27,9 @@ from typing import Any
 
 import kitchen
 
+from ratatouille import project as files
 from ratatouille.engine import Request, open_workbench, run
+from ratatouille.engine.upkeep.clean import clean
 from ratatouille.errors import RatError
 from ratatouille.lake import (
     Entry,
@@ -45,6 +47,7 @@ from ratatouille.lake import (
     publish,
     seal,
     stage,
+    upkeep,
 )
 
 PAIR = ("silver.x", "silver.y")
@@ -196,6 +199,28 @@ def run_once(root: str, *selectors: str) -> dict[str, Any]:
         s.asset: {"status": s.status, "version": s.version, "reason": s.reason, "error": s.error} for s in result.steps
     }
     return {"run_id": result.run_id, "status": result.status, "resumed": result.resumed, "steps": steps}
+
+
+def clean_up(root: str, days: float) -> dict[str, Any]:
+    """`rat clean` as it would be `days` from now."""
+    done = clean(files.load(Path(root)), now=time.time() + days * 86_400)
+    return {"removed": len(done.removed), "compacted": len(done.compacted), "warnings": list(done.warnings)}
+
+
+def clean_for(root: str, stop: str) -> dict[str, Any]:
+    """Clean again and again until the file `stop` exists, and compact what has two small files already."""
+    upkeep.MANY_FILES = 2
+    said: dict[str, Any] = {"cleaned": 0, "refused": 0, "compacted": 0, "warnings": [], "errors": []}
+    while not Path(stop).exists():
+        try:
+            done = clean(files.load(Path(root)))
+        except RatError as error:
+            said["errors"].append(str(error))
+            continue
+        said["refused" if done.waits_for else "cleaned"] += 1
+        said["compacted"] += len(done.compacted)
+        said["warnings"] += done.warnings
+    return said
 
 
 def land_and_run(root: str, folder: str, who: int, commits: int, rows: int, *selectors: str) -> dict[str, Any]:

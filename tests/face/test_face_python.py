@@ -229,3 +229,22 @@ def test_the_public_names_are_these() -> None:
     assert ratatouille.__version__
     with pytest.raises(AttributeError):
         ratatouille.nothing  # noqa: B018
+
+
+def test_upkeep_and_tests_are_one_call_each(shop: Path, tmp_path: Path) -> None:
+    here = workspace(shop)
+    here.run()
+    (shop / "landing/sales/c.csv").write_text("id,amount,email\n9,1.00,z@x\n", encoding="utf-8")
+    here.run()
+    found = here.diff("bronze.sales", key=["id"])
+    assert (found["added"], found["examples"][0]["after"]["email"], found["same"]) == (1, "[hidden]", False)
+    assert here.verify("bronze.sales", every_version=True)["whole"]
+    cleaned = here.clean(dry_run=True)
+    assert cleaned["dry_run"] and json.loads(json.dumps(cleaned)) == cleaned
+    (written,) = here.export("gold.total", to=tmp_path / "out", format="csv")
+    assert (tmp_path / "out/gold.total.csv").read_text(encoding="utf-8") == "ids,amount,n\n15,5.00,4\n"
+    assert written["rows"] == 1
+    tests = shop / "pipelines/tests/gold.total.yaml"
+    tests.parent.mkdir()
+    tests.write_text("tests: {sum: {given: {bronze.sales: [{id: 2}, {id: 3}]}, expect: {rows: [{ids: 5}]}}}")
+    assert (here.test()["passed"], here.test("gold.total", like="sum")["failed"]) == (1, 0)

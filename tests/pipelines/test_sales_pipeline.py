@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ratatouille import workspace
 from ratatouille.engine import Request, RunResult, open_workbench, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,3 +140,10 @@ def test_the_columns_that_others_read_are_there(shop: Shop) -> None:
     assert described["product"] == "VARCHAR"
     assert described["total"] == "DECIMAL(12,2)"
     assert shop.ask("select count(*) from lake.silver.sales where date is null or product is null") == [(0,)]
+
+
+def test_its_own_tests_pass(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    done = workspace(shop.root).test("pipeline:sales")
+    assert done["failed"] == 0 and done["passed"] >= 5, done
+    assert not (tmp_path / ".rat/catalog.sqlite").exists()

@@ -227,7 +227,7 @@ def test_a_trigger_that_can_never_start_anything_is_a_warning(make: Make) -> Non
 
 def test_schemas_are_closed_and_describe_every_key() -> None:
     found = schemas()
-    assert set(found) == {"workspace", "asset"}
+    assert set(found) == {"workspace", "asset", "test"}
     for schema in found.values():
         for model in (schema, *schema["$defs"].values()):
             assert model["additionalProperties"] is False

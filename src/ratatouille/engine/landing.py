@@ -400,7 +400,7 @@ def _json_select(
     read = f"read_json([{_paths(root, inspected)}], maximum_object_size = {_object_size(inspected)}, filename = '_file'"
     found = session.describe(f"select * exclude (_file) from {read}, sample_size = -1, union_by_name = true)")
     if ("json", "JSON") in found and not session.rows(f"select 1 from {read}, format = 'auto') limit 1"):
-        found = [one for one in found if one[0] != "json"]  # DuckDB's name for what an empty array holds
+        found = tuple(one for one in found if one[0] != "json")  # DuckDB's name for what an empty array holds
     wanted = {n: k for n, k in existing.items() if n not in ORIGIN_COLUMNS} | dict(source.columns)
     missing = {name: kind for name, kind in source.columns if name not in dict(found)}
     columns = {name: wanted.get(name, kind) for name, kind in found} | missing if found else wanted

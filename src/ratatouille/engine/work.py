@@ -59,6 +59,7 @@ class Work:
     partition: Partition | None = None  # the one that this attempt builds, where partitions were asked for
     only_adds: bool = False  # whatever its mode says: no published row goes
     rows_seen: int | None = None  # rows that the query gave, where the candidate has others
+    watermarks: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # that a test gives: column -> text, type
 
     @property
     def head(self) -> Entry | None:
@@ -137,6 +138,8 @@ def candidate(work: Work) -> Candidate:
 
 def watermark(work: Work, column: str) -> tuple[str, str]:
     """The largest value of `column` in the current version, as text, and its type."""
+    if column in work.watermarks:
+        return work.watermarks[column]
     known = {name.lower() for name in work.existing}
     if column.lower() not in known:
         raise RequestError(

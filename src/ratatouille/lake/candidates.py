@@ -81,7 +81,7 @@ class Candidate:
 
 def put(journal: Journal, candidate: Candidate) -> Candidate:
     """Remember a sealed candidate. Its files are durable already, so it can be judged by another process."""
-    _prepare(journal)
+    prepare(journal)
     now = time.time()
     _sql(journal, "delete from candidates where asset = ? and at < ?", (candidate.asset, now - _KEEP_S))
     _sql(journal, "delete from verdicts where asset = ? and at < ?", (candidate.asset, now - _KEEP_S))
@@ -104,7 +104,7 @@ def put(journal: Journal, candidate: Candidate) -> Candidate:
 
 def find(journal: Journal, asset: str, run_ids: Sequence[str]) -> Candidate | None:
     """The newest candidate of the first of these runs that has one."""
-    _prepare(journal)
+    prepare(journal)
     for run_id in run_ids:
         found = _rows(journal, "asset = ? and run_id = ? order by token desc limit 1", (asset, run_id))
         if found:
@@ -114,15 +114,20 @@ def find(journal: Journal, asset: str, run_ids: Sequence[str]) -> Candidate | No
 
 def newest_open(journal: Journal, asset: str) -> Candidate | None:
     """The newest candidate, if nothing has become of it yet."""
-    _prepare(journal)
+    prepare(journal)
     found = _rows(journal, "asset = ? order by at desc, token desc limit 1", (asset,))
     return found[0] if found and found[0].state in ("waiting", "passed") else None
 
 
 def all_of(journal: Journal, asset: str, limit: int = 20) -> list[Candidate]:
     """The newest candidates of an asset, newest first: for people who look at what was kept out."""
-    _prepare(journal)
+    prepare(journal)
     return _rows(journal, "asset = ? order by at desc, token desc limit ?", (asset, limit))
+
+
+def where(journal: Journal, condition: str, values: Sequence[Any]) -> list[Candidate]:
+    """Every candidate that fits a condition of ours."""
+    return _rows(journal, condition, values)
 
 
 def record(journal: Journal, candidate: Candidate, gate: str, verdict: Mapping[str, Any]) -> Candidate:
@@ -190,7 +195,7 @@ def _again(journal: Journal, candidate: Candidate) -> Candidate:
     return _rows(journal, where, (candidate.asset, candidate.run_id, candidate.token))[0]
 
 
-def _prepare(journal: Journal) -> None:
+def prepare(journal: Journal) -> None:
     for statement in _TABLES.split(";"):
         _sql(journal, statement)
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from ratatouille.errors import LakeError, RatError, RequestError
 from ratatouille.lake import catalog_file, ledger, unsettled
 from ratatouille.lake.faults import can_be_written, explain
-from ratatouille.lake.lock import exclusive
+from ratatouille.lake.lock import exclusive, looking_back
 from ratatouille.lake.quoting import BASE, LAKE, text
 from ratatouille.lake.session import Session
 
@@ -133,6 +133,8 @@ def open_lake(
     cannot be opened.
     """
     with ExitStack() as stack:
+        if at is not None:
+            stack.enter_context(looking_back(storage.catalog))
         with catalog_file.attaching(storage.catalog) as alone:
             lake = _attached(storage, alone=alone, write=write, create=create, at=at)
             stack.callback(lake.close)
@@ -368,7 +370,7 @@ def _spill_folder(storage: Storage) -> Path:
 
 
 def _refuse_network_filesystem(path: Path) -> None:
-    kind = _filesystem_of(path)
+    kind = filesystem_of(path)
     if kind in NETWORK_FILESYSTEMS:
         raise RequestError(
             f"the lake's catalog cannot live on a network filesystem ({kind}): its locks are not reliable there",
@@ -378,7 +380,7 @@ def _refuse_network_filesystem(path: Path) -> None:
         )
 
 
-def _filesystem_of(path: Path) -> str:
+def filesystem_of(path: Path) -> str:
     try:
         mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:

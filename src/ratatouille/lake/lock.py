@@ -1,4 +1,8 @@
-"""One writer at a time: an flock beside the catalog, which the kernel frees when its holder dies."""
+"""One writer at a time: an flock beside the catalog, which the kernel frees when its holder dies.
+
+Whoever reads an earlier version shares a second lock, `<catalog>.readers`: a version that expires under a reader would
+give it no rows and no error, because DuckLake reads its catalog anew for each query.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +46,37 @@ def exclusive(catalog: Path, doing: str, *, wait_s: float | None = None) -> Iter
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def looking_back(catalog: Path) -> Iterator[None]:
+    """While the block runs no version expires. Where no file can be made nobody cleans either."""
+    descriptor = _readers(catalog)
+    try:
+        if descriptor is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+@contextmanager
+def nobody_looks_back(catalog: Path) -> Iterator[bool]:
+    """Gives whether nobody reads an earlier version; if so, nobody begins to while the block runs."""
+    descriptor = _readers(catalog)
+    try:
+        yield descriptor is not None and _taken(descriptor)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _readers(catalog: Path) -> int | None:
+    for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
+        with suppress(OSError):
+            return os.open(f"{catalog}.readers", flags | os.O_CLOEXEC, 0o600)
+    return None
 
 
 def _taken(descriptor: int) -> bool:

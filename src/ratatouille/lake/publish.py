@@ -134,12 +134,12 @@ def _commit(lake: Lake, journal: Journal, run_id: str, publications: Sequence[Pu
             session.execute(f"create schema if not exists {LAKE}.{ident(layer)}")
         entries = [_apply(session, p, heads.get(p.asset), now, storage.data) for p in todo]
         ledger.write_entries(session, entries)
-        about = _say_who(session, run_id, [p.asset for p in todo])
+        about = say_who(session, run_id, [p.asset for p in todo])
         try:
             kept = unsettled.keep(storage, run_id, _make_durable(storage, todo, started))
         except OSError as error:
             raise explain(error, doing) from error
-        version = _commit_and_prove(storage, session, about, before, kept)
+        version = commit_and_prove(storage, session, about, before, kept)
     done = {e.asset: replace(e, version=version) for e in entries} | already
     return [Outcome(name, entry=done[name]) for name in names]
 
@@ -296,7 +296,7 @@ def _put_comments(session: Session, p: Publication, head: ledger.Entry | None) -
             session.execute(f"comment on column {table(p.asset)}.{ident(column)} is {said}")
 
 
-def _say_who(session: Session, run_id: str, assets: Sequence[str]) -> str:
+def say_who(session: Session, run_id: str, assets: Sequence[str]) -> str:
     """What the commit says about itself; returns the text by which it can be found again."""
     message = f"publish {', '.join(assets[:5])}" + (f" and {len(assets) - 5} more" if len(assets) > 5 else "")
     about = json.dumps({"run_id": run_id, "assets": list(assets)})
@@ -322,7 +322,7 @@ def _make_durable(storage: Storage, publications: Sequence[Publication], started
     return written
 
 
-def _commit_and_prove(storage: Storage, session: Session, about: str, before: int | None, kept: Path | None) -> int:
+def commit_and_prove(storage: Storage, session: Session, about: str, before: int | None, kept: Path | None) -> int:
     """COMMIT, and the version that it made. COMMIT of an aborted transaction says OK and does nothing."""
     lost: list[Path] = []
     try:

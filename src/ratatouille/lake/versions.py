@@ -11,7 +11,7 @@ from ratatouille.lake import ledger
 from ratatouille.lake.connect import Lake
 from ratatouille.lake.journal import Journal
 from ratatouille.lake.layout import layout_of
-from ratatouille.lake.lock import exclusive
+from ratatouille.lake.lock import exclusive, looking_back
 from ratatouille.lake.publish import Publication, publish
 from ratatouille.lake.quoting import BASE, LAKE, METADATA, table, text
 from ratatouille.lake.session import Session
@@ -86,9 +86,15 @@ def roll_back(lake: Lake, journal: Journal, run_id: str, asset: str, to: int, to
 
     The asset is put on hold: it is not rebuilt until its code or config changes or it is released.
     """
-    with lake.pinned(f"rolling back {asset}") as session:
+    with looking_back(lake.storage.catalog), lake.pinned(f"rolling back {asset}") as session:
         known = ledger.entries(session, asset)
         target = _version_asked_for(asset, known, to)
+        if not session.value(f"select count(*) from {METADATA}.ducklake_snapshot where snapshot_id = {int(to)}"):
+            raise RequestError(
+                f"version {to} of {asset} is not kept any more",
+                where="retention: in workspace.yaml, or in the asset's YAML file",
+                next=f"rat history {asset}",
+            )
         head = known[0]
         columns = table_columns(session, asset)
         folder = attempt_folder(lake.storage, asset, run_id, str(token))

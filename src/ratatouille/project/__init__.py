@@ -43,7 +43,7 @@ def parse_select(sql: str) -> None:
 
 
 def schemas() -> dict[str, dict[str, Any]]:
-    """JSON Schemas for editors: `workspace` for workspace.yaml, `asset` for sidecars."""
-    from ratatouille.project import yaml_models
+    """JSON Schemas for editors: `workspace` for workspace.yaml, `asset` for sidecars, `test` for files of tests."""
+    from ratatouille.project import case_models, yaml_models
 
-    return yaml_models.schemas()
+    return {**yaml_models.schemas(), "test": case_models.schema()}

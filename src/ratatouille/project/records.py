@@ -17,6 +17,8 @@ from typing import Any
 
 ASSET_KINDS = ("sql", "python", "seed")
 SEED_FORMATS = ("csv", "json", "parquet", "xlsx")
+# A version is kept while it is one of the newest so many, or younger than so many days.
+RETENTION: Mapping[str, float] = {"versions": 10, "days": 30}
 # Columns that `source()` adds to every row, so that a row knows where it came from.
 CHANGE = "_change"  # the column that `changes()` adds: insert | update | delete
 ORIGIN_COLUMNS = ("_file", "_loaded_at", "_run_id")
@@ -141,6 +143,7 @@ class Asset:
     triggers: tuple[Mapping[str, Any], ...] = ()
     refresh_every_s: float = 0.0  # volatile assets are fresh for this long
     version: Mapping[str, Any] = field(default_factory=dict)  # {sql|python|files: ...}
+    retention: Mapping[str, float] = field(default_factory=dict)  # versions, days; what is not said is the workspace's
     order: tuple[OrderTerm, ...] = ()  # what `deduplicate` says
     # What the code says.
     depends_on: tuple[str, ...] = ()  # lake assets it reads, `this` not included
@@ -195,6 +198,7 @@ class Workspace:
     databases: Mapping[str, Database] = field(default_factory=dict)
     macros: Mapping[str, str] = field(default_factory=dict)  # path -> text of each file of macros/
     verify_every_s: float = 86_400.0
+    retention: Mapping[str, float] = field(default_factory=lambda: dict(RETENTION))  # versions, days
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,18 @@ from ratatouille.project.thresholds import with_variables
 from ratatouille.project.yaml_models import AssetModel, validated
 from ratatouille.project.yaml_text import Document, Path, read_yaml
 
-_LATER = ("depends_on", "sources", "columns", "checks", "freshness", "triggers", "retries", "version", "refresh_every")
+_LATER = (
+    "depends_on",
+    "sources",
+    "columns",
+    "checks",
+    "freshness",
+    "triggers",
+    "retries",
+    "version",
+    "refresh_every",
+    "retention",
+)
 
 
 @dataclass(slots=True)
@@ -54,6 +65,7 @@ def read_sidecar(file: TextFile, kind: str, variables: Mapping[str, Any] = Mappi
     fields["version"] = model.version.model_dump(exclude_none=True) if model.version else {}
     fields["freshness"] = _freshness(model)
     fields["refresh_every_s"] = model.refresh_every
+    fields["retention"] = model.retention.model_dump(exclude_none=True)
     sidecar.fields = fields
     _read_inputs(model, document, sidecar)
     _apply_rules(model, document, sidecar, kind)

@@ -14,7 +14,7 @@ from typing import Any
 from ratatouille.errors import RequestError, near_miss, underline
 from ratatouille.project import units
 from ratatouille.project.find import NAME, WORKSPACE_FILE
-from ratatouille.project.records import Database, Problem, Resources, Workspace
+from ratatouille.project.records import RETENTION, Database, Problem, Resources, Workspace
 from ratatouille.project.sources import make_source
 from ratatouille.project.text_file import decode
 
@@ -104,6 +104,7 @@ def expand(root: Path, settings: Settings, environment: Mapping[str, str]) -> Wo
         sources=sources,
         databases={name: _database(name, said, environment) for name, said in settings["databases"].items()},
         verify_every_s=settings["verify_every"],
+        retention={**RETENTION, **{k: v for k, v in settings["retention"].items() if v is not None}},
     )
 
 

@@ -131,6 +131,13 @@ class EnvironmentModel(Closed):
     """Values for {{ var('name') }} that differ in it."""
 
 
+class RetentionModel(Closed):
+    versions: Annotated[int | None, Field(ge=1)] = None
+    """How many of the newest versions `rat clean` keeps (default 10)."""
+    days: Annotated[float | None, Field(ge=0)] = None
+    """For how many days it keeps a version, however many there are (default 30)."""
+
+
 class WorkspaceModel(Closed):
     name: str | None = None
     """The workspace's name (default: its folder's)."""
@@ -152,6 +159,8 @@ class WorkspaceModel(Closed):
     """Databases by name, for {{ source('name.table') }}; they are only read."""
     verify_every: Duration = 86_400.0
     """How often a table's files are compared with their checksums before they are read (default 1d)."""
+    retention: RetentionModel = RetentionModel()
+    """Which old versions `rat clean` keeps: those that either key keeps."""
 
 
 class ColumnModel(Closed):
@@ -302,6 +311,8 @@ class AssetModel(Closed):
     """Assets that it reads in a way that its code does not show."""
     sources: dict[str, NamedSourceModel] = {}
     """How its landing files are read, by their glob or by a name."""
+    retention: RetentionModel = RetentionModel()
+    """Which of its old versions `rat clean` keeps; a key that is left out is the workspace's."""
 
 
 def schemas() -> dict[str, dict[str, Any]]:

@@ -1,0 +1,5 @@
+"""TESTING: run people's tests of their assets on rows that they give, in a lake that is gone afterwards."""
+
+from ratatouille.engine.testing.run import CaseResult, Difference, Tested, run_cases
+
+__all__ = ["CaseResult", "Difference", "Tested", "run_cases"]

@@ -1,0 +1,1 @@
+"""UPKEEP: what keeps a lake small, whole and explained. Nothing here builds an asset."""

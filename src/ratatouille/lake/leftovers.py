@@ -1,0 +1,149 @@
+"""What lies beside the lake's tables and belongs to nobody any more: found by age, deleted one by one.
+
+orphan      a file in the data folder that no version names: of a killed run, or of a candidate that was kept out
+old         an artifact's version that its pointer need not name any more
+aside       an artifact's folder that was never published
+
+Only what is older than a given moment is found. Whoever asks has made sure that no run is going on: a run stages
+files that nothing names yet.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ratatouille.lake import artifacts, candidates
+from ratatouille.lake.artifacts import POINTER, Published
+from ratatouille.lake.connect import Storage, fsync_path
+from ratatouille.lake.journal import Journal
+from ratatouille.lake.ledger import Hold
+from ratatouille.lake.lock import exclusive
+from ratatouille.lake.unsettled import FOLDER as UNSETTLED
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A file or folder that can go. `bytes` are those that no other name holds."""
+
+    path: Path
+    bytes: int
+    files: int = 1
+
+
+def old_files(storage: Storage, before: float) -> list[Leftover]:
+    """Every file in the data folder that was last written before `before` (seconds since 1970)."""
+    found = []
+    for folder, below, names in os.walk(storage.data):
+        below[:] = [name for name in below if name != UNSETTLED]
+        for name in names:
+            path = Path(folder, name)
+            with suppress(OSError):
+                status = path.lstat()
+                if max(status.st_mtime, status.st_ctime) < before:
+                    found.append(Leftover(path, status.st_size))
+    return found
+
+
+def candidate_files(journal: Journal, rejected_before: float) -> set[str]:
+    """Files and folders of candidates that may still be judged, or were kept out after `rejected_before`."""
+    candidates.prepare(journal)
+    kept = candidates.where(
+        journal,
+        "state in ('waiting', 'passed') or (state in ('rejected', 'superseded') and at >= ?)",
+        [rejected_before],
+    )
+    return {str(place) for one in kept for place in (one.staged.folder, *(f.path for f in one.staged.files))}
+
+
+def folders_below(folder: Path, before: float) -> list[Leftover]:
+    """The entries of a folder in which nothing was written since `before`."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return []
+    found = [(path, _measured(path)) for path in entries]
+    return [Leftover(path, size, files) for path, (size, files, newest) in found if newest < before]
+
+
+def _measured(path: Path) -> tuple[int, int, float]:
+    """(bytes, files, newest change). A file that has another name as well frees nothing."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return 0, 0, 0.0
+    newest = max(status.st_mtime, status.st_ctime)
+    if not stat.S_ISDIR(status.st_mode):
+        return (status.st_size if status.st_nlink == 1 else 0), 1, newest
+    size = files = 0
+    for folder, below, names in os.walk(path):
+        for name in (*below, *names):
+            with suppress(OSError):
+                one = os.lstat(os.path.join(folder, name))
+                newest = max(newest, one.st_mtime, one.st_ctime)
+                if not stat.S_ISDIR(one.st_mode):
+                    size, files = size + (one.st_size if one.st_nlink == 1 else 0), files + 1
+    return size, files, newest
+
+
+def artifact_folders(storage: Storage, asset: str, named: Collection[str], before: float) -> list[Leftover]:
+    """Folders of an artifact that are not `named` by its pointer, nor open, nor young."""
+    home = artifacts.folder_of(storage, asset)
+    return [
+        one
+        for one in folders_below(home, before)
+        if one.path.name not in named and not one.path.name.startswith(POINTER)
+    ]
+
+
+def forget_artifacts(storage: Storage, asset: str, gone: Collection[int]) -> list[Path]:
+    """Let an artifact's pointer name fewer versions; the folders that nothing names then. The newest is never gone."""
+    home = artifacts.folder_of(storage, asset)
+    with exclusive(home / POINTER, f"expiring versions of {asset}"):
+        known = artifacts.published(storage, asset)
+        stay = [one for one in known[:-1] if one.entry.version not in gone] + known[-1:]
+        if len(stay) < len(known):
+            artifacts._move_pointer(home, stay, artifacts.hold(storage, asset))
+    named = {one.folder for one in stay}
+    return [home / one for one in sorted({one.folder for one in known} - named)]
+
+
+def artifact_versions(storage: Storage, asset: str) -> tuple[list[Published], Hold | None]:
+    return artifacts.published(storage, asset), artifacts.hold(storage, asset)
+
+
+def bytes_of(path: Path) -> int:
+    return _measured(path)[0]
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, in whatever order: a half-deleted orphan is an orphan too."""
+    if path.is_symlink() or not path.is_dir():
+        with suppress(FileNotFoundError):
+            path.unlink()
+        return
+    for below in _folders(path):
+        with suppress(OSError):
+            below.chmod(below.stat().st_mode | stat.S_IRWXU)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_emptied(files: Collection[Path], data: Path) -> None:
+    """Remove the attempts' folders that have lost their last file."""
+    for folder in {path.parent for path in files}:
+        if folder.is_relative_to(data) and len(folder.relative_to(data).parts) > 2:
+            with suppress(OSError):
+                folder.rmdir()
+    with suppress(OSError):
+        fsync_path(data)
+
+
+def _folders(path: Path) -> Iterator[Path]:
+    yield path
+    for folder, below, _ in os.walk(path):
+        yield from (Path(folder, name) for name in below)

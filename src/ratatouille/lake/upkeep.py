@@ -1,0 +1,322 @@
+"""Upkeep of the catalog: take old versions out of it, delete the files that nothing names any more, merge small ones.
+
+expired     a version that the catalog no longer has: it cannot be read or brought back; the ledger still tells of it
+scheduled   a file that no version needs any more. It stays on the disk for a while: somebody may be reading it
+compacted   small files of a table made into one, in a commit of its own. The rows stay the same, and so do its
+            earlier versions: a merged file knows which of its rows each of them had
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ratatouille.errors import LakeError
+from ratatouille.lake import ledger, unsettled
+from ratatouille.lake.connect import Lake, Storage, fsync_path, make_private
+from ratatouille.lake.faults import explain
+from ratatouille.lake.journal import Journal
+from ratatouille.lake.lock import exclusive
+from ratatouille.lake.publish import Superseded, commit_and_prove, say_who
+from ratatouille.lake.quoting import LAKE, METADATA, literal, table, text
+from ratatouille.lake.session import Session
+from ratatouille.lake.stage import checksum, fsync_folders
+
+# Files below this size are worth merging, from so many on.
+SMALL_FILE_BYTES = 16 << 20
+MANY_FILES = 8
+# Rewriting a file for a few deleted rows costs more than reading around them, unless all of it is small.
+_REWRITE_FREELY_BYTES = 256 << 20
+_REWRITE_SHARE = 0.25
+COMPACT = "compact"
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """Files that a table would lose."""
+
+    asset: str
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Crowded:
+    """A table whose current version is in many small files, or whose files have many deleted rows."""
+
+    asset: str
+    files: int  # that are small
+    bytes: int
+    deletes: int  # delete files
+    deletes_bytes: int  # of the files that they belong to
+
+
+def versions(session: Session) -> set[int]:
+    """Every version that can be read."""
+    return {row[0] for row in session.rows(f"select snapshot_id from {METADATA}.ducklake_snapshot")}
+
+
+def current_since(session: Session, moment: datetime) -> set[int]:
+    """Versions that were the lake's newest at some time after `moment` (UTC): somebody may be reading them still."""
+    rows = session.rows(
+        f"select snapshot_id from (select snapshot_id, lead(snapshot_time::timestamptz) over (order by snapshot_id)"
+        f" as until from {METADATA}.ducklake_snapshot) where until is null or until > {literal(moment)} at time zone 'UTC'"
+    )
+    return {row[0] for row in rows}
+
+
+def kept_by_rule(
+    session: Session, default: tuple[int, float], rules: Mapping[str, tuple[int, float]], now: datetime
+) -> set[int]:
+    """Versions that are among the newest so many of their asset, or younger than so many days: (versions, days)."""
+    listed = ", ".join(f"({text(asset)}, {n}, {literal(float(days))})" for asset, (n, days) in rules.items())
+    rows = session.rows(
+        f"with rules(asset, n, days) as (values {listed or '(null, null, null)'}),"
+        f" ranked as (select asset, snapshot_id, published_at,"
+        f" row_number() over (partition by asset order by snapshot_id desc) as place"
+        f" from {ledger.LEDGER} where materialize <> 'view' and action <> '{COMPACT}')"
+        f" select distinct snapshot_id from ranked left join rules using (asset)"
+        f" where place <= coalesce(n, {int(default[0])})"
+        f" or published_at > {literal(now)} - to_seconds(86400 * coalesce(days, {literal(float(default[1]))}))"
+    )
+    return {row[0] for row in rows}
+
+
+def freed_by(session: Session, gone: Collection[int]) -> list[Freed]:
+    """What the tables would lose if the versions `gone` expired."""
+    left = f"select snapshot_id from {METADATA}.ducklake_snapshot where snapshot_id not in ({_numbers(gone)})"
+    files = " union all ".join(
+        f"select table_id, file_size_bytes from {METADATA}.ducklake_{kind}_file f where end_snapshot is not null"
+        f" and not exists (select 1 from ({left}) s where s.snapshot_id >= f.begin_snapshot"
+        f" and s.snapshot_id < f.end_snapshot)"
+        for kind in ("data", "delete")
+    )
+    rows = session.rows(
+        f"select n.name, count(*), sum(file_size_bytes)::bigint from ({files}) join ({TABLE_NAMES}) n using (table_id)"
+        f" group by all order by all"
+    )
+    return [Freed(*row) for row in rows]
+
+
+def published_at(session: Session, gone: Collection[int]) -> dict[str, list[int]]:
+    """asset -> which of the versions `gone` are its own."""
+    rows = session.rows(
+        f"select asset, list(snapshot_id order by snapshot_id) from {ledger.LEDGER}"
+        f" where snapshot_id in ({_numbers(gone)}) group by asset order by asset"
+    )
+    return dict(rows)
+
+
+# A table has one row for each shape it had.
+TABLE_NAMES = (
+    f"select t.table_id, arg_max(s.schema_name || '.' || t.table_name, t.begin_snapshot) as name"
+    f" from {METADATA}.ducklake_table t join {METADATA}.ducklake_schema s using (schema_id) group by t.table_id"
+)
+
+
+def expire(lake: Lake, gone: Collection[int]) -> None:
+    """Take versions out of the catalog, in one commit. The newest one is refused."""
+    with exclusive(lake.storage.catalog, "expiring versions"), lake.session("expiring versions") as session:
+        session.execute("begin transaction")
+        if session.snapshot in gone:
+            raise LakeError("the newest version never expires", where=f"version {session.snapshot}", next="rat clean")
+        session.execute(f"call ducklake_expire_snapshots({text(LAKE)}, versions => [{_numbers(gone)}])")
+        session.execute("commit")
+        left = versions(session) & set(gone)
+    if left:
+        raise LakeError(f"{len(left)} versions did not expire", where=str(sorted(left)[:5]), next="rat clean")
+
+
+def scheduled(session: Session, storage: Storage) -> list[tuple[Path, int, datetime]]:
+    """Files that no version needs: path, bytes (0: gone already), since when (UTC)."""
+    rows = session.rows(
+        f"select path, path_is_relative, schedule_start::timestamptz::timestamp"
+        f" from {METADATA}.ducklake_files_scheduled_for_deletion order by path"
+    )
+    found = [(storage.data / path if relative else Path(path), since) for path, relative, since in rows]
+    return [(path, size_of(path), since) for path, since in found]
+
+
+def delete_scheduled(lake: Lake, before: datetime) -> None:
+    """Delete the files that no version has needed since `before` (UTC), and the folders that are empty then."""
+    storage = lake.storage
+    with exclusive(storage.catalog, "deleting old files"), lake.session("deleting old files") as session:
+        folders = {path.parent for path, _, since in scheduled(session, storage) if since < before}
+        until = f"{literal(before)} at time zone 'UTC'"
+        session.execute(f"call ducklake_cleanup_old_files({text(LAKE)}, older_than => {until})")
+    for folder in folders:
+        if folder.is_relative_to(storage.data) and len(folder.relative_to(storage.data).parts) > 2:
+            with suppress(OSError):
+                folder.rmdir()  # an attempt's own folder, if it is empty; a table's stays
+
+
+def named_files(session: Session, storage: Storage) -> set[str]:
+    """Every file that the catalog knows of, absolute: of all versions, and those that wait for their deletion."""
+    inside = " union all ".join(
+        f"select case when f.path_is_relative then s.path || t.path || f.path else f.path end"
+        f" from {METADATA}.ducklake_{kind}_file f join {METADATA}.ducklake_table t using (table_id)"
+        f" join {METADATA}.ducklake_schema s using (schema_id)"
+        for kind in ("data", "delete")
+    )
+    waiting = f"select path from {METADATA}.ducklake_files_scheduled_for_deletion"
+    return {str(storage.data / path) for (path,) in session.rows(f"{inside} union all {waiting}")}
+
+
+def size_of(path: Path) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0
+
+
+# Compaction
+
+
+def crowded(session: Session, assets: Collection[str]) -> list[Crowded]:
+    """The tables of `assets` that are worth compacting."""
+    now = session.snapshot
+    live = f"f.begin_snapshot <= {now} and coalesce(f.end_snapshot, {now + 1}) > {now}"
+    names = ", ".join(text(asset) for asset in assets) or "null"
+    rows = session.rows(
+        f"with deleting as (select f.data_file_id from {METADATA}.ducklake_delete_file f where {live}),"
+        f" files as (select n.name, f.file_size_bytes as size, f.data_file_id in (from deleting) as deletes"
+        f" from {METADATA}.ducklake_data_file f join ({TABLE_NAMES}) n using (table_id) where {live} and n.name in ({names}))"
+        f" select name, count(*) filter (size < {SMALL_FILE_BYTES}),"
+        f" coalesce(sum(size) filter (size < {SMALL_FILE_BYTES}), 0)::bigint, count(*) filter (deletes),"
+        f" coalesce(sum(size) filter (deletes), 0)::bigint from files group by name order by name"
+    )
+    found = [Crowded(*row) for row in rows]
+    return [one for one in found if max(one.files, one.deletes) >= MANY_FILES]
+
+
+def compact(lake: Lake, journal: Journal, run_id: str, one: Crowded, token: int) -> None:
+    """Merge the small files of a table, under its lease.
+
+    Files with deleted rows are rewritten first: DuckLake merges only whole ones. It makes no other change in such a
+    commit, so the checksums of the new files come in one of their own; `unsealed` finds what a kill left without.
+    """
+    place = f"{text(LAKE)}, {text(one.asset.partition('.')[2])}, schema => {text(one.asset.partition('.')[0])}"
+    if one.deletes >= MANY_FILES:
+        share = 0.0 if one.deletes_bytes < _REWRITE_FREELY_BYTES else _REWRITE_SHARE
+        call = f"call ducklake_rewrite_data_files({place}, delete_threshold => {share})"
+        _rewrite(lake, journal, run_id, one.asset, token, call)
+    call = f"call ducklake_merge_adjacent_files({place}, max_file_size => {SMALL_FILE_BYTES})"
+    _rewrite(lake, journal, run_id, one.asset, token, call)
+    write_checksums(lake, journal, run_id, one.asset, token)
+
+
+def _rewrite(lake: Lake, journal: Journal, run_id: str, asset: str, token: int, call: str) -> None:
+    """One commit in which DuckLake writes files of a table anew; they are durable before it."""
+    storage, doing = lake.storage, f"compacting {asset}"
+    folder = storage.data.joinpath(*asset.split(".", 1))
+    with exclusive(storage.catalog, doing), lake.session(doing) as session:
+        started = time.time()
+        before = session.value(f"select id from {LAKE}.last_committed_snapshot()")
+        session.execute("begin transaction")
+        _refuse_without_lease(journal, asset, token)
+        rows, known = session.value(f"select count(*) from {table(asset)}"), named_files(session, storage)
+        if not session.rows(call):
+            return
+        if session.value(f"select count(*) from {table(asset)}") != rows:
+            raise LakeError(f"compacting {asset} would have changed its rows", where=asset, next="rat verify")
+        try:
+            written = [path for path in _fresh(folder, started) if str(path) not in known]
+            for path in written:
+                fsync_path(path)
+            fsync_folders(folder, storage.data)
+            make_private(written)
+            kept = unsettled.keep(storage, run_id, written)
+        except OSError as error:
+            raise explain(error, doing) from error
+        about = say_who(session, f"{run_id}-{before}", [asset])
+        commit_and_prove(storage, session, about, before, kept)
+
+
+def _refuse_without_lease(journal: Journal, asset: str, token: int) -> None:
+    if journal.holds_leases({asset: token}):
+        raise Superseded(f"{asset} was taken over by somebody else", where=asset, next="rat clean")
+
+
+def unsealed(session: Session, assets: Collection[str]) -> dict[str, list[str]]:
+    """asset -> data files of its current version, below the data folder, whose checksum the ledger does not know."""
+    now = session.snapshot
+    names = ", ".join(text(asset) for asset in assets) or "null"
+    rows = session.rows(
+        f'with known as (select distinct unnest(from_json(manifest, \'[{{"path": "VARCHAR"}}]\')).path as path'
+        f" from {ledger.LEDGER} where asset in ({names})),"
+        f" files as (select n.name, case when f.path_is_relative then s.path || t.path || f.path else f.path end as path"
+        f" from {METADATA}.ducklake_data_file f join {METADATA}.ducklake_table t using (table_id)"
+        f" join {METADATA}.ducklake_schema s using (schema_id) join ({TABLE_NAMES}) n using (table_id)"
+        f" where f.begin_snapshot <= {now} and coalesce(f.end_snapshot, {now + 1}) > {now}"
+        f" and coalesce(t.end_snapshot, {now + 1}) > {now} and n.name in ({names}))"
+        f" select name, path from files anti join known using (path) order by all"
+    )
+    found: dict[str, list[str]] = {}
+    for name, path in rows:
+        found.setdefault(name, []).append(path)
+    return found
+
+
+def write_checksums(lake: Lake, journal: Journal, run_id: str, asset: str, token: int) -> None:
+    """Enter the checksums of files that a compaction wrote: an entry of the same rows, under the asset's lease."""
+    storage, doing = lake.storage, f"compacting {asset}"
+    started = time.time()
+    with lake.session(doing) as session:
+        paths = unsealed(session, [asset]).get(asset, [])
+    if not paths:
+        return
+    try:
+        manifest = tuple(_in_manifest(path, storage) for path in paths)
+    except OSError as error:
+        raise explain(error, doing) from error
+    with exclusive(storage.catalog, doing), lake.session(doing) as session:
+        before = session.value(f"select id from {LAKE}.last_committed_snapshot()")
+        session.execute("begin transaction")
+        _refuse_without_lease(journal, asset, token)
+        head = ledger.heads(session, [asset])[asset]
+        entry = replace(
+            head, run_id=run_id, action=COMPACT, base_version=head.version, unchanged_since=head.data_version,
+            manifest=manifest, bytes_written=sum(file["bytes"] for file in manifest), seconds=time.time() - started,
+            published_at=datetime.now(UTC).replace(tzinfo=None), rows_in=0, rows_written=0, rows_deleted=0,
+        )  # fmt: skip
+        ledger.write_entries(session, [entry])
+        about = say_who(session, f"{run_id}-{before}", [asset])
+        commit_and_prove(storage, session, about, before, None)
+
+
+def _fresh(folder: Path, started: float) -> list[Path]:
+    with os.scandir(folder) as found:
+        return [Path(f.path) for f in found if f.name.startswith("ducklake-") and f.stat().st_mtime >= started - 2]
+
+
+def _in_manifest(path: str, storage: Storage) -> dict[str, Any]:
+    with open(storage.data / path, "rb") as handle:
+        digest = checksum(handle)
+        return {"path": path, "rows": 0, "bytes": os.fstat(handle.fileno()).st_size, "sha256": digest}
+
+
+# Tables whose file is gone
+
+
+def drop_table(lake: Lake, asset: str, kind: str) -> None:
+    """Drop a table or view, and what the lake remembers of it beside the ledger. Its versions stay until they expire."""
+    doing = f"dropping {asset}"
+    with exclusive(lake.storage.catalog, doing), lake.session(doing) as session:
+        before = session.value(f"select id from {LAKE}.last_committed_snapshot()")
+        session.execute("begin transaction")
+        session.execute(f"drop {'view' if kind == 'view' else 'table'} {table(asset)}")
+        ledger.remember_files(session, asset, (), forget=None)
+        ledger.release(session, asset)
+        session.execute(f"delete from {ledger.QUARANTINE} where asset = {text(asset)}")
+        about = say_who(session, f"drop-{time.time_ns()}", [asset])
+        commit_and_prove(lake.storage, session, about, before, None)
+
+
+def _numbers(values: Collection[int] | Sequence[int]) -> str:
+    return ", ".join(str(int(value)) for value in sorted(values)) or "null"
