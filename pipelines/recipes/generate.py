@@ -33,7 +33,7 @@ def generate(
     seed: int = 42,
     streamer: Any = None,
 ) -> str:
-    """The prompt and what the model makes of it, up to its end mark. A temperature of 0 takes the likeliest token.
+    """The prompt and what the model makes of it, up to its end mark or the longest it was trained on. A temperature of 0 takes the likeliest token.
 
     The same prompt, seed and settings give the same text on a CPU. ValueError for an empty prompt: texts begin with
     their title, and the model has never been asked to make one up.
@@ -51,7 +51,7 @@ def generate(
         made = model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            max_new_tokens=tokens,
+            max_new_tokens=max(1, min(tokens, model.config.max_position_embeddings - ids.shape[1])),
             pad_token_id=model.config.eos_token_id,
             streamer=streamer,
             **chosen,

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def learn(splits: Path, work: Path, wish: dict[str, Any], say: Say) -> tuple[dic
     (result / tokens.FILE).write_bytes((splits / tokens.FILE).read_bytes())
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": said["end"], "pad_token": said["end"]}
     write_json(result / "tokenizer_config.json", settings)
-    return about, report.write(result, about, wish, _samples(model, result, sides["val"]))
+    return about, report.write(result, about, asdict(job), _samples(model, result, sides["val"]))
 
 
 def _samples(model: Any, result: Path, val: splitting.Side) -> list[dict[str, str]]:
@@ -54,8 +55,7 @@ def _samples(model: Any, result: Path, val: splitting.Side) -> list[dict[str, st
 def _launched(job: Job, say: Say) -> dict[str, Any]:
     """Train under torchrun, with `processes` processes on this machine; what the first of them says."""
     work = Path(job.work)
-    fields = {name: getattr(job, name) for name in Job.__dataclass_fields__}
-    write_json(work / "job.json", fields)
+    write_json(work / "job.json", asdict(job))
     done = work / "trained.json"
     done.unlink(missing_ok=True)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={job.processes}"]

@@ -66,8 +66,8 @@ class Progressed:
     tokens: int = 0
     best_loss: float = math.inf
     best_epoch: int = -1
-    train: list[tuple[int, float]] = field(default_factory=list)  # (step, loss per token)
-    val: list[tuple[int, float]] = field(default_factory=list)
+    train: list[list[float]] = field(default_factory=list)  # [step, loss per token]
+    val: list[list[float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +95,15 @@ def train(job: Job, say: Say) -> dict[str, Any]:
     """Train, or go on training; the best parameters are in `work/best.safetensors`. What is known of it all."""
     place = _place(job.device)
     devices = [torch.cuda.current_device()] if place.device == "cuda" else []
+    threads = torch.get_num_threads()
+    if job.size == "tiny" and not job.model:
+        torch.set_num_threads(1)  # its matrices are too small to share: threads would only wait for each other
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(job.seed)
         try:
             return _Training(job, place, say if place.first else _silent).run()
         finally:
+            torch.set_num_threads(threads)
             if place.world > 1:
                 dist.destroy_process_group()
 
@@ -163,7 +167,7 @@ class _Training:
         saved = before = time.monotonic()
         while self.state.step < self.steps:
             loss = self._step()
-            self.state.train.append((self.state.step, loss))
+            self.state.train.append([self.state.step, loss])
             now = time.monotonic()
             self.state.seconds += now - before
             before = now
@@ -244,7 +248,7 @@ class _Training:
             lost, counted = lost + float(self._loss(one)), counted + one.n_labels
         lost, n_labels = self.place.total(lost, counted)
         state, loss = self.state, lost / max(1.0, n_labels)
-        state.val.append((state.step, loss))
+        state.val.append([state.step, loss])
         self.say(f"training: epoch {len(state.val)} of {self.job.epochs}, validation loss {loss:.4f}")
         if loss < state.best_loss:
             state.best_loss, state.best_epoch = loss, len(state.val)
