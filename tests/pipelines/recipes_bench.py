@@ -84,7 +84,7 @@ def statuses(result: dg.ExecuteInProcessResult) -> dict[str, str]:
             found[event.step_key] = "failed"
         elif event.is_step_materialization and event.step_key in CHAIN:
             said = event.step_materialization_data.materialization.metadata.get("status")
-            found[event.step_key] = str(said.value) if said is not None else "built"
+            found[event.step_key] = "skipped" if said is not None and said.value == "skipped" else "built"
     return found
 
 
