@@ -12,6 +12,9 @@ UV ?= .tools/bin/uv
 # Trust what the machine trusts, as pip does: many networks have a certificate of their own.
 export UV_SYSTEM_CERTS ?= true
 PYTHON := .venv/bin/python
+# Extras to install as well: make setup EXTRAS=recipes (torch; 5 GB). They are kept until `make clean`.
+KNOWN_EXTRAS := $(shell cat .venv/.extras 2>/dev/null)
+EXTRAS ?= $(KNOWN_EXTRAS)
 # Arguments for pytest: make test ARGS="tests/project -k cycle"
 ARGS ?=
 # The whole suite runs side by side, a part of it in order.
@@ -22,7 +25,7 @@ PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.ready ## install everything into .venv (run by the other targets when needed)
+setup: .venv/.ready ## install everything into .venv, as other targets do; EXTRAS=recipes adds torch (5 GB)
 
 # pip --target works without ensurepip, and where the system's Python is marked "externally managed".
 .tools/bin/uv:
@@ -30,17 +33,21 @@ setup: .venv/.ready ## install everything into .venv (run by the other targets w
 	@echo "Installing uv $(UV_VERSION) into .tools/ ..."
 	@python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target .tools "uv==$(UV_VERSION)"
 
-.venv/.ready: pyproject.toml uv.lock $(filter .tools/bin/uv,$(UV))
-	@echo "Installing the locked packages into .venv/ ..."
-	@env -u VIRTUAL_ENV $(UV) sync --locked --quiet
+.venv/.ready: pyproject.toml uv.lock $(filter .tools/bin/uv,$(UV)) $(if $(filter-out $(KNOWN_EXTRAS),$(EXTRAS)),other-extras)
+	@echo "Installing the locked packages into .venv/ $(if $(EXTRAS),with $(EXTRAS) )..."
+	@env -u VIRTUAL_ENV $(UV) sync --locked --quiet $(addprefix --extra ,$(EXTRAS))
+	@echo "$(EXTRAS)" > .venv/.extras
 	@touch $@
 
-demo: setup ## run the sales pipeline over two days, and a Formula 1 race from an API to a leaderboard
+.PHONY: other-extras
+other-extras:
+
+demo: setup ## run the sales pipeline over two days, a Formula 1 race, and recipes to a language model
 	@$(PYTHON) scripts/demo.py
 
 demo-reset: ## forget the demo: delete its landing files and the lake in .rat/
-	@rm -rf landing/sales landing/f1 .rat
-	@echo "Gone: landing/sales, landing/f1 and .rat/. Start again with: make demo"
+	@rm -rf landing/sales landing/f1 landing/recipes .rat
+	@echo "Gone: landing/sales, landing/f1, landing/recipes and .rat/. Start again with: make demo"
 
 test: setup ## install what is missing and run the whole test suite
 	@$(PYTHON) -m pytest $(if $(ARGS),$(ARGS),$(PARALLEL))

@@ -7,6 +7,7 @@ The work is in the modules beside this one; here it gets its settings, its folde
 import ast
 import hashlib
 import shutil
+import sys
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,17 @@ TRAINING_CODE = _code("learn", "model", "training", "batches", "packing", "evalu
 def _work(asset_name: str, *decides: Any) -> Path:
     home = workspace().root / ".rat" / "work" / "recipes" / asset_name
     return shards.work_folder(home, *decides)
+
+
+def _say(context: AssetExecutionContext) -> shards.Say:
+    """How far it is: into the run's log, and to whoever sits in front of `rat run`."""
+
+    def say(line: str) -> None:
+        context.log.info(line)
+        if sys.stderr.isatty():
+            sys.stderr.write(f"{line}\n")
+
+    return say
 
 
 def _stored(context: AssetExecutionContext, folder: Path, about: dict[str, Any], work: Path) -> Iterator[Output[Path]]:
@@ -129,7 +141,7 @@ def cleaned_dataset(
         work / "result",
         near=config.near_duplicates,
         same_group=config.same_group,
-        say=context.log.info,
+        say=_say(context),
     )
     context.log.info(f"{about['rows_in']:,} -> {about['rows_out']:,} texts, {about['removed_share']:.1%} removed")
     yield from _stored(context, work / "result", about, work)
@@ -180,7 +192,7 @@ def tokenized_dataset(
         vocabulary=config.vocabulary,
         tokenizer=given[0] if given else None,
         end=given[1] if given else tokens.END,
-        say=context.log.info,
+        say=_say(context),
     )
     yield from _stored(context, work, about, work)
 
@@ -251,12 +263,11 @@ def trained_model(
     decides = {name: value for name, value in wish.items() if name != "checkpoint_every_s"}
     work = _work("trained_model", train_val_splits.name, decides, TRAINING_CODE)
     try:
-        about, picture = learn.learn(train_val_splits, work, wish, context.log.info)
+        about, picture = learn.learn(train_val_splits, work, wish, _say(context))
     except learn.ModelError as error:
         raise Failure(description=f"{error}\ntrained_model\nNext: {error.cure}", allow_retries=False) from error
-    about["loss_curve"] = {}
     context.add_output_metadata(
         {"curve": MetadataValue.md(f"![losses](data:image/png;base64,{b64encode(picture).decode()})")}
     )
-    plain = {name: value for name, value in about.items() if name not in ("curve", "loss_curve")}
+    plain = {name: value for name, value in about.items() if name != "curve"}
     yield from _stored(context, work / "result", plain, work)
