@@ -228,7 +228,9 @@ def train_val_splits(
 
 
 class TrainConfig(Config):
-    size: str = Field(_SETTINGS["trained_model"]["size"], description="the one dial: tiny, small, medium, large, xl")
+    size: str = Field(
+        _SETTINGS["trained_model"]["size"], description="the one dial: tiny, mini, small, medium, large, xl"
+    )
     model: str = Field(
         _SETTINGS["trained_model"]["model"], description="a model to adapt with LoRA; none: from scratch"
     )

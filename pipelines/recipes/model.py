@@ -1,7 +1,7 @@
 """The model: a small Llama-shaped decoder of our own, or somebody's model with LoRA on top. Everything else is the same.
 
-size   the one dial: layers, width, heads, tokens in a step, learning rate. `tiny` is for tests, `small` trains on a
-       laptop's CPU, the others want a GPU.
+size   the one dial: layers, width, heads, tokens in a step, learning rate. `tiny` is for tests; `mini` learns
+       6,000 recipes on one core in a quarter of an hour, `small` in an hour; the others want a GPU.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Size:
 
 SIZES = {
     "tiny": Size(2, 64, 2, 2_048, 2_048, 4e-3),
+    "mini": Size(3, 128, 4, 8_192, 4_096, 3e-3),
     "small": Size(4, 256, 4, 8_192, 4_096, 1.5e-3),
     "medium": Size(8, 512, 8, 32_768, 16_384, 8e-4),
     "large": Size(12, 768, 12, 131_072, 32_768, 6e-4),
