@@ -12,11 +12,12 @@ UV ?= .tools/bin/uv
 # Trust what the machine trusts, as pip does: many networks have a certificate of their own.
 export UV_SYSTEM_CERTS ?= true
 PYTHON := .venv/bin/python
+# Extras to install as well: make setup EXTRAS="recipes spark" (torch; 5 GB). They are kept until `make clean`.
+KNOWN_EXTRAS := $(shell cat .venv/.extras 2>/dev/null)
+EXTRAS ?=
+WANTED_EXTRAS := $(sort $(KNOWN_EXTRAS) $(EXTRAS))
 # Arguments for pytest: make test ARGS="tests/project -k cycle"
 ARGS ?=
-# Groups of pyproject.toml that not everybody needs, on top: make setup WITH=spark. What is there already stays.
-WITH ?=
-STAMP := .venv/.ready$(foreach group,$(sort $(WITH)),-$(group))
 # The whole suite runs side by side, a part of it in order.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
@@ -25,7 +26,7 @@ PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## install everything into .venv (run by the other targets when needed)
+setup: .venv/.ready ## install everything into .venv, as other targets do; EXTRAS=recipes adds torch (5 GB)
 
 # pip --target works without ensurepip, and where the system's Python is marked "externally managed".
 .tools/bin/uv:
@@ -33,17 +34,21 @@ setup: $(STAMP) ## install everything into .venv (run by the other targets when 
 	@echo "Installing uv $(UV_VERSION) into .tools/ ..."
 	@python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target .tools "uv==$(UV_VERSION)"
 
-$(STAMP): pyproject.toml uv.lock $(filter .tools/bin/uv,$(UV))
-	@echo "Installing the locked packages into .venv/ ..."
-	@env -u VIRTUAL_ENV $(UV) sync --locked --quiet --inexact $(addprefix --group ,$(WITH))
+.venv/.ready: pyproject.toml uv.lock $(filter .tools/bin/uv,$(UV)) $(if $(filter-out $(KNOWN_EXTRAS),$(WANTED_EXTRAS)),other-extras)
+	@echo "Installing the locked packages into .venv/ $(if $(WANTED_EXTRAS),with $(WANTED_EXTRAS) )..."
+	@env -u VIRTUAL_ENV $(UV) sync --locked --quiet $(addprefix --extra ,$(WANTED_EXTRAS))
+	@echo "$(WANTED_EXTRAS)" > .venv/.extras
 	@touch $@
 
-demo: setup ## run the sales pipeline over two days, and a Formula 1 race from an API to a leaderboard
+.PHONY: other-extras
+other-extras:
+
+demo: setup ## run the sales pipeline over two days, a Formula 1 race, and recipes to a language model
 	@$(PYTHON) scripts/demo.py
 
 demo-reset: ## forget the demo: delete its landing files and the lake in .rat/
-	@rm -rf landing/sales landing/f1 .rat
-	@echo "Gone: landing/sales, landing/f1 and .rat/. Start again with: make demo"
+	@rm -rf landing/sales landing/f1 landing/recipes .rat
+	@echo "Gone: landing/sales, landing/f1, landing/recipes and .rat/. Start again with: make demo"
 
 test: setup ## install what is missing and run the whole test suite
 	@$(PYTHON) -m pytest $(if $(ARGS),$(ARGS),$(PARALLEL))

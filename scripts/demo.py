@@ -1,4 +1,4 @@
-"""`make demo`: the sales pipeline over two days, then a Formula 1 race, with every command shown as you would type it.
+"""`make demo`: sales over two days, a Formula 1 race, recipes to a language model, every command as you would type it.
 
 It works in the workspace of the repository root (its lake is `.rat/`), deletes nothing, and may be run again.
 """
@@ -9,6 +9,7 @@ import os
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,6 +24,7 @@ F1 = (
     "gold_core_tables_built",
     "gold_mart_tables_built",
 )
+RECIPES = ("raw_dataset", "cleaned_dataset", "removed_texts", "tokenized_dataset", "train_val_splits")
 LEADERBOARD = """select position, full_name, team_name, fastest_lap_time, delta_to_fastest, finishing_position
 from default_gold_analytics.session_leaderboard where session_key = (select max(session_key)
 from default_gold_analytics.session_leaderboard) order by position limit 5"""
@@ -66,8 +68,30 @@ def main() -> int:
     if (ROOT / "pipelines" / "f1").is_dir():
         formula_1()
 
+    if (ROOT / "pipelines" / "recipes").is_dir():
+        recipes()
+
     print(TRY_NEXT)
     return 0
+
+
+def recipes() -> None:
+    say("Recipes: from raw text to token ids, each step guarded, on recipes out of a grammar.")
+    shown("python", "-m", "pipelines.recipes.corpus", "--recipes", "400", program=[sys.executable])
+    os.environ["RECIPES_SETTINGS"] = "pipelines/recipes/smoke.yaml"
+    print(f"\n$ export RECIPES_SETTINGS={os.environ['RECIPES_SETTINGS']}", flush=True)
+    torch = find_spec("torch") is not None and find_spec("transformers") is not None
+    rat("run", *RECIPES, *(["trained_model"] if torch else []))
+
+    say("What cleaning took away, and why.")
+    rat("query", "select reason, count(*) as texts from recipes.removed group by all order by all")
+
+    if torch:
+        say("The model has read for some seconds only. This is what it makes of it.")
+        sampling = ["-m", "pipelines.recipes.generate", "--prompt", "Smoky tofu and rice curry", "--tokens", "60"]
+        shown("python", *sampling, program=[sys.executable])
+    else:
+        say("The last step trains a language model. It needs torch: make setup EXTRAS=recipes, then make demo.")
 
 
 def formula_1() -> None:

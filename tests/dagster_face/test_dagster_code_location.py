@@ -78,7 +78,9 @@ def test_everything_in_this_repository_is_as_it_was(at_root):
     assert shown(definitions()) == json.loads(SNAPSHOT.read_text())
 
 
-@pytest.mark.parametrize("location", ["ratatouille.definitions", "pipelines.sales", "pipelines.f1"])
+@pytest.mark.parametrize(
+    "location", ["ratatouille.definitions", "pipelines.sales", "pipelines.f1", "pipelines.recipes"]
+)
 def test_dagster_accepts_the_code_locations(location):
     said = _command("dagster", "definitions", "validate", "-m", location)
     assert f"Validation successful for code location {location}" in said

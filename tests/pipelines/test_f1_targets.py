@@ -44,7 +44,7 @@ def bronze(tmp_path: Path, extract: Any) -> Path:
 
 def test_the_project_alone_gives_the_same_rows_on_duckdb_and_on_spark(bronze: Path, tmp_path: Path) -> None:
     if find_spec("pysail") is None:
-        pytest.skip("pysail is not installed. Get it with: make setup WITH=spark")
+        pytest.skip("pysail is not installed. Get it with: make setup EXTRAS=spark")
     work, out = tmp_path / "work", tmp_path / "out"
     work.mkdir()
     project = ROOT / "pipelines" / "f1" / "dbt"

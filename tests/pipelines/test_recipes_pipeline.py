@@ -1,0 +1,258 @@
+"""The chain in Dagster and by `rat`: what a change rebuilds, what a kill costs, and that damage never travels."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+from recipes_bench import CHAIN, DATA, ROOT, STALE_ONLY, Larder, larder_in, statuses
+
+HAS_TORCH = find_spec("torch") is not None
+WORKER = Path(__file__).with_name("recipes_worker.py")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    # Dagster's SQLite storage closes its connections when it is collected.
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def larder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Larder]:
+    with larder_in(tmp_path_factory.mktemp("recipes")) as made:
+        made.receive(120)
+        first = made.run(*DATA, "removed_texts")
+        assert first.success and statuses(first) == dict.fromkeys(DATA, "built")
+        yield made
+
+
+def test_the_document_is_kept_by_name(larder: Larder) -> None:
+    repository = larder.definitions.get_repository_def()
+    graph = repository.asset_graph
+    groups = {name: graph.get(dg.AssetKey(name)).group_name for name in CHAIN}
+    assert groups == {**dict.fromkeys(DATA, "data_processing"), "trained_model": "training"}
+    for above, below in itertools.pairwise(CHAIN):
+        assert graph.get(dg.AssetKey(below)).parent_keys == {dg.AssetKey(above)}
+    source = (ROOT / "pipelines/recipes/definitions.py").read_text()
+    assert "load_asset_checks_from_modules([checks])" in source
+    assert (ROOT / "pipelines/recipes" / ".." / "tests" / "test_checks.py").resolve().is_file()
+    assert not [key for key in graph.asset_check_keys if key.asset_key == dg.AssetKey("trained_model")]
+
+
+def test_what_was_removed_and_why_is_a_table(larder: Larder) -> None:
+    from ratatouille.handle import Workspace
+
+    rows = Workspace(larder.root).query("select reason, count(*) as n from recipes.removed group by 1").rows()
+    listed = pl.read_parquet(larder.current("cleaned_dataset") / "removed.parquet")
+    assert dict(rows) == dict(listed.group_by("reason").len().iter_rows())
+
+
+def test_an_unchanged_chain_builds_nothing_and_a_changed_setting_only_what_follows(
+    larder: Larder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = larder.versions()
+    assert set(statuses(larder.run(tags=STALE_ONLY)).values()) == {"skipped"}
+    assert larder.versions() == before
+    shorter = {"tokenized_dataset": {"max_seq_length": 64}}
+    assert statuses(larder.run(config=shorter, tags=STALE_ONLY)) == {
+        "raw_dataset": "skipped",
+        "cleaned_dataset": "skipped",
+        "tokenized_dataset": "built",
+        "train_val_splits": "built",
+    }
+    tokens = pl.scan_parquet(larder.current("tokenized_dataset") / "part-*.parquet")
+    assert tokens.select(pl.col("input_ids").list.len().max()).collect().item() == 64
+    # A version that looks well and is not can be taken back: what the document calls "no rollback".
+    from ratatouille.cli import main
+
+    monkeypatch.setenv("RATATOUILLE_WORKSPACE", str(larder.root))
+    monkeypatch.setattr(sys, "argv", ["rat", "rollback", "recipes.tokenized_dataset", "--to", "1"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    assert larder.versions()["tokenized_dataset"] == before["tokenized_dataset"]
+
+
+def test_a_file_that_was_built_twice_is_stored_once(larder: Larder) -> None:
+    result = larder.run("cleaned_dataset")
+    assert result.success
+    parts = list(larder.home("cleaned_dataset").glob("*/part-00000.parquet"))
+    assert len(parts) >= 2 and len({part.stat().st_ino for part in parts}) == 1
+
+
+def test_one_bit_flipped_in_a_stored_file_is_caught_before_anything_is_computed_from_it(larder: Larder) -> None:
+    good = larder.versions()
+    part = next(larder.current("cleaned_dataset").glob("part-*.parquet"))
+    content, was = bytearray(part.read_bytes()), part.stat()
+    content[len(content) // 2] ^= 1
+    part.chmod(0o644)
+    part.write_bytes(content)
+    os.utime(part, ns=(was.st_atime_ns, was.st_mtime_ns))  # the size and the time give nothing away
+    result = larder.run("tokenized_dataset")
+    assert not result.success
+    said = next(e for e in result.all_events if e.is_step_failure).step_failure_data.user_failure_data.description
+    assert "recipes.cleaned_dataset is damaged" in said and part.name in said and "Nothing was loaded" in said
+    assert larder.versions() == good
+    # Built anew it is well again: the damaged file is no version's twin.
+    assert larder.run("cleaned_dataset", "tokenized_dataset").success
+    # A damaged first step heals by itself, without being told that its source has changed.
+    raw = next(larder.current("raw_dataset").glob("part-*.parquet"))
+    raw.chmod(0o644)
+    raw.write_bytes(b"PAR1")
+    healed = larder.run(tags=STALE_ONLY)
+    assert healed.success and statuses(healed)["raw_dataset"] == "built"
+
+
+def test_a_missing_extra_is_said_before_the_first_step(larder: Larder, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = larder.versions()
+    monkeypatch.setattr(larder.module("extras"), "find_spec", lambda name: None if name == "torch" else find_spec(name))
+    larder.receive(130)
+    result = larder.run(*CHAIN, config={"trained_model": {"epochs": 1}})
+    failed = next(event for event in result.all_events if event.is_step_failure)
+    assert failed.step_key == "raw_dataset" and len(statuses(result)) == 1
+    said = failed.step_failure_data.user_failure_data.description
+    assert "trained_model needs torch, which is not installed" in said and "make setup EXTRAS=recipes" in said
+    assert larder.versions() == good
+    # Without the last step the extra is not missed.
+    assert larder.run(*DATA, tags=STALE_ONLY).success
+    larder.receive(120)
+
+
+def test_a_source_that_is_not_there_says_what_helps(larder: Larder) -> None:
+    result = larder.run("raw_dataset", config={"raw_dataset": {"source": "landing/nothing/*.jsonl"}})
+    said = next(e for e in result.all_events if e.is_step_failure).step_failure_data.user_failure_data.description
+    assert said.splitlines()[0] == "no file is called landing/nothing/*.jsonl" and "pipelines.recipes.corpus" in said
+
+
+def test_a_page_of_settings_is_laid_over_ours_and_slips_are_named(
+    larder: Larder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = larder.module("settings")
+    page = tmp_path / "mine.yaml"
+    monkeypatch.setenv("RECIPES_SETTINGS", str(page))
+    for text, wrong in (
+        ("tokenized_dataset: {max_seq_length: 99}", ""),
+        ("tokenised: {a: 1}", "there is no step tokenised"),
+        ("trained_model: {sise: tiny}", "trained_model has no setting sise. It has size"),
+        ("a: [", "cannot be read"),
+    ):
+        page.write_text(text)
+        settings.settings.cache_clear()
+        if wrong:
+            with pytest.raises(settings.SettingsError, match=wrong):
+                settings.settings()
+        else:
+            assert settings.settings()["tokenized_dataset"]["max_seq_length"] == 99
+    settings.settings.cache_clear()
+
+
+# kill -9
+
+
+def _work(larder: Larder, dies_in: str) -> dict[str, Any]:
+    """What a process that dies there, or lives, has made of each asset."""
+    env = os.environ | {"OMP_NUM_THREADS": "1", "DAGSTER_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
+    ran = subprocess.run(
+        [sys.executable, str(WORKER), str(larder.root), dies_in],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if dies_in != "-":
+        assert ran.returncode == -signal.SIGKILL, ran.stdout + ran.stderr[-2000:]
+        return {}
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    return dict(json.loads(ran.stdout.splitlines()[-1]))
+
+
+@pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed. Get it with: make setup EXTRAS=recipes")
+def test_kill_9_inside_every_step_and_a_rerun_does_only_what_is_unfinished(tmp_path: Path) -> None:
+    with larder_in(tmp_path) as larder:
+        larder.receive(90)
+        stood: dict[str, str] = {}
+        for number, (asset, writes) in enumerate(
+            [("raw_dataset", 2), ("cleaned_dataset", 5), ("tokenized_dataset", 2), ("train_val_splits", 1)]
+        ):
+            _work(larder, f"{asset}:{writes}")
+            now = larder.versions()
+            # What was finished before the kill stands and is the same; what died is nowhere to be seen.
+            assert list(now) == CHAIN[:number] and now.items() >= stood.items()
+            stood = now
+        done = list(_files(larder, "tokenized_dataset"))
+        _work(larder, "trained_model:3")
+        assert larder.versions().items() >= stood.items() and "trained_model" not in larder.versions()
+        assert not _files(larder, "tokenized_dataset"), done
+        checkpoint = sorted(path.name for path in _files(larder, "trained_model") if path.name == "state.json")
+        assert checkpoint == ["state.json"]
+        last = _work(larder, "-")
+        assert last == {"success": True, "statuses": {**dict.fromkeys(DATA, "skipped"), "trained_model": "built"}}
+        metrics = json.loads(
+            (larder.home("trained_model") / larder.versions()["trained_model"] / "metrics.json").read_text()
+        )
+        assert [step for step, _ in metrics["curve"]["train"]] == list(range(1, metrics["steps"] + 1))
+        # Nothing is left of the attempts.
+        assert not _files(larder, "trained_model") and not list(larder.root.rglob(".rat/artifacts/*/.*-*"))
+
+
+def _files(larder: Larder, asset: str) -> list[Path]:
+    return [path for path in (larder.root / ".rat/work/recipes" / asset).rglob("*") if path.is_file()]
+
+
+def test_tokenizing_goes_on_with_the_part_that_was_not_done(larder: Larder, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards, stages = larder.module("shards"), larder.module("stages")
+    monkeypatch.setattr(shards, "ROWS", 32)
+    assert larder.run("raw_dataset", "cleaned_dataset", config={"raw_dataset": {"seed": 5}}).success
+    whole, made = shards.write, []
+
+    def write(frame: pl.DataFrame, path: Path) -> None:
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        whole(frame, path)
+        made.append(path.name)
+
+    monkeypatch.setattr(shards, "write", write)
+    with pytest.raises(BaseException):  # noqa: B017 - however Dagster hands on an interrupt
+        assert larder.run("tokenized_dataset").success
+    monkeypatch.setattr(shards, "write", lambda frame, path: (whole(frame, path), made.append(path.name))[0])
+    first = list(made)
+    assert larder.run("tokenized_dataset").success
+    assert len(made) == len(set(made)) and set(first) < set(made)
+    assert stages  # the module of this copy, not of the repository
+
+
+def test_the_command_line_tells_the_same_story(larder: Larder) -> None:
+    """`rat plan` and `rat run` on the names of the document, as the README writes them."""
+    env = os.environ | {"NO_COLOR": "1", "COLUMNS": "160", "RECIPES_SETTINGS": str(larder.root / "tiny.yaml")}
+    (larder.root / "tiny.yaml").write_text("tokenized_dataset: {vocabulary: 400}\n")
+    shutil.rmtree(larder.root / ".rat" / "artifacts")
+    said = [
+        subprocess.run(
+            [sys.executable, "-m", "ratatouille.cli", verb, *DATA],
+            cwd=larder.root,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        for verb in ("run", "plan")
+    ]
+    assert [one.returncode for one in said] == [0, 0], said
+    assert "4 built" in said[0].stdout
+    fresh = [line.split()[:2] for line in said[1].stdout.splitlines() if line.startswith("recipes.")]
+    assert fresh == [["recipes.raw_dataset", "build"], *[[f"recipes.{name}", "skip"] for name in DATA[1:]]]
