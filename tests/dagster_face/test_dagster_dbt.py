@@ -114,6 +114,7 @@ def test_a_selection_is_one_asset_whose_checks_are_its_tests(kitchen: Any, insta
     sales(kitchen, "1,a,10\n2,c,20\n3,b,5\n")
     mended = run(kitchen, instance, "shop_built", tags={"dagster/schedule_name": "nightly"})
     assert mended.success and checks_of(mended)["accepted_values_clean_store__a__b"] == (False, "WARN")
+    assert mended.asset_materializations_for_node("shop_built")[0].metadata["rows total"].value == 3 + 3
     again = run(kitchen, instance, "shop_built", tags={"dagster/schedule_name": "nightly"})
     (made,) = again.asset_materializations_for_node("shop_built")
     assert made.metadata["status"].value == "skipped" and "unchanged since version" in made.metadata["reason"].value

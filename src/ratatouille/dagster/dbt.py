@@ -274,6 +274,10 @@ def _result(check: CheckResult, name: str, key: dg.AssetKey, test: Test) -> dg.A
     )
 
 
+# Metadata of an asset that stores its tables itself -> what a step of a run is told of it.
+ROWS = {"rows in": "rows_in", "rows written": "rows_written", "rows total": "rows_total"}
+
+
 def _of_run(made: Built) -> dict[str, Any]:
     return {
         "status": made.status,
@@ -297,6 +301,7 @@ def _of_models(made: Built) -> dict[str, Any]:
         [dg.TableColumn("model"), *(dg.TableColumn(n, "int") for n in ("rows", "written", "version"))]
     )
     total = {f"{step.asset} rows": step.rows_total for step in made.steps}
+    total |= {name: sum(getattr(step, field) for step in made.steps) for name, field in ROWS.items()}
     version = max((step.version or 0 for step in made.steps), default=0)
     return {"version": version, "models": dg.MetadataValue.table(rows, schema=schema), **total}
 

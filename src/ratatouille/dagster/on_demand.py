@@ -20,6 +20,7 @@ import dagster as dg
 
 from ratatouille import project as files
 from ratatouille.dagster.code_location import definitions
+from ratatouille.dagster.dbt import ROWS
 from ratatouille.dagster.guard import is_file_asset, stores_values
 from ratatouille.dagster.instance import home_of, prepare_home
 from ratatouille.dagster.modules import BROKEN
@@ -188,7 +189,10 @@ def _told(done: dg.ExecuteInProcessResult, steps: Mapping[str, str]) -> dict[str
             version = getattr(said.get("version"), "value", None)
             reason = str(getattr(said.get("reason"), "value", ""))
             number = version if isinstance(version, int) else None
-            found[table] = StepResult(table, status, reason, version=number, seconds=_seconds(done, event.step_key))
+            rows: dict[str, Any] = {field: getattr(said.get(name), "value", 0) for name, field in ROWS.items()}
+            found[table] = StepResult(
+                table, status, reason, version=number, seconds=_seconds(done, event.step_key), **rows
+            )
         elif event.is_step_failure:
             found[table] = _failed(table, event.step_failure_data)
     for table in steps.values():
