@@ -289,3 +289,12 @@ def test_each_workspace_stores_its_native_assets_in_its_own_lake(kitchen) -> Non
     bakery = Workspace(kitchen.root / "workspaces/bakery")
     assert kitchen.rows("select place from silver.dishes") == [("spices",)]
     assert bakery.query("select place from silver.dishes").rows() == [("flour",)]
+
+
+def test_public_names_are_no_modules_whatever_was_imported_before() -> None:
+    code = (
+        "import pkgutil, importlib, types, ratatouille.dagster as face\n"
+        "for one in pkgutil.iter_modules(face.__path__): importlib.import_module(f'ratatouille.dagster.{one.name}')\n"
+        "print([name for name in face.__all__ if isinstance(getattr(face, name), types.ModuleType)])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 from ratatouille.cli.entry import run_command
-from ratatouille.dagster.guard import guard
+from ratatouille.dagster.guarding import guard
 from ratatouille.dagster.io_managers import Batches, artifact_io_manager, lake_io_manager, workspace_io_manager
 from ratatouille.dagster.native import AssetCheckResult, asset_check, plain, table_of
 from ratatouille.engine import Outer, open_workbench
@@ -943,7 +943,7 @@ MODULE = """
 
     import dagster as dg
     import polars as pl
-    from ratatouille.dagster.guard import guard
+    from ratatouille.dagster.guarding import guard
     from ratatouille.dagster.io_managers import lake_io_manager
 
     SAYS = Path(__file__).parent / "says.txt"

@@ -22,7 +22,7 @@ _HOMES = {
     "dbt_assets": "dbt",
     "definitions": "code_location",
     "file_sensor": "triggers",
-    "guard": "guard",
+    "guard": "guarding",
     "lake_io_manager": "io_managers",
     "pipeline": "code_location",
     "workspace_io_manager": "io_managers",

@@ -22,7 +22,7 @@ from ratatouille.dagster import modules, triggers
 from ratatouille.dagster.assets import file_asset, group_of
 from ratatouille.dagster.dead_runs import dead_runs_sensor
 from ratatouille.dagster.executors import chosen_executor
-from ratatouille.dagster.guard import guard
+from ratatouille.dagster.guarding import guard
 from ratatouille.dagster.keys import Prefix, key_of, word
 from ratatouille.dagster.link import linked, with_kinds
 from ratatouille.dagster.outer import tell_the_engine

@@ -22,7 +22,7 @@ import dagster as dg
 from dagster._core.definitions.utils import NoValueSentinel
 
 from ratatouille import project as files
-from ratatouille.dagster.guard import GATES, began, is_watched
+from ratatouille.dagster.guarding import GATES, began, is_watched
 from ratatouille.dagster.keys import word
 from ratatouille.dagster.metadata import materialization_metadata
 from ratatouille.dagster.native import code_of, failure, table_of

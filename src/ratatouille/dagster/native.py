@@ -130,7 +130,7 @@ def asset_check(*, asset: Any, blocking: bool = True, **options: Any) -> Callabl
     """Dagster's `asset_check` for functions that may meet an empty frame; takes the same options."""
 
     def decorate(function: Callable[..., Any]) -> dg.AssetChecksDefinition:
-        from ratatouille.dagster.guard import watched
+        from ratatouille.dagster.guarding import watched
 
         made = dg.asset_check(asset=asset, blocking=blocking, **options)(_forgiving(function))
         keys = {key: _io_manager_key(asset, key) for key in {spec.asset_key for spec in made.check_specs}}

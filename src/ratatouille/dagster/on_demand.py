@@ -21,7 +21,7 @@ import dagster as dg
 from ratatouille import project as files
 from ratatouille.dagster.code_location import definitions
 from ratatouille.dagster.dbt import ROWS
-from ratatouille.dagster.guard import is_file_asset, stores_values
+from ratatouille.dagster.guarding import is_file_asset, stores_values
 from ratatouille.dagster.instance import home_of, prepare_home
 from ratatouille.dagster.modules import BROKEN
 from ratatouille.dagster.native import code_of
