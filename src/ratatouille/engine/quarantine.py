@@ -125,16 +125,12 @@ def _stage_kept_out(work: Work, rows: str) -> None:
     """The quarantine's new rows: those a gate kept out, and those of landing files that could not be read."""
     selects = [rows] if rows else []
     if work.rejects:
-        work.session.execute(
-            "create or replace temp table rejected (file varchar, line bigint, reason varchar, raw varchar)"
-        )
-        work.session.cursor.executemany(
-            "insert into rejected values (?, ?, ?, ?)",
-            [[r["file"], r["line"], r["reason"], r["row"]] for r in work.rejects],
-        )
+        # Bound parameters would make DuckDB import pandas.
+        shape = text('[{"file": "VARCHAR", "line": "BIGINT", "reason": "VARCHAR", "row": "VARCHAR"}]')
+        rejected = f"(select unnest(from_json({text(json.dumps(work.rejects))}, {shape}), recursive := true))"
         selects.append(
-            f"select {literal(work.asset.name)}, {literal(work.run_id)}, 'reject', 'readable', reason, file, line, raw,"
-            f" {literal(work.started_at)} from rejected"
+            f"select {literal(work.asset.name)}, {literal(work.run_id)}, 'reject', 'readable', reason, file, line, \"row\","
+            f" {literal(work.started_at)} from {rejected}"
         )
     names = ", ".join(ident(name) for name, _ in ledger.QUARANTINE_COLUMNS)
     wanted = ", ".join(f"{ident(name)}::{kind} as {ident(name)}" for name, kind in ledger.QUARANTINE_COLUMNS)
