@@ -152,7 +152,9 @@ def test_an_edited_snapshot_goes_forward_and_what_is_so_still_gets_the_value_of_
 
 
 def test_a_key_of_texts_and_a_time_with_a_zone(shop):
-    rows = "select * from (values ('x', 'f', {a}::timestamptz), ('y', null, '2026-01-01 00:00:00+02')) t(code, kind, at_)"
+    rows = (
+        "select * from (values ('x', 'f', {a}::timestamptz), ('y', null, '2026-01-01 00:00:00+02')) t(code, kind, at_)"
+    )
     side = "materialize: snapshot\nunique_key: [code, kind]\nupdated_at: at_\ndeletions: close"
     good = rows.replace("null", "'g'")
     shop.write({"pipelines/silver/x.sql": good.format(a="'2026-01-01 00:00:00+01'"), "pipelines/silver/x.yaml": side})
