@@ -108,9 +108,9 @@ def test_what_is_gone_is_closed_and_what_comes_back_is_open_again(shop):
     assert (again[1], again[3], again[4]) == ("a", None, True)
     assert again[2] > gone_at, "from the run that saw it again"
     assert shop.step("silver.customers", again=True).rows_written == 0
-    shop.write(now((1, "c", day(2)), (2, "b", day(1)))).run()  # a correction of the time before it was gone
+    shop.write(now((1, "c", day(2)), (2, "b", day(1)))).run()  # a time before it was gone: it is so from now on
     cities = [(row[1], row[4]) for row in shop.rows(STATES)]
-    assert cities == [("a", False), ("c", False), ("a", True), ("b", True)]
+    assert cities == [("a", False), ("a", False), ("c", True), ("b", True)]
     assert shop.rows("select id from silver.customers where valid_to = TIMESTAMP '" + str(gone_at) + "'") == [(1,)]
     assert shop.rows(CURRENT_TWICE) == []
 
@@ -148,6 +148,25 @@ def test_an_edited_snapshot_goes_forward_and_what_is_so_still_gets_the_value_of_
         (1, "a", "A", False),
         (1, "x", "X", True),
         (2, "b", "B", True),
+    ]
+
+
+def test_a_key_of_texts_and_a_time_with_a_zone(shop):
+    rows = (
+        "select * from (values ('x', 'f', {a}::timestamptz), ('y', null, '2026-01-01 00:00:00+02')) t(code, kind, at_)"
+    )
+    side = "materialize: snapshot\nunique_key: [code, kind]\nupdated_at: at_\ndeletions: close"
+    good = rows.replace("null", "'g'")
+    shop.write({"pipelines/silver/x.sql": good.format(a="'2026-01-01 00:00:00+01'"), "pipelines/silver/x.yaml": side})
+    assert shop.step("silver.x").error is None
+    shop.write({"pipelines/silver/x.yaml": side + "\non_change: forward"})
+    shop.write({"pipelines/silver/x.sql": good.format(a="'2026-01-02 00:00:00+01'") + " where code = 'x'"})
+    assert shop.step("silver.x").rows_written == 3
+    found = shop.rows("select code, valid_from::varchar, is_current from silver.x order by code, valid_from")
+    assert found == [
+        ("x", "2025-12-31 23:00:00+00", False),
+        ("x", "2026-01-01 23:00:00+00", True),
+        ("y", "2025-12-31 22:00:00+00", False),
     ]
 
 

@@ -56,9 +56,11 @@ def history(work: Work, select: str, columns: Columns) -> str:
     now = f"{literal(work.started_at)}::{kind}"
     known = set(HISTORY) <= {name.lower() for name in work.existing} if work.incremental else False
     common = [name for name in names if name.lower() in {n.lower() for n in work.existing}] if known else names
-    _put_standing(session, asset, names, common if known else [])
-    work.rows_seen = _put_observed(work, select, kind, now)
-    _put_arrived(session, asset, names, common)
+    _put_standing(session, asset, columns_of(asset, columns), common if known else [])
+    said = [name for name in names if name.lower() not in ORIGIN_COLUMNS]
+    shared = [name for name in said if name in common]
+    work.rows_seen = _put_observed(work, select, kind, now, shared)
+    _put_arrived(session, asset, names, said, shared)
     _put_closing(session, asset, now)
     session.execute(
         f"create or replace temp table kept as select * from standing where ({keys}) in"
@@ -84,17 +86,17 @@ def history(work: Work, select: str, columns: Columns) -> str:
     )
 
 
-def _put_standing(session: Session, asset: Asset, names: Sequence[str], common: Sequence[str]) -> None:
+def _put_standing(session: Session, asset: Asset, columns: Columns, common: Sequence[str]) -> None:
     """`standing`: the published history, in the columns that the query gives now; none of it without `common` ones."""
-    listed = ", ".join(ident(name) if name in common else f"null as {ident(name)}" for name in names)
-    if common:
-        rows = f"select {listed}, valid_from, valid_to from {table(asset.name)}"
-    else:
-        rows = f"select {listed}, null::timestamp as valid_from, null::timestamp as valid_to where false"
-    session.execute(f"create or replace temp view standing as {rows}")
+    there = {*common, *(HISTORY if common else ())}
+    listed = ", ".join(
+        ident(name) if name in there else f"cast(null as {kind}) as {ident(name)}" for name, kind in columns
+    )
+    rows = f"from {table(asset.name)}" if common else "where false"
+    session.execute(f"create or replace temp view standing as select {listed} {rows}")
 
 
-def _put_observed(work: Work, select: str, kind: str, now: str) -> int:
+def _put_observed(work: Work, select: str, kind: str, now: str, shared: Sequence[str]) -> int:
     """`observed`: the rows of the query with their time; how many they are."""
     asset, session, keys = work.asset, work.session, idents(work.asset.unique_key)
     if asset.deduplicate:
@@ -105,33 +107,41 @@ def _put_observed(work: Work, select: str, kind: str, now: str) -> int:
     at = f"{ident(asset.updated_at)}::{kind}" if asset.updated_at else now
     rows = f"select *, {at} as valid_from from (\n{select}\n)"
     if asset.deletions == "close":
-        # A key that was gone and is here again begins anew, if only now its last observation is old.
-        gone = (
-            f"select {keys}, max(valid_to) as _gone_at from standing group by all having bool_and(valid_to is not null)"
-        )
+        # All rows are here, so the last one of a key is what is so now, however old it says it is: after the key was
+        # gone, or when it was changed without a new time, it is so from this run on.
+        since = "coalesce(max(valid_from) filter (valid_to is null), max(valid_to))"
+        stood = f"select {keys}, {since} as _since from standing group by all"
+        is_so = "select *, true as _so from standing where valid_to is null"
         last = f"o.valid_from = max(o.valid_from) over (partition by {', '.join(f'o.{ident(k)}' for k in asset.unique_key)})"
+        again = f"coalesce(o.valid_from <= g._since and s._so is null and {last}, false)"
         rows = (
-            f"select o.* replace (case when o.valid_from <= _gone_at and {last} then {now} else o.valid_from end"
-            f" as valid_from) from ({rows}) o left join ({gone}) g on {_same('o', 'g', asset.unique_key)}"
+            f"select o.* replace (case when {again} then {now} else o.valid_from end as valid_from), {again} as _again"
+            f" from ({rows}) o left join ({stood}) g on {_same('o', 'g', asset.unique_key)}"
+            f" left join ({is_so}) s on {_same('o', 's', shared)}"
         )
+    else:
+        rows = f"select *, false as _again from ({rows})"
     session.execute(f"create or replace temp table observed as {rows}")
     return int(session.value("select count(*) from observed"))
 
 
-def _put_arrived(session: Session, asset: Asset, names: Sequence[str], common: Sequence[str]) -> None:
+def _put_arrived(
+    session: Session, asset: Asset, names: Sequence[str], said: Sequence[str], shared: Sequence[str]
+) -> None:
     """`arrived`: observations that the history does not hold yet, each once. Where a row came from is no difference."""
-    said = [name for name in names if name.lower() not in ORIGIN_COLUMNS]
-    shared = [name for name in said if name in common]
     rivals = "select * from standing" if asset.updated_at else "select * from standing where valid_to is null"
-    same = _same("o", "s", [*shared, "valid_from"] if asset.updated_at else shared)
+    # Its time is among what is said, and the same state may have begun later than that: the key was gone meanwhile.
+    told = not asset.updated_at or asset.updated_at.lower() in (name.lower() for name in shared)
+    same = f"{_same('o', 's', shared if told else [*shared, 'valid_from'])} and not o._again"
     session.execute(
-        f"create or replace temp table arrived as select o.* from observed o anti join ({rivals}) s on {same}"
+        "create or replace temp table arrived as"
+        f" select o.* exclude (_again) from observed o anti join ({rivals}) s on {same}"
     )
     if len(shared) < len(said):
         # A column is new: states that the query still gives get its value, and stay the states that they were.
         fuller = " or ".join(f"o.{ident(name)} is not null" for name in said if name not in shared)
         session.execute(
-            f"insert into arrived by name select o.* replace (s.valid_from as valid_from)"
+            f"insert into arrived by name select o.* exclude (_again) replace (s.valid_from as valid_from)"
             f" from observed o join ({rivals}) s on {same} where {fuller}"
         )
     moments = f"hash({idents((*asset.unique_key, 'valid_from'))})"

@@ -201,7 +201,7 @@ def _apply(session: Session, p: Publication, head: ledger.Entry | None, now: dat
         _register(session, ledger.SCHEMA, "quarantine", p.quarantine)
     if p.hold is not None:
         ledger.hold(session, p.hold)
-    elif head is not None and head.action == "rollback":
+    elif head is not None and head.action == "rollback" and p.entry.action == "build":
         ledger.release(session, p.asset)
     written = p.staged.rows if p.staged else 0
     total = written if p.how == "replace" or head is None else head.rows_total - deleted + written
@@ -209,7 +209,7 @@ def _apply(session: Session, p: Publication, head: ledger.Entry | None, now: dat
         p.entry,
         rows_written=written,
         rows_deleted=deleted,
-        unchanged_since=_unchanged_since(p, head, written, deleted),
+        unchanged_since=p.entry.unchanged_since or _unchanged_since(p, head, written, deleted),
         rows_total=0 if p.how == "view" else total,
         bytes_written=p.staged.bytes if p.staged else 0,
         columns=p.columns,

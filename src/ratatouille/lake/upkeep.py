@@ -22,11 +22,13 @@ from ratatouille.lake import ledger, unsettled
 from ratatouille.lake.connect import Lake, Storage, fsync_path, make_private
 from ratatouille.lake.faults import explain
 from ratatouille.lake.journal import Journal
+from ratatouille.lake.layout import Layout, layout_of
 from ratatouille.lake.lock import exclusive
-from ratatouille.lake.publish import Superseded, commit_and_prove, say_who
+from ratatouille.lake.publish import Publication, Superseded, commit_and_prove, publish, say_who
 from ratatouille.lake.quoting import LAKE, METADATA, literal, table, text
 from ratatouille.lake.session import Session
-from ratatouille.lake.stage import checksum, fsync_folders
+from ratatouille.lake.stage import attempt_folder, checksum, discard, fsync_folders, seal, stage
+from ratatouille.lake.versions import table_columns
 
 # Files below this size are worth merging, from so many on.
 SMALL_FILE_BYTES = 16 << 20
@@ -185,9 +187,13 @@ def crowded(session: Session, assets: Collection[str]) -> list[Crowded]:
     names = ", ".join(text(asset) for asset in assets) or "null"
     rows = session.rows(
         f"with deleting as (select f.data_file_id from {METADATA}.ducklake_delete_file f where {live}),"
-        f" files as (select n.name, f.file_size_bytes as size, f.data_file_id in (from deleting) as deletes"
-        f" from {METADATA}.ducklake_data_file f join ({TABLE_NAMES}) n using (table_id) where {live} and n.name in ({names}))"
-        f" select name, count(*) filter (size < {SMALL_FILE_BYTES}),"
+        f" parts as (select data_file_id, string_agg(coalesce(partition_value, ''), '/' order by partition_key_index)"
+        f" as part from {METADATA}.ducklake_file_partition_value group by 1),"
+        f" files as (select n.name, f.file_size_bytes as size, f.data_file_id in (from deleting) as deletes, part"
+        f" from {METADATA}.ducklake_data_file f join ({TABLE_NAMES}) n using (table_id)"
+        f" left join parts using (data_file_id) where {live} and n.name in ({names}))"
+        # A table that is cut by partitions has a file for each of them: those are not too many.
+        f" select name, count(*) filter (size < {SMALL_FILE_BYTES}) - count(distinct part),"
         f" coalesce(sum(size) filter (size < {SMALL_FILE_BYTES}), 0)::bigint, count(*) filter (deletes),"
         f" coalesce(sum(size) filter (deletes), 0)::bigint from files group by name order by name"
     )
@@ -201,6 +207,11 @@ def compact(lake: Lake, journal: Journal, run_id: str, one: Crowded, token: int)
     Files with deleted rows are rewritten first: DuckLake merges only whole ones. It makes no other change in such a
     commit, so the checksums of the new files come in one of their own; `unsealed` finds what a kill left without.
     """
+    with lake.session(f"compacting {one.asset}") as session:
+        layout = layout_of(session, one.asset)
+    if layout.partition_by:
+        _lay_out_anew(lake, journal, run_id, one.asset, layout, token)
+        return
     place = f"{text(LAKE)}, {text(one.asset.partition('.')[2])}, schema => {text(one.asset.partition('.')[0])}"
     if one.deletes >= MANY_FILES:
         share = 0.0 if one.deletes_bytes < _REWRITE_FREELY_BYTES else _REWRITE_SHARE
@@ -209,6 +220,35 @@ def compact(lake: Lake, journal: Journal, run_id: str, one: Crowded, token: int)
     call = f"call ducklake_merge_adjacent_files({place}, max_file_size => {SMALL_FILE_BYTES})"
     _rewrite(lake, journal, run_id, one.asset, token, call)
     write_checksums(lake, journal, run_id, one.asset, token)
+
+
+def _lay_out_anew(lake: Lake, journal: Journal, run_id: str, asset: str, layout: Layout, token: int) -> None:
+    """Write all rows of a table that is cut by partitions anew, and publish them as the same rows.
+
+    DuckLake merges files of one partition only if they lie in one folder, and meets an internal error otherwise; each
+    attempt of ours has a folder of its own.
+    """
+    started = time.time()
+    with lake.pinned(f"compacting {asset}") as session:
+        head, columns = ledger.heads(session, [asset])[asset], table_columns(session, asset)
+        folder = attempt_folder(lake.storage, asset, run_id, f"{token}c")
+        staged = stage(session, f"select * from {table(asset)}", asset, folder, columns, layout)
+    try:
+        staged = seal(staged, lake.storage.data)
+        entry = replace(
+            head, run_id=run_id, action=COMPACT, base_version=head.version, unchanged_since=head.data_version, rows_in=0,
+            seconds=time.time() - started, version=0,
+        )  # fmt: skip
+        same = Publication(
+            entry=entry, how="replace", token=token, columns=columns, staged=staged, layout=layout, was="table"
+        )
+        outcome = publish(lake, journal, run_id, [same])[0]
+    except BaseException:
+        discard(staged)
+        raise
+    if outcome.error is not None:
+        discard(staged)
+        raise outcome.error
 
 
 def _rewrite(lake: Lake, journal: Journal, run_id: str, asset: str, token: int, call: str) -> None:
@@ -229,7 +269,8 @@ def _rewrite(lake: Lake, journal: Journal, run_id: str, asset: str, token: int, 
             written = [path for path in _fresh(folder, started) if str(path) not in known]
             for path in written:
                 fsync_path(path)
-            fsync_folders(folder, storage.data)
+            for below in {path.parent for path in written} or {folder}:
+                fsync_folders(below, storage.data)
             make_private(written)
             kept = unsettled.keep(storage, run_id, written)
         except OSError as error:
@@ -291,8 +332,8 @@ def write_checksums(lake: Lake, journal: Journal, run_id: str, asset: str, token
 
 
 def _fresh(folder: Path, started: float) -> list[Path]:
-    with os.scandir(folder) as found:
-        return [Path(f.path) for f in found if f.name.startswith("ducklake-") and f.stat().st_mtime >= started - 2]
+    """What DuckLake wrote, in the folders of partitions too."""
+    return [path for path in folder.rglob("ducklake-*") if path.stat().st_mtime >= started - 2]
 
 
 def _in_manifest(path: str, storage: Storage) -> dict[str, Any]:
