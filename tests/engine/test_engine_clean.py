@@ -15,11 +15,15 @@ from ratatouille.engine.holds import roll_back
 from ratatouille.engine.native import Given, native_asset
 from ratatouille.engine.native_tables import store
 from ratatouille.engine.plan import Outer
+from ratatouille.engine.upkeep import diff as comparing
+from ratatouille.engine.upkeep import export as exporting
 from ratatouille.engine.upkeep.clean import DAY_S, clean
 from ratatouille.engine.upkeep.verify import verify
 from ratatouille.engine.verdicts import Verdict, judge
 from ratatouille.errors import RequestError
 from ratatouille.lake import artifacts, ledger, upkeep
+from ratatouille.lake import versions as lake_versions
+from ratatouille.lake.lock import nobody_looks_back
 
 YAML = "name: shop\nresources: {memory: 1GB, threads: 2}\nretention: {versions: 2, days: 0}\n"
 
@@ -205,6 +209,7 @@ def test_a_removed_files_table_goes_only_when_asked(grown):
     grown.remove("pipelines/silver/broken.sql")
     assert [one.name for one in swept(grown, removed=True, dry_run=True).removed if one.what == "table"] == ["silver.b"]
     version = versions(grown, "silver.b")[-1]
+    assert grown.value("select count(*) from silver.b") == 500, "a dry run drops nothing"
     swept(grown, removed=True)
     assert grown.rows("from (show all tables) select name where schema = 'silver'") == [("kept",)]
     assert grown.value("select count(*) from silver.b", at=version) == 500, "its versions stay as long as the rule says"
@@ -260,3 +265,30 @@ def test_artifacts_are_kept_by_the_same_rule(grown):
     assert [one.entry.version for one in artifacts.published(storage, "gold.model")] == [2, 5, 6]
     assert artifacts.hold(storage, "gold.model").version == 2
     assert verify(files.load(grown.root), ["gold.model"], every_version=True).whole
+
+
+def test_whatever_looks_back_keeps_versions_from_expiring(grown, monkeypatch):
+    """Without the lock a rollback would copy no rows of a version that expires meanwhile, and publish that."""
+    catalog, alone = grown.root / ".rat/catalog.sqlite", []
+
+    def watched(module, name):
+        real = getattr(module, name)
+
+        def watching(*words, **options):
+            with nobody_looks_back(catalog) as nobody:
+                alone.append(nobody)
+            return real(*words, **options)
+
+        monkeypatch.setattr(module, name, watching)
+
+    first = versions(grown, "silver.b")[0]
+    project = files.load(grown.root)
+    for module, name in ((lake_versions, "stage"), (comparing._Comparison, "of"), (exporting, "_write")):
+        watched(module, name)
+    comparing.diff(project, "silver.b", first)
+    exporting.export(project, ["silver.b"], grown.root.parent / "out", version=first)
+    with open_workbench(grown.root, write=True) as bench:
+        roll_back(bench, "silver.b", first)
+    assert alone == [False, False, False]
+    with nobody_looks_back(catalog) as nobody:
+        assert nobody

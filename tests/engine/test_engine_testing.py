@@ -30,12 +30,12 @@ FILES = {
     "pipelines/p/gold/all.sql": "select count(*) as n, '{{ var(\"label\", \"none\") }}' as label from {{ ref('silver.sales') }}",
     "pipelines/p/gold/all.yaml": "materialize: view\n",
 }
-SALES = "[{id: 1, quantity: 2, price: 0.1, sold_at: 2026-01-01}, {id: 2, quantity: 1, price: 3, sold_at: 2026-01-03}]"
+SALES = "[{id: 1, quantity: 3, price: 0.1, sold_at: 2026-01-01}, {id: 2, quantity: 1, price: 3, sold_at: 2026-01-03}]"
 PASSING = f"""
 tests:
   floats are compared to nine places:
     given: {{bronze.sales: {SALES}}}
-    expect: {{rows: [{{id: 2, total: 3}}, {{id: 1, total: 0.2}}], count: 2, gates: pass}}
+    expect: {{rows: [{{id: 2, total: 3}}, {{id: 1, total: 0.3}}], count: 2, gates: pass}}
   order counts when asked:
     given: {{bronze.sales: {SALES}}}
     expect: {{rows: [{{id: 1}}, {{id: 2}}], ordered: true}}
@@ -140,7 +140,7 @@ def test_what_differs_is_shown_as_rows(shop, capsys):
 tests:
   wrong value:
     given: {{bronze.sales: {SALES}}}
-    expect: {{rows: [{{id: 1, total: 0.2}}, {{id: 2, total: 4}}]}}
+    expect: {{rows: [{{id: 1, total: 0.3}}, {{id: 2, total: 4}}]}}
   too few:
     given: {{bronze.sales: {SALES}}}
     expect: {{rows: [{{id: 1}}, {{id: 1}}, {{id: 2}}]}}
