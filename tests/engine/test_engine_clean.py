@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+import uuid
 
 import pytest
 
@@ -145,12 +146,13 @@ def test_nothing_is_cleaned_while_a_run_or_a_step_is_going_on(grown):
 def test_what_killed_runs_left_goes_after_a_day_and_open_candidates_stay(grown):
     data = grown.root / ".rat/data"
     left = {
-        "killed": data / "silver/b/20260101T000000-dead-1.1/data_0.parquet",
+        "killed": data / "silver/b/20260101T000000-dead00-1.1/data_0.parquet",
         "stray": data / "silver/b/ducklake-stray.parquet",
         "step": grown.root / ".rat/steps/run/step/value.json",
         "failed": grown.root / ".rat/failed/silver.gone/x.parquet",
     }
-    for path in left.values():
+    foreign = [data / "notes.parquet", data / "silver/b/notes.txt", data / "silver/b/backup/data_0.parquet"]
+    for path in (*left.values(), *foreign):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * 1000)
     assert not swept(grown, days=0.9).bytes, "young"
@@ -161,6 +163,7 @@ def test_what_killed_runs_left_goes_after_a_day_and_open_candidates_stay(grown):
     assert not left["killed"].parent.exists() and (data / "silver/b").exists()
     swept(grown, days=31)
     assert not any(path.exists() for path in left.values())
+    assert all(path.exists() for path in foreign), "what is not ours by its name is nobody's orphan"
     assert grown.value("select count(*) from silver.b") == 500
 
 
@@ -231,10 +234,10 @@ def test_candidates_stay_while_they_may_become_current_and_a_week_after_a_gate_k
     import polars
 
     frame = polars.DataFrame({"n": [1, 2]})
-    for run in ("waits", "fails"):
-        asset = native_asset(f"silver.{run}", "code")
-        store(grown.root, Given(asset, Outer(run, "test"), gates=("g",)), frame)
-    judge(grown.root, "silver.fails", ["fails"], Verdict("g", passed=False), Outer("fails", "test"))
+    outer = Outer(str(uuid.uuid4()), "test")  # Dagster's runs are called like this
+    for name in ("waits", "fails"):
+        store(grown.root, Given(native_asset(f"silver.{name}", "code"), outer, gates=("g",)), frame)
+    judge(grown.root, "silver.fails", [outer.run_id], Verdict("g", passed=False), outer)
 
     def there(name):
         return bool(list((grown.root / ".rat/data/silver" / name).rglob("*.parquet")))
@@ -243,7 +246,7 @@ def test_candidates_stay_while_they_may_become_current_and_a_week_after_a_gate_k
     assert there("waits") and there("fails")
     swept(grown, days=8)
     assert there("waits") and not there("fails")
-    assert judge(grown.root, "silver.waits", ["waits"], Verdict("g", passed=True), Outer("waits", "test")).version
+    assert judge(grown.root, "silver.waits", [outer.run_id], Verdict("g", passed=True), outer).version
     assert grown.value("select sum(n) from silver.waits") == 3
 
 
