@@ -277,3 +277,36 @@ def test_testing_nothing_is_no_success(shop, capsys):
     shop.write({"pipelines/p/tests/silver.sales.yaml": "tests: {a: {given: {bronze.sales: []}, expect: {count: 1}}}"})
     assert run_command(["-w", str(shop.root), "test", "gold.all"]) == 2
     assert "no test fits" in capsys.readouterr().err
+
+
+def test_histories_and_partitions_are_tested_like_any_other_table(shop):
+    shop.write(
+        {
+            "pipelines/bronze/people.sql": "select 1 as id, 'Rome' as city, timestamp '2026-01-01' as seen_at",
+            "pipelines/silver/people.sql": "select id, city, seen_at from {{ ref('bronze.people') }}",
+            "pipelines/silver/people.yaml": "materialize: snapshot\nunique_key: id\nupdated_at: seen_at\n",
+            "pipelines/silver/days.sql": "select seen_at::date as day, count(*) as n from {{ ref('bronze.people') }}"
+            " {% if is_incremental() %} where seen_at >= {{ watermark('day') }} {% endif %} group by all",
+            "pipelines/silver/days.yaml": "materialize: partition\npartition_by: day\n",
+            "pipelines/tests/people.yaml": """
+asset: silver.people
+tests:
+  a move closes the state before it:
+    given: {bronze.people: [{id: 1, city: Oslo, seen_at: 2026-02-01}]}
+    published:
+      - {id: 1, city: Rome, seen_at: 2026-01-01, valid_from: 2026-01-01, is_current: true}
+      - {id: 2, city: Bern, seen_at: 2026-01-01, valid_from: 2026-01-01, is_current: true}
+    expect:
+      rows:
+        - {id: 1, city: Rome, valid_from: 2026-01-01, valid_to: 2026-02-01, is_current: false}
+        - {id: 1, city: Oslo, valid_from: 2026-02-01, valid_to: null, is_current: true}
+        - {id: 2, city: Bern, valid_from: 2026-01-01, valid_to: null, is_current: true}
+  only the days that come are replaced:
+    asset: silver.days
+    given: {bronze.people: [{id: 1, seen_at: 2026-02-01}, {id: 2, seen_at: 2026-02-01}]}
+    published: [{day: 2026-02-01, n: 9}, {day: 2026-01-01, n: 7}]
+    expect: {rows: [{day: 2026-01-01, n: 7}, {day: 2026-02-01, n: 2}], new_count: 1}
+""",
+        }
+    )
+    assert len(passes(tried(shop))) == 2

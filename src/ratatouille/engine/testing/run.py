@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ratatouille import project as files
+from ratatouille.engine import modes
 from ratatouille.engine.build import Bindings, build, render
 from ratatouille.engine.gates import Candidate, Verdict, judge
 from ratatouille.engine.plan import Request, State, utc_now
@@ -178,7 +179,7 @@ class _Attempt:
         else:
             select = select_of(session, case.published, self.mocks, declared, shape)
         put_table(self.lake, asset.name, select)
-        return "incremental" if asset.materialize in ("append", "merge") else "full"
+        return "incremental" if modes.grows(asset) else "full"
 
     def _shape(self, session: Session) -> tuple[tuple[str, str], ...]:
         """The columns that a full build gives."""
@@ -186,7 +187,7 @@ class _Attempt:
         while True:
             try:
                 render(work)
-                return session.describe(work.select)
+                return modes.columns_of(self.asset, session.describe(work.select))
             except UnreadableFiles as unreadable:
                 work.aside |= unreadable.reasons
 
