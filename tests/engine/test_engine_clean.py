@@ -152,6 +152,7 @@ def test_what_killed_runs_left_goes_after_a_day_and_open_candidates_stay(grown):
         "failed": grown.root / ".rat/failed/silver.gone/x.parquet",
     }
     foreign = [data / "notes.parquet", data / "silver/b/notes.txt", data / "silver/b/backup/data_0.parquet"]
+    foreign.append(data / "dev/silver/b/ducklake-of-a-lake-inside.parquet")
     for path in (*left.values(), *foreign):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * 1000)

@@ -310,3 +310,19 @@ tests:
         }
     )
     assert len(passes(tried(shop))) == 2
+
+
+def test_a_table_of_a_database_is_given_and_never_asked(shop):
+    tests = "tests: {a: {CASE expect: {rows: [{id: 1, name: ADA}]}}}"
+    shop.write(
+        {
+            "workspace.yaml": "name: shop\ndatabases: {crm: {type: sqlite, path: nowhere.sqlite}}\n",
+            "pipelines/bronze/customers.sql": "select id, upper(name) as name from {{ source('crm.customers') }}",
+            "pipelines/tests/bronze.customers.yaml": tests.replace(
+                "CASE", "given: {crm.customers: [{id: 1, name: Ada}]},"
+            ),
+        }
+    )
+    assert passes(tried(shop)) == ["a"]
+    shop.write({"pipelines/tests/bronze.customers.yaml": tests.replace("CASE", "")})
+    assert "gives no rows of it" in outcome(tried(shop))["a"][2]

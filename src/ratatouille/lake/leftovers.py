@@ -65,7 +65,9 @@ def _is_ours(folders: tuple[str, ...], name: str) -> bool:
     """Whether a file below <layer>/<table>/ has a name that DuckLake gives, or lies in an attempt's folder."""
     if len(folders) < 2 or not name.endswith(".parquet"):
         return False
-    return name.startswith("ducklake-") or bool(folders[2:] and _ATTEMPT.fullmatch(folders[2]))
+    if name.startswith("ducklake-"):
+        return all("=" in folder for folder in folders[2:])  # of a partition, or none
+    return bool(folders[2:] and _ATTEMPT.fullmatch(folders[2]))
 
 
 def candidate_files(journal: Journal, rejected_before: float) -> set[str]:
