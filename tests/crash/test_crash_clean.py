@@ -41,7 +41,7 @@ def test_a_kill_while_cleaning_loses_nothing_that_is_kept(lab: Lab) -> None:
     for day in range(9):
         kitchen.land(base, f"{day}.csv", [(day * 3 + i, day * 10 + i, 1 + i) for i in range(6)])
         assert lab.nursery.do("run_once", base)["ok"]["status"] == "done"
-    stray = base / ".rat/data/bronze/sales/killed-1.1/data_0.parquet"
+    stray = base / ".rat/data/bronze/sales/20260101T000000-dead00-1.1/data_0.parquet"
     stray.parent.mkdir()
     stray.write_bytes(b"x" * 100)
     versions = kept(base)
@@ -80,7 +80,7 @@ def trial(
                 wrong.append(f"the next clean: {again}")
         if seen(root, versions) != rows:
             wrong.append("a version has other rows after the next clean")
-        if (root / ".rat/data/bronze/sales/killed-1.1").exists():
+        if (root / ".rat/data/bronze/sales/20260101T000000-dead00-1.1").exists():
             wrong.append("what a killed run left is still there")
     except Exception as error:
         wrong.append(f"{type(error).__name__}: {error}")

@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import sqlite3
+from dataclasses import replace
 
 import dagster as dg
 import pytest
@@ -19,7 +20,7 @@ from ratatouille.dagster.reports import ledger_sensor
 from ratatouille.engine import Outer, Request
 from ratatouille.engine.workbench import storage_of
 from ratatouille.handle import Workspace, run_request
-from ratatouille.lake import catalog_file, open_lake
+from ratatouille.lake import catalog_file, ledger, open_lake
 from ratatouille.project import load
 
 FILES = {
@@ -336,3 +337,13 @@ def test_the_daemon_tells_it(kitchen, instance, tmp_path):
     assert told.versions(A) == ledger_versions(kitchen, "bronze.a")
     (state,) = [s for s in instance.all_instigator_state() if s.instigator_name == "kitchen_ledger"]
     assert json.loads(state.instigator_data.cursor)["seen"]
+
+
+def test_files_that_were_merged_are_no_news(told, kitchen):
+    run(kitchen)
+    told.tick()
+    with open_lake(storage_of(load(kitchen.root).workspace), write=True) as lake, lake.session() as session:
+        head = ledger.heads(session, ["bronze.a"])["bronze.a"]
+        same = replace(head, run_id="a-clean", action="compact", unchanged_since=head.version)
+        ledger.write_entries(session, [same])
+    assert told.tick() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+import uuid
 
 import pytest
 
@@ -15,11 +16,15 @@ from ratatouille.engine.holds import roll_back
 from ratatouille.engine.native import Given, native_asset
 from ratatouille.engine.native_tables import store
 from ratatouille.engine.plan import Outer
+from ratatouille.engine.upkeep import diff as comparing
+from ratatouille.engine.upkeep import export as exporting
 from ratatouille.engine.upkeep.clean import DAY_S, clean
 from ratatouille.engine.upkeep.verify import verify
 from ratatouille.engine.verdicts import Verdict, judge
 from ratatouille.errors import RequestError
 from ratatouille.lake import artifacts, ledger, upkeep
+from ratatouille.lake import versions as lake_versions
+from ratatouille.lake.lock import nobody_looks_back
 
 YAML = "name: shop\nresources: {memory: 1GB, threads: 2}\nretention: {versions: 2, days: 0}\n"
 
@@ -141,12 +146,14 @@ def test_nothing_is_cleaned_while_a_run_or_a_step_is_going_on(grown):
 def test_what_killed_runs_left_goes_after_a_day_and_open_candidates_stay(grown):
     data = grown.root / ".rat/data"
     left = {
-        "killed": data / "silver/b/20260101T000000-dead-1.1/data_0.parquet",
+        "killed": data / "silver/b/20260101T000000-dead00-1.1/data_0.parquet",
         "stray": data / "silver/b/ducklake-stray.parquet",
         "step": grown.root / ".rat/steps/run/step/value.json",
         "failed": grown.root / ".rat/failed/silver.gone/x.parquet",
     }
-    for path in left.values():
+    foreign = [data / "notes.parquet", data / "silver/b/notes.txt", data / "silver/b/backup/data_0.parquet"]
+    foreign.append(data / "dev/silver/b/ducklake-of-a-lake-inside.parquet")
+    for path in (*left.values(), *foreign):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * 1000)
     assert not swept(grown, days=0.9).bytes, "young"
@@ -157,6 +164,7 @@ def test_what_killed_runs_left_goes_after_a_day_and_open_candidates_stay(grown):
     assert not left["killed"].parent.exists() and (data / "silver/b").exists()
     swept(grown, days=31)
     assert not any(path.exists() for path in left.values())
+    assert all(path.exists() for path in foreign), "what is not ours by its name is nobody's orphan"
     assert grown.value("select count(*) from silver.b") == 500
 
 
@@ -205,6 +213,7 @@ def test_a_removed_files_table_goes_only_when_asked(grown):
     grown.remove("pipelines/silver/broken.sql")
     assert [one.name for one in swept(grown, removed=True, dry_run=True).removed if one.what == "table"] == ["silver.b"]
     version = versions(grown, "silver.b")[-1]
+    assert grown.value("select count(*) from silver.b") == 500, "a dry run drops nothing"
     swept(grown, removed=True)
     assert grown.rows("from (show all tables) select name where schema = 'silver'") == [("kept",)]
     assert grown.value("select count(*) from silver.b", at=version) == 500, "its versions stay as long as the rule says"
@@ -226,10 +235,10 @@ def test_candidates_stay_while_they_may_become_current_and_a_week_after_a_gate_k
     import polars
 
     frame = polars.DataFrame({"n": [1, 2]})
-    for run in ("waits", "fails"):
-        asset = native_asset(f"silver.{run}", "code")
-        store(grown.root, Given(asset, Outer(run, "test"), gates=("g",)), frame)
-    judge(grown.root, "silver.fails", ["fails"], Verdict("g", passed=False), Outer("fails", "test"))
+    outer = Outer(str(uuid.uuid4()), "test")  # Dagster's runs are called like this
+    for name in ("waits", "fails"):
+        store(grown.root, Given(native_asset(f"silver.{name}", "code"), outer, gates=("g",)), frame)
+    judge(grown.root, "silver.fails", [outer.run_id], Verdict("g", passed=False), outer)
 
     def there(name):
         return bool(list((grown.root / ".rat/data/silver" / name).rglob("*.parquet")))
@@ -238,7 +247,7 @@ def test_candidates_stay_while_they_may_become_current_and_a_week_after_a_gate_k
     assert there("waits") and there("fails")
     swept(grown, days=8)
     assert there("waits") and not there("fails")
-    assert judge(grown.root, "silver.waits", ["waits"], Verdict("g", passed=True), Outer("waits", "test")).version
+    assert judge(grown.root, "silver.waits", [outer.run_id], Verdict("g", passed=True), outer).version
     assert grown.value("select sum(n) from silver.waits") == 3
 
 
@@ -260,3 +269,30 @@ def test_artifacts_are_kept_by_the_same_rule(grown):
     assert [one.entry.version for one in artifacts.published(storage, "gold.model")] == [2, 5, 6]
     assert artifacts.hold(storage, "gold.model").version == 2
     assert verify(files.load(grown.root), ["gold.model"], every_version=True).whole
+
+
+def test_whatever_looks_back_keeps_versions_from_expiring(grown, monkeypatch):
+    """Without the lock a rollback would copy no rows of a version that expires meanwhile, and publish that."""
+    catalog, alone = grown.root / ".rat/catalog.sqlite", []
+
+    def watched(module, name):
+        real = getattr(module, name)
+
+        def watching(*words, **options):
+            with nobody_looks_back(catalog) as nobody:
+                alone.append(nobody)
+            return real(*words, **options)
+
+        monkeypatch.setattr(module, name, watching)
+
+    first = versions(grown, "silver.b")[0]
+    project = files.load(grown.root)
+    for module, name in ((lake_versions, "stage"), (comparing._Comparison, "of"), (exporting, "_write")):
+        watched(module, name)
+    comparing.diff(project, "silver.b", first)
+    exporting.export(project, ["silver.b"], grown.root.parent / "out", version=first)
+    with open_workbench(grown.root, write=True) as bench:
+        roll_back(bench, "silver.b", first)
+    assert alone == [False, False, False]
+    with nobody_looks_back(catalog) as nobody:
+        assert nobody

@@ -30,12 +30,12 @@ FILES = {
     "pipelines/p/gold/all.sql": "select count(*) as n, '{{ var(\"label\", \"none\") }}' as label from {{ ref('silver.sales') }}",
     "pipelines/p/gold/all.yaml": "materialize: view\n",
 }
-SALES = "[{id: 1, quantity: 2, price: 0.1, sold_at: 2026-01-01}, {id: 2, quantity: 1, price: 3, sold_at: 2026-01-03}]"
+SALES = "[{id: 1, quantity: 3, price: 0.1, sold_at: 2026-01-01}, {id: 2, quantity: 1, price: 3, sold_at: 2026-01-03}]"
 PASSING = f"""
 tests:
   floats are compared to nine places:
     given: {{bronze.sales: {SALES}}}
-    expect: {{rows: [{{id: 2, total: 3}}, {{id: 1, total: 0.2}}], count: 2, gates: pass}}
+    expect: {{rows: [{{id: 2, total: 3}}, {{id: 1, total: 0.3}}], count: 2, gates: pass}}
   order counts when asked:
     given: {{bronze.sales: {SALES}}}
     expect: {{rows: [{{id: 1}}, {{id: 2}}], ordered: true}}
@@ -140,7 +140,7 @@ def test_what_differs_is_shown_as_rows(shop, capsys):
 tests:
   wrong value:
     given: {{bronze.sales: {SALES}}}
-    expect: {{rows: [{{id: 1, total: 0.2}}, {{id: 2, total: 4}}]}}
+    expect: {{rows: [{{id: 1, total: 0.3}}, {{id: 2, total: 4}}]}}
   too few:
     given: {{bronze.sales: {SALES}}}
     expect: {{rows: [{{id: 1}}, {{id: 1}}, {{id: 2}}]}}
@@ -277,3 +277,52 @@ def test_testing_nothing_is_no_success(shop, capsys):
     shop.write({"pipelines/p/tests/silver.sales.yaml": "tests: {a: {given: {bronze.sales: []}, expect: {count: 1}}}"})
     assert run_command(["-w", str(shop.root), "test", "gold.all"]) == 2
     assert "no test fits" in capsys.readouterr().err
+
+
+def test_histories_and_partitions_are_tested_like_any_other_table(shop):
+    shop.write(
+        {
+            "pipelines/bronze/people.sql": "select 1 as id, 'Rome' as city, timestamp '2026-01-01' as seen_at",
+            "pipelines/silver/people.sql": "select id, city, seen_at from {{ ref('bronze.people') }}",
+            "pipelines/silver/people.yaml": "materialize: snapshot\nunique_key: id\nupdated_at: seen_at\n",
+            "pipelines/silver/days.sql": "select seen_at::date as day, count(*) as n from {{ ref('bronze.people') }}"
+            " {% if is_incremental() %} where seen_at >= {{ watermark('day') }} {% endif %} group by all",
+            "pipelines/silver/days.yaml": "materialize: partition\npartition_by: day\n",
+            "pipelines/tests/people.yaml": """
+asset: silver.people
+tests:
+  a move closes the state before it:
+    given: {bronze.people: [{id: 1, city: Oslo, seen_at: 2026-02-01}]}
+    published:
+      - {id: 1, city: Rome, seen_at: 2026-01-01, valid_from: 2026-01-01, is_current: true}
+      - {id: 2, city: Bern, seen_at: 2026-01-01, valid_from: 2026-01-01, is_current: true}
+    expect:
+      rows:
+        - {id: 1, city: Rome, valid_from: 2026-01-01, valid_to: 2026-02-01, is_current: false}
+        - {id: 1, city: Oslo, valid_from: 2026-02-01, valid_to: null, is_current: true}
+        - {id: 2, city: Bern, valid_from: 2026-01-01, valid_to: null, is_current: true}
+  only the days that come are replaced:
+    asset: silver.days
+    given: {bronze.people: [{id: 1, seen_at: 2026-02-01}, {id: 2, seen_at: 2026-02-01}]}
+    published: [{day: 2026-02-01, n: 9}, {day: 2026-01-01, n: 7}]
+    expect: {rows: [{day: 2026-01-01, n: 7}, {day: 2026-02-01, n: 2}], new_count: 1}
+""",
+        }
+    )
+    assert len(passes(tried(shop))) == 2
+
+
+def test_a_table_of_a_database_is_given_and_never_asked(shop):
+    tests = "tests: {a: {CASE expect: {rows: [{id: 1, name: ADA}]}}}"
+    shop.write(
+        {
+            "workspace.yaml": "name: shop\ndatabases: {crm: {type: sqlite, path: nowhere.sqlite}}\n",
+            "pipelines/bronze/customers.sql": "select id, upper(name) as name from {{ source('crm.customers') }}",
+            "pipelines/tests/bronze.customers.yaml": tests.replace(
+                "CASE", "given: {crm.customers: [{id: 1, name: Ada}]},"
+            ),
+        }
+    )
+    assert passes(tried(shop)) == ["a"]
+    shop.write({"pipelines/tests/bronze.customers.yaml": tests.replace("CASE", "")})
+    assert "gives no rows of it" in outcome(tried(shop))["a"][2]

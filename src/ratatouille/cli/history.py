@@ -66,6 +66,8 @@ def _row(entry: Entry, alone: bool) -> list[str]:
     what = f"rollback to {entry.restored_version}" if entry.action == "rollback" else entry.note or entry.mode
     if entry.mode == "partition" and not entry.note:
         what = f"partition {', '.join(entry.partitions)}"
+    if entry.action == "compact":
+        what = "compacted"
     if entry.materialize == "view":
         what = "view"
     speed = round(entry.rows_written / entry.seconds) if entry.seconds > 0 else 0

@@ -176,7 +176,7 @@ def _events(watched: Watched, instance: dg.DagsterInstance, entries: Sequence[En
         if asset is None:
             continue  # of a Python asset, of another code location, or its file is gone
         key = key_of(entry.asset, watched.prefix)
-        if key in planned[entry.run_id]:
+        if key in planned[entry.run_id] or (entry.action == "compact" and _has_these_rows(instance, key, entry)):
             continue
         checks = list(_evaluations(watched, entry, key))
         if not _is_told(instance, key, entry):
@@ -237,6 +237,13 @@ def _is_told(instance: dg.DagsterInstance, key: dg.AssetKey, entry: Entry) -> bo
         if record.run_id == entry.run_id or (told is not None and _run_of(told.metadata) == entry.run_id):
             return True
     return False
+
+
+def _has_these_rows(instance: dg.DagsterInstance, key: dg.AssetKey, entry: Entry) -> bool:
+    """Whether the newest telling is of the same rows: files that were merged are no news."""
+    newest = instance.fetch_materializations(dg.AssetRecordsFilter(key), limit=1).records
+    told = newest[0].asset_materialization if newest else None
+    return told is not None and (told.tags or {}).get(_DATA_VERSION) == str(entry.data_version)
 
 
 def _check_is_told(instance: dg.DagsterInstance, check: dg.AssetCheckEvaluation, entry: Entry) -> bool:

@@ -145,6 +145,8 @@ def read_source(work: Work, source: Source) -> str:
     """A relation: landing files that are new, or a table of a database."""
     if not source.table:
         return intake.relation(work, source)
+    if source.name in work.stand_ins:
+        return work.stand_ins[source.name]
     workspace = work.bench.project.workspace
     said = workspace.databases[source.table[0]]
     path = str(work.root / said.path) if said.path else ""

@@ -60,6 +60,7 @@ class Work:
     only_adds: bool = False  # whatever its mode says: no published row goes
     rows_seen: int | None = None  # rows that the query gave, where the candidate has others
     watermarks: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # that a test gives: column -> text, type
+    stand_ins: Mapping[str, str] = field(default_factory=dict)  # that a test gives: a database's table -> a relation
 
     @property
     def head(self) -> Entry | None:

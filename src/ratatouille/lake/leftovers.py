@@ -11,6 +11,7 @@ files that nothing names yet.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 from collections.abc import Collection, Iterator
@@ -36,18 +37,37 @@ class Leftover:
     files: int = 1
 
 
+# An attempt's own folder: the run's id, ours or Dagster's, and what tells its attempts apart.
+_ATTEMPT = re.compile(r"(\d{8}T\d{6}-[0-9a-f]{6}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})-.+")
+
+
 def old_files(storage: Storage, before: float) -> list[Leftover]:
-    """Every file in the data folder that was last written before `before` (seconds since 1970)."""
+    """Files in the data folder that are ours by their names, last written before `before` (seconds since 1970).
+
+    Somebody may keep other things in the folder that `lake: {data: ...}` names: those are not looked at.
+    """
     found = []
     for folder, below, names in os.walk(storage.data):
         below[:] = [name for name in below if name != UNSETTLED]
+        inside = Path(folder).relative_to(storage.data).parts
         for name in names:
+            if not _is_ours(inside, name):
+                continue
             path = Path(folder, name)
             with suppress(OSError):
                 status = path.lstat()
                 if max(status.st_mtime, status.st_ctime) < before:
                     found.append(Leftover(path, status.st_size))
     return found
+
+
+def _is_ours(folders: tuple[str, ...], name: str) -> bool:
+    """Whether a file below <layer>/<table>/ has a name that DuckLake gives, or lies in an attempt's folder."""
+    if len(folders) < 2 or not name.endswith(".parquet"):
+        return False
+    if name.startswith("ducklake-"):
+        return all("=" in folder for folder in folders[2:])  # of a partition, or none
+    return bool(folders[2:] and _ATTEMPT.fullmatch(folders[2]))
 
 
 def candidate_files(journal: Journal, rejected_before: float) -> set[str]:

@@ -44,9 +44,9 @@ class CaseModel(Closed):
     asset: str = ""
     """The asset that is tested (default: the file's `asset`)."""
     given: dict[str, list[Any] | RowsModel] = {}
-    """The rows of each table that it reads, and of its landing files by their source's name or glob."""
+    """The rows of each table that it reads, of its landing files by their source's name or glob, of a database's table."""
     published: list[Any] | RowsModel | None = None
-    """The rows of its current version: then an asset of append or merge is run incrementally."""
+    """The rows of its current version: then an asset that grows is run incrementally."""
     watermark: dict[str, Any] = {}
     """The watermark by column (default: the highest published value)."""
     data: Literal["given", "published"] = "given"

@@ -128,7 +128,7 @@ def _read(project: Project, root: Path, path: Path) -> Iterator[Case | Problem]:
             continue
         try:
             known = {*project.assets, *project.natives, *(s.name for s in project.assets[asset].sources)}
-            known |= {source.glob for source in project.assets[asset].sources}
+            known |= {source.glob for source in project.assets[asset].sources} | set(project.assets[asset].tables)
             for table in written.given:
                 if table not in known:
                     at = document.place(("tests", name, "given", table), key=True)

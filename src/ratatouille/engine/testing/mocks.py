@@ -79,12 +79,21 @@ def _relation(session: Session, rows: Rows, folder: Path) -> str:
     return f"read_json({place}, sample_size = -1, maximum_depth = -1)"
 
 
-def give(lake: Lake, project: Project, asset: Asset, case: Case, root: Path, mocks: Path) -> None:
-    """Let what the case gives stand where `asset` reads. RequestError names an input that nothing is given for."""
+def give(lake: Lake, project: Project, asset: Asset, case: Case, root: Path, mocks: Path) -> dict[str, str]:
+    """Let what the case gives stand where `asset` reads; the relations that stand for tables of databases, by source.
+
+    RequestError names an input that nothing is given for.
+    """
     for source in asset.sources:
-        rows = next((case.given[key] for key in (source.name, source.glob) if key in case.given), None)
-        if rows is not None:
-            _land(lake, rows, source, root, mocks)
+        landed = next((case.given[key] for key in (source.name, source.glob) if key in case.given), None)
+        if landed is not None:
+            _land(lake, landed, source, root, mocks)
+    stand_ins = {}
+    for name in asset.tables:
+        if name not in case.given:
+            raise _not_given(asset, case, name)
+        with lake.session(f"making the rows of {name}") as session:
+            stand_ins[name] = f"({select_of(session, case.given[name], mocks, {})})"
     for name in asset.depends_on:
         above = project.assets.get(name)
         with lake.session(f"making the rows of {name}") as session:
@@ -94,12 +103,17 @@ def give(lake: Lake, project: Project, asset: Asset, case: Case, root: Path, moc
             elif above is not None and above.kind == "seed":
                 select = seed_select(session, root, above)
             else:
-                raise RequestError(
-                    f"{asset.name} reads {name}, and the test gives no rows of it",
-                    where=f"{case.path}:{case.line}",
-                    next=f"given: {{{name}: [...]}}",
-                )
+                raise _not_given(asset, case, name)
         put_view(lake, name, select)
+    return stand_ins
+
+
+def _not_given(asset: Asset, case: Case, name: str) -> RequestError:
+    return RequestError(
+        f"{asset.name} reads {name}, and the test gives no rows of it",
+        where=f"{case.path}:{case.line}",
+        next=f"given: {{{name}: [...]}}",
+    )
 
 
 _ORIGIN = {"_file": "VARCHAR", "_loaded_at": "TIMESTAMP", "_run_id": "VARCHAR"}

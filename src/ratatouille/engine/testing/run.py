@@ -117,8 +117,8 @@ def _tried(project: Project, case: Case) -> list[Difference]:
             open_journal(root / "journal.sqlite", create=False) as journal,
         ):
             bench = Workbench(replace(project, workspace=workspace), lake, journal)
-            give(lake, project, asset, case, root, folder / "mocks")
-            return _Attempt(bench, asset, case, folder / "mocks").differences()
+            stand_ins = give(lake, project, asset, case, root, folder / "mocks")
+            return _Attempt(bench, asset, case, folder / "mocks", stand_ins).differences()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -145,8 +145,8 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 class _Attempt:
     """One case in progress, in its own lake."""
 
-    def __init__(self, bench: Workbench, asset: Asset, case: Case, mocks: Path) -> None:
-        self.bench, self.asset, self.case, self.mocks = bench, asset, case, mocks
+    def __init__(self, bench: Workbench, asset: Asset, case: Case, mocks: Path, stand_ins: Mapping[str, str]) -> None:
+        self.bench, self.asset, self.case, self.mocks, self.stand_ins = bench, asset, case, mocks, stand_ins
         self.lake: Lake = bench.lake
         self.work: Work | None = None
 
@@ -187,7 +187,7 @@ class _Attempt:
         while True:
             try:
                 render(work)
-                return session.describe(work.select)
+                return modes.columns_of(self.asset, session.describe(work.select))
             except UnreadableFiles as unreadable:
                 work.aside |= unreadable.reasons
 
@@ -208,6 +208,7 @@ class _Attempt:
             attempt=attempt,
             aside=aside,
             watermarks=self._watermarks(session) if mode else {},
+            stand_ins=self.stand_ins,
         )
 
     def _watermarks(self, session: Session) -> dict[str, tuple[str, str]]:
