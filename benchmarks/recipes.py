@@ -148,6 +148,26 @@ def _tokenized(folder: Path, name: str, tokenizer: Path | None) -> dict[str, Any
     )
 
 
+class _Clock:
+    """Seconds, and processor seconds of all threads, of one lap after the other."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter(), time.process_time()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter(), time.process_time()
+        self._laps |= {f"{name}_s": now[0] - self._last[0], f"{name}_cpu": now[1] - self._last[1]}
+        self._last = now
+
+    def laps(self) -> dict[str, float]:
+        totals = {
+            name: sum(value for lap, value in self._laps.items() if lap.endswith(end))
+            for name, end in (("seconds", "_s"), ("cpu", "_cpu"))
+        }
+        return self._laps | totals
+
+
 # The ways
 
 
@@ -155,18 +175,17 @@ def _ours(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     import polars as pl
     from pipelines.recipes import packing, shards, tokens
 
-    started = time.perf_counter()
+    clock = _Clock()
     cleaned = _cleaned(folder, "ours")
-    between = time.perf_counter()
+    clock.lap("cleaning")
     about = _tokenized(folder, "ours", folder / tokens.FILE)
+    clock.lap("tokenising")
     ended = time.perf_counter()
     frame = shards.scan(folder / "ours-tokens").select("row", "input_ids").collect()
     packed, room = packing.pack_full(frame["input_ids"].list.len().to_numpy().astype("int64"), LONGEST)
     size = sum(path.stat().st_size for path in (folder / "ours-tokens").glob("part-*.parquet"))
     return {
-        "cleaning_s": between - started,
-        "tokenising_s": ended - between,
-        "seconds": ended - started,
+        **clock.laps(),
         "texts": cleaned["rows_in"],
         "tokens": about["tokens"],
         "bytes": size,
@@ -188,7 +207,7 @@ def _usual(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     end = tokens.END
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / tokens.FILE), eos_token=end, pad_token=end)
     tail = re.compile(cleaning._TAIL.replace("(?i)", ""), re.IGNORECASE)
-    started = time.perf_counter()
+    clock = _Clock()
     rows = datasets.Dataset.from_dict({"row": texts["row"].to_list(), "text": texts["input"].to_list()})
     rows = rows.map(lambda row: {"text": tail.sub("", row["text"].strip(), count=1).rstrip()})
     seen: set[str] = set()
@@ -200,21 +219,19 @@ def _usual(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
         return True
 
     rows = rows.filter(new)
-    between = time.perf_counter()
+    clock.lap("cleaning")
     rows = rows.map(
         lambda row: tokenizer(row["text"] + end, truncation=True, max_length=LONGEST, padding="max_length"),
         remove_columns=["text"],
     )
-    ended = time.perf_counter()
+    clock.lap("tokenising")
     frame = pl.DataFrame(pl.from_arrow(rows.data.table)).select("row", "input_ids", "attention_mask")
     lengths = frame["attention_mask"].list.sum()
     real = frame.with_columns(pl.col("input_ids").list.head(pl.col("attention_mask").list.sum())).sort("row")
     # Near-duplicates are not looked for in this way: what ours drops is left out of the comparison.
     kept = set(shards.scan(folder / "learning-tokens").select("row").collect()["row"])
     return {
-        "cleaning_s": between - started,
-        "tokenising_s": ended - between,
-        "seconds": ended - started,
+        **clock.laps(),
         "texts": texts.height,
         "tokens": int(lengths.sum()),
         "bytes": rows.data.nbytes,
@@ -233,11 +250,13 @@ def _raw(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
         ("tokenizers", lambda: encoder.slow.encode_batch_fast(texts, add_special_tokens=False)),
         ("tiktoken", lambda: encoder._fast.encode_ordinary_batch(texts, num_threads=os.cpu_count() or 1)),
     ):
-        started = time.perf_counter()
+        clock = _Clock()
         encoded = encode()
-        found[f"{name}_s"] = time.perf_counter() - started
+        clock.lap(name)
+        found |= clock.laps()
         del encoded
-    return found | {"seconds": min(found.values())}
+    fastest = min(("tokenizers", "tiktoken"), key=lambda name: found[f"{name}_s"])
+    return found | {"seconds": found[f"{fastest}_s"], "cpu": found[f"{fastest}_cpu"]}
 
 
 def _digest(rows: list[tuple[int, list[int]]]) -> str:
@@ -299,14 +318,22 @@ def _report(asked: argparse.Namespace, samples: dict[str, list[dict[str, Any]]],
         return statistics.median(sample[measure] for sample in samples[way])
 
     ours, usual = samples["ours"][0], samples["usual"][0]
+
+    def ratio(one: tuple[str, str, str], other: tuple[str, str, str]) -> tuple[float, float]:
+        """By seconds and by processor seconds."""
+        return of(one[0], one[1]) / of(other[0], other[1]), of(one[0], one[2]) / of(other[0], other[2])
+
+    tokenising, cleaning = ("ours", "tokenising_s", "tokenising_cpu"), ("ours", "cleaning_s", "cleaning_cpu")
+    both, raw = ("ours", "seconds", "cpu"), ("raw", "seconds", "cpu")
+    fill = of("ours", "fill")
+    speed = ("tokens_per_s", "tokens_per_cpu_s")
     goals = [
-        ("cleaning + tokenising against the usual way", of("ours", "seconds") / of("usual", "seconds"), 0.25, "<="),
-        ("tokenising step against the fastest encoder alone", of("raw", "seconds") / of("ours", "tokenising_s"), 0.8, ">="),
-        ("cleaning against tokenising, in time", of("ours", "cleaning_s") / of("ours", "tokenising_s"), 1.0, "<="),
-        ("rows are full", of("ours", "fill"), 0.99, ">="),
-        ("real tokens/s, packed against padded", of("packed", "tokens_per_s") / of("padded", "tokens_per_s"), 2.0, ">="),
-        ("the same by processor time", of("packed", "tokens_per_cpu_s") / of("padded", "tokens_per_cpu_s"), 2.0, ">="),
-    ]  # fmt: skip
+        ("cleaning + tokenising against the usual way", ratio(both, ("usual", "seconds", "cpu")), 0.25, "<="),
+        ("tokenising step against the fastest encoder alone", ratio(raw, tokenising), 0.8, ">="),
+        ("cleaning against tokenising, in time", ratio(cleaning, tokenising), 1.0, "<="),
+        ("rows are full", (fill, fill), 0.99, ">="),
+        ("real tokens/s, packed against padded", ratio(("packed", *speed), ("padded", *speed)), 2.0, ">="),
+    ]
     what = f"{asked.text.name} x {asked.times}" if asked.text else f"{asked.recipes:,} synthetic recipes"
     lines = [
         "# Recipes",
@@ -342,10 +369,10 @@ def _report(asked: argparse.Namespace, samples: dict[str, list[dict[str, Any]]],
             f"| {way} | {of(way, 'tokens_per_s'):,.0f} | {of(way, 'tokens_per_cpu_s'):,.0f} |"
             f" {of(way, 'fill'):.1%} | {of(way, 'rss_bytes') / 1e6:,.0f} |"
         )
-    lines += ["", "| goal | measured | wanted | |", "|---|---:|---:|---|"]
-    for text, measured, limit, sign in goals:
+    lines += ["", "| goal | measured | by CPU time | wanted | |", "|---|---:|---:|---:|---|"]
+    for text, (measured, by_cpu), limit, sign in goals:
         met = measured <= limit if sign == "<=" else measured >= limit
-        lines.append(f"| {text} | {measured:.2f} | {sign} {limit:.2f} | {'met' if met else 'missed'} |")
+        lines.append(f"| {text} | {measured:.2f} | {by_cpu:.2f} | {sign} {limit:.2f} | {'met' if met else 'missed'} |")
     return "\n".join(lines) + "\n"
 
 

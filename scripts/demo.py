@@ -77,7 +77,7 @@ def main() -> int:
 
 def recipes() -> None:
     say("Recipes: from raw text to token ids, each step guarded, on recipes out of a grammar.")
-    shown("python", "-m", "pipelines.recipes.corpus", "--recipes", "400", program=[sys.executable])
+    shown("python", "-m", "pipelines.recipes.corpus", "--recipes", "200", program=[sys.executable])
     os.environ["RECIPES_SETTINGS"] = "pipelines/recipes/smoke.yaml"
     print(f"\n$ export RECIPES_SETTINGS={os.environ['RECIPES_SETTINGS']}", flush=True)
     torch = find_spec("torch") is not None and find_spec("transformers") is not None

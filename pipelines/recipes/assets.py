@@ -10,6 +10,7 @@ import shutil
 import sys
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,15 @@ SPLIT_CODE = _code("stages", "splitting")
 TRAINING_CODE = _code("learn", "model", "training", "batches", "packing", "evaluate", "report")
 
 
-def _work(asset_name: str, *decides: Any) -> Path:
+@contextmanager
+def _work(asset_name: str, *decides: Any) -> Iterator[Path]:
     home = workspace().root / ".rat" / "work" / "recipes" / asset_name
-    return shards.work_folder(home, *decides)
+    try:
+        with shards.work_folder(home, *decides) as work:
+            yield work
+    except shards.BusyError as error:
+        said = f"{error}\n{home}\nNothing was changed.\nNext: wait for it; rat runs"
+        raise Failure(description=said, allow_retries=True) from error
 
 
 def _say(context: AssetExecutionContext) -> shards.Say:
@@ -102,12 +109,12 @@ def raw_dataset(context: AssetExecutionContext, config: RawConfig) -> Iterator[O
             context.add_output_metadata({"status": "skipped", "reason": "the source is unchanged"})
             yield Output(None)
             return
-        work = _work("raw_dataset", would_be)
-        about = stages.raw(source, would_be, root, work)
+        with _work("raw_dataset", would_be) as work:
+            about = stages.raw(source, would_be, root, work)
+            context.log.info(f"{about['rows']:,} rows, {about['num_rows']:,} of them in the sample")
+            yield from _stored(context, work, about, work)
     except SourceError as error:
         raise Failure(description=f"{error}\n{config.source}\nNext: {error.cure}", allow_retries=False) from error
-    context.log.info(f"{about['rows']:,} rows, {about['num_rows']:,} of them in the sample")
-    yield from _stored(context, work, about, work)
 
 
 # Cleaned text
@@ -134,17 +141,17 @@ def cleaned_dataset(
     context: AssetExecutionContext, config: CleaningConfig, raw_dataset: Path
 ) -> Iterator[Output[Path]]:
     extras.check(context)
-    work = _work("cleaned_dataset", raw_dataset.name, config.model_dump(), CLEANING_CODE)
-    about = stages.cleaned(
-        raw_dataset,
-        work,
-        work / "result",
-        near=config.near_duplicates,
-        same_group=config.same_group,
-        say=_say(context),
-    )
-    context.log.info(f"{about['rows_in']:,} -> {about['rows_out']:,} texts, {about['removed_share']:.1%} removed")
-    yield from _stored(context, work / "result", about, work)
+    with _work("cleaned_dataset", raw_dataset.name, config.model_dump(), CLEANING_CODE) as work:
+        about = stages.cleaned(
+            raw_dataset,
+            work,
+            work / "result",
+            near=config.near_duplicates,
+            same_group=config.same_group,
+            say=_say(context),
+        )
+        context.log.info(f"{about['rows_in']:,} -> {about['rows_out']:,} texts, {about['removed_share']:.1%} removed")
+        yield from _stored(context, work / "result", about, work)
 
 
 @asset(
@@ -184,17 +191,17 @@ def tokenized_dataset(
     extras.check(context)
     given = extras.tokenizer_of(config.tokenizer) if config.tokenizer else None
     decides = cleaned_dataset.name, config.model_dump(), TOKEN_CODE
-    work = _work("tokenized_dataset", *decides)
-    about = stages.tokenized(
-        cleaned_dataset,
-        work,
-        max_seq_length=config.max_seq_length,
-        vocabulary=config.vocabulary,
-        tokenizer=given[0] if given else None,
-        end=given[1] if given else tokens.END,
-        say=_say(context),
-    )
-    yield from _stored(context, work, about, work)
+    with _work("tokenized_dataset", *decides) as work:
+        about = stages.tokenized(
+            cleaned_dataset,
+            work,
+            max_seq_length=config.max_seq_length,
+            vocabulary=config.vocabulary,
+            tokenizer=given[0] if given else None,
+            end=given[1] if given else tokens.END,
+            say=_say(context),
+        )
+        yield from _stored(context, work, about, work)
 
 
 # Splits
@@ -217,11 +224,9 @@ def train_val_splits(
     context: AssetExecutionContext, config: SplitConfig, tokenized_dataset: Path
 ) -> Iterator[Output[Path]]:
     extras.check(context)
-    work = _work("train_val_splits", tokenized_dataset.name, config.model_dump())
-    shutil.rmtree(work)
-    work.mkdir()
-    about = stages.split(tokenized_dataset, work, ratio=config.val_split_ratio, seed=config.seed)
-    yield from _stored(context, work, about | {"output_dir": "recipes.train_val_splits"}, work)
+    with _work("train_val_splits", tokenized_dataset.name, config.model_dump()) as work:
+        about = stages.split(tokenized_dataset, work, ratio=config.val_split_ratio, seed=config.seed)
+        yield from _stored(context, work, about | {"output_dir": "recipes.train_val_splits"}, work)
 
 
 # The model
@@ -261,15 +266,15 @@ def trained_model(
     from . import learn
 
     wish = config.model_dump()
-    # Where checkpoints are made and how often decides nothing of the result.
-    decides = {name: value for name, value in wish.items() if name != "checkpoint_every_s"}
-    work = _work("trained_model", train_val_splits.name, decides, TRAINING_CODE)
-    try:
-        about, picture = learn.learn(train_val_splits, work, wish, _say(context))
-    except learn.ModelError as error:
-        raise Failure(description=f"{error}\ntrained_model\nNext: {error.cure}", allow_retries=False) from error
-    context.add_output_metadata(
-        {"curve": MetadataValue.md(f"![losses](data:image/png;base64,{b64encode(picture).decode()})")}
-    )
-    plain = {name: value for name, value in about.items() if name != "curve"}
-    yield from _stored(context, work / "result", plain, work)
+    # How often it is saved, and by how many it is done, decides nothing of the result: another launcher may go on.
+    decides = {name: value for name, value in wish.items() if name not in ("checkpoint_every_s", "processes")}
+    with _work("trained_model", train_val_splits.name, decides, TRAINING_CODE) as work:
+        try:
+            about, picture = learn.learn(train_val_splits, work, wish, _say(context))
+        except learn.ModelError as error:
+            raise Failure(description=f"{error}\ntrained_model\nNext: {error.cure}", allow_retries=False) from error
+        context.add_output_metadata(
+            {"curve": MetadataValue.md(f"![losses](data:image/png;base64,{b64encode(picture).decode()})")}
+        )
+        plain = {name: value for name, value in about.items() if name != "curve"}
+        yield from _stored(context, work / "result", plain, work)

@@ -26,6 +26,7 @@ def learn(splits: Path, work: Path, wish: dict[str, Any], say: Say) -> tuple[dic
     if wish["size"] not in SIZES:
         raise ModelError(f"there is no size {wish['size']}", f"choose one of {', '.join(SIZES)}")
     job = Job(splits=str(splits), work=str(work), **wish)
+    _write_job(job)
     about = _launched(job, say) if job.processes > 1 and "RANK" not in os.environ else train(job, say)
     said, sides = read_json(splits / ABOUT), {name: splitting.read(splits / name) for name in splitting.SIDES}
     about = said | about | evaluate.baselines(sides["train"], sides["val"], int(said["vocabulary"]))
@@ -54,8 +55,8 @@ def _samples(model: Any, result: Path, val: splitting.Side) -> list[dict[str, st
 
 def _launched(job: Job, say: Say) -> dict[str, Any]:
     """Train under torchrun, with `processes` processes on this machine; what the first of them says."""
+    _write_job(job)
     work = Path(job.work)
-    write_json(work / "job.json", asdict(job))
     done = work / "trained.json"
     done.unlink(missing_ok=True)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={job.processes}"]
@@ -74,6 +75,11 @@ def _launched(job: Job, say: Say) -> dict[str, Any]:
         said = next((line for line in reversed(last) if "Error" in line), f"exit code {process.returncode}")
         raise ModelError(f"torchrun failed: {said.strip()[:300]}", "processes: 1 shows the error itself")
     return dict(json.loads(done.read_text()))
+
+
+def _write_job(job: Job) -> None:
+    """What every process of a launcher is given, here and on other machines."""
+    write_json(Path(job.work) / "job.json", asdict(job))
 
 
 def _threads(processes: int) -> str:

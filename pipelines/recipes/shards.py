@@ -7,6 +7,7 @@ shard     `part-00000.parquet`; written aside and renamed, so it is whole or not
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +26,29 @@ ABOUT = "about.json"
 Say = Callable[[str], None]
 
 
-def work_folder(home: Path, *decides: Any) -> Path:
-    """The folder for what `decides` says, made if need be; folders of other results below `home` are removed."""
+class BusyError(RuntimeError):
+    """Another process is at the same step."""
+
+
+@contextmanager
+def work_folder(home: Path, *decides: Any) -> Iterator[Path]:
+    """The folder for what `decides` says, made if need be; folders of other results below `home` are removed.
+
+    One process at a time: the others get a BusyError, and a killed one stands in nobody's way.
+    """
     key = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:24]
-    folder = home / key
-    for other in home.glob("*"):
-        if other != folder:
-            shutil.rmtree(other, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with open(home / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BusyError(f"another process is making {home.name}") from error
+        folder = home / key
+        for other in home.glob("[!.]*"):
+            if other != folder:
+                shutil.rmtree(other, ignore_errors=True)
+        folder.mkdir(exist_ok=True, mode=0o700)
+        yield folder
 
 
 def parts(folder: Path) -> list[Path]:

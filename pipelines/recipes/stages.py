@@ -6,6 +6,7 @@ already in it. Nothing in here knows Dagster or the lake, and nothing needs torc
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,8 @@ def tokenized(
 
 def split(above: Path, work: Path, *, ratio: float, seed: int) -> dict[str, Any]:
     """`train/` and `val/`, the tokenizer, and what is known of them. Groups lie on one side."""
+    for old in work.iterdir():
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
     groups = shards.scan(above).select("group").collect()["group"].to_numpy()
     validation = splitting.is_validation(groups, ratio, seed)
     sides = {name: splitting.Writer(work / name) for name in splitting.SIDES}

@@ -11,33 +11,20 @@ everything imported is forked for each run, so that a trial costs seconds.
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
-import traceback
-import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-warnings.simplefilter("ignore")
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE)]
 
-import dagster as dg  # noqa: E402
-import torch  # noqa: E402, F401 - imported once, for all forks
-import transformers.models.llama.modeling_llama  # noqa: E402, F401
-from recipes_bench import CHAIN, ROOT, STALE_ONLY, Larder, statuses  # noqa: E402
-
-SETTINGS = {
-    "tokenized_dataset": {"vocabulary": 300, "max_seq_length": 64},
-    "trained_model": {"size": "tiny", "epochs": 1, "batch_tokens": 512, "checkpoint_every_s": 0.0, "device": "cpu"},
-}
+from recipes_bench import CHAIN, ROOT  # noqa: E402
+from recipes_worker import forked, published  # noqa: E402
 
 
 def prepare(root: Path) -> None:
@@ -47,52 +34,6 @@ def prepare(root: Path) -> None:
         ROOT / "pipelines/recipes", root / "pipelines/recipes", ignore=shutil.ignore_patterns("__pycache__")
     )
     (root / "pipelines/__init__.py").write_text("")
-
-
-def run_once(root: Path, told: Path) -> None:
-    """In a fork: the chain, skipping what is fresh; what became of each asset goes into the file `told`."""
-    sys.path.insert(0, str(root))
-    os.chdir(root)
-    with tempfile.TemporaryDirectory() as home, dg.DagsterInstance.local_temp(home) as instance:
-        larder = Larder(root, instance)
-        larder.module("shards").ROWS = 16
-        if not (root / "landing").exists():
-            larder.receive(60)
-        result = larder.run(*CHAIN, config=SETTINGS, tags=STALE_ONLY)
-        told.write_text(json.dumps({"success": result.success, "statuses": statuses(result)}))
-
-
-def forked(root: Path, told: Path, kill_after_s: float | None) -> bool:
-    """Whether the run came to its end by itself."""
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            sys.stdout = sys.stderr = open(os.devnull, "w")
-            os.dup2(sys.stderr.fileno(), 2)
-            run_once(root, told)
-            code = 0
-        except BaseException:
-            told.with_suffix(".error").write_text(traceback.format_exc())
-        finally:
-            os._exit(code)
-    until = time.monotonic() + (kill_after_s if kill_after_s is not None else 300)
-    while time.monotonic() < until:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return status == 0
-        time.sleep(0.005)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return False
-
-
-def published(root: Path) -> dict[str, list[dict[str, Any]]]:
-    found = {}
-    for name in CHAIN:
-        pointer = root / ".rat/artifacts" / f"recipes.{name}" / "current.json"
-        found[name] = json.loads(pointer.read_text())["published"] if pointer.exists() else []
-    return found
 
 
 def files(root: Path) -> dict[str, int]:
@@ -118,12 +59,12 @@ def whole(root: Path) -> list[str]:
 def trial(seed: int, home: Path, usual_s: float, outcomes: Counter[str]) -> list[str]:
     root, told = home / f"t{seed}" / "kitchen", home / f"t{seed}" / "told.json"
     prepare(root)
-    ended = forked(root, told, random.Random(seed).uniform(0.0, usual_s))
+    ended = forked(root, told, random.Random(seed).uniform(0.0, usual_s)) == 0
     before, kept = published(root), files(root)
     stood = [name for name in CHAIN if before[name]]
     outcomes["it had ended" if ended else f"{len(stood)} of 5 steps were published"] += 1
     told.unlink(missing_ok=True)
-    if not forked(root, told, None):
+    if forked(root, told):
         error = told.with_suffix(".error")
         return [f"seed {seed}: the rerun did not end well: {error.read_text()[-600:] if error.exists() else ''}"]
     said, after, now = json.loads(told.read_text()), published(root), files(root)
@@ -138,7 +79,7 @@ def trial(seed: int, home: Path, usual_s: float, outcomes: Counter[str]) -> list
             wrong.append(f"seed {seed}: {name} stood and was {said['statuses'].get(name)}")
     changed = [path for path, inode in kept.items() if now.get(path) != inode and _is_published(path, before)]
     wrong += [f"seed {seed}: {path} changed" for path in changed]
-    left = [path for path in (root / ".rat/work/recipes").rglob("*") if path.is_file()]
+    left = [path for path in (root / ".rat/work/recipes").rglob("*") if path.is_file() and path.name != ".lock"]
     wrong += [f"seed {seed}: {path} is left over" for path in left[:1]]
     shutil.rmtree(home / f"t{seed}")
     return wrong
@@ -157,7 +98,7 @@ def main(trials: int, first_seed: int) -> int:
         for number in range(2):  # the first also warms the machine's caches
             prepare(home / f"usual{number}/kitchen")
             started = time.monotonic()
-            if not forked(home / f"usual{number}/kitchen", home / f"usual{number}/told.json", None):
+            if forked(home / f"usual{number}/kitchen", home / f"usual{number}/told.json"):
                 print("the faultless run failed", (home / f"usual{number}/told.error").read_text())
                 return 1
             usual_s = min(usual_s, time.monotonic() - started)

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -162,55 +161,35 @@ def test_a_page_of_settings_is_laid_over_ours_and_slips_are_named(
 # kill -9
 
 
-def _work(larder: Larder, dies_in: str) -> dict[str, Any]:
-    """What a process that dies there, or lives, has made of each asset."""
-    env = os.environ | {"OMP_NUM_THREADS": "1", "DAGSTER_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
-    ran = subprocess.run(
-        [sys.executable, str(WORKER), str(larder.root), dies_in],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    if dies_in != "-":
-        assert ran.returncode == -signal.SIGKILL, ran.stdout + ran.stderr[-2000:]
-        return {}
-    assert ran.returncode == 0, ran.stderr[-2000:]
-    return dict(json.loads(ran.stdout.splitlines()[-1]))
-
-
 @pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed. Get it with: make setup EXTRAS=recipes")
 def test_kill_9_inside_every_step_and_a_rerun_does_only_what_is_unfinished(tmp_path: Path) -> None:
     with larder_in(tmp_path) as larder:
-        larder.receive(90)
-        stood: dict[str, str] = {}
-        for number, (asset, writes) in enumerate(
-            [("raw_dataset", 2), ("cleaned_dataset", 5), ("tokenized_dataset", 2), ("train_val_splits", 1)]
-        ):
-            _work(larder, f"{asset}:{writes}")
-            now = larder.versions()
-            # What was finished before the kill stands and is the same; what died is nowhere to be seen.
-            assert list(now) == CHAIN[:number] and now.items() >= stood.items()
-            stood = now
-        done = list(_files(larder, "tokenized_dataset"))
-        _work(larder, "trained_model:3")
-        assert larder.versions().items() >= stood.items() and "trained_model" not in larder.versions()
-        assert not _files(larder, "tokenized_dataset"), done
-        checkpoint = sorted(path.name for path in _files(larder, "trained_model") if path.name == "state.json")
-        assert checkpoint == ["state.json"]
-        last = _work(larder, "-")
-        assert last == {"success": True, "statuses": {**dict.fromkeys(DATA, "skipped"), "trained_model": "built"}}
-        metrics = json.loads(
-            (larder.home("trained_model") / larder.versions()["trained_model"] / "metrics.json").read_text()
-        )
-        assert [step for step, _ in metrics["curve"]["train"]] == list(range(1, metrics["steps"] + 1))
-        # Nothing is left of the attempts.
-        assert not _files(larder, "trained_model") and not list(larder.root.rglob(".rat/artifacts/*/.*-*"))
-
-
-def _files(larder: Larder, asset: str) -> list[Path]:
-    return [path for path in (larder.root / ".rat/work/recipes" / asset).rglob("*") if path.is_file()]
+        root = larder.root
+    deaths = ["raw_dataset:2", "cleaned_dataset:5", "tokenized_dataset:2", "train_val_splits:1", "trained_model:3"]
+    env = os.environ | {"DAGSTER_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, str(WORKER), str(root), *deaths, "-"]
+    ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=550, check=False)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    told = [json.loads(line) for line in ran.stdout.splitlines()]
+    stood: dict[str, list[str]] = {name: [] for name in CHAIN}
+    for number, one in enumerate(told[:-1]):
+        assert one["ended"] == -signal.SIGKILL, one
+        # What was finished before stands and is the same; what died is nowhere to be seen.
+        assert [name for name, versions in one["published"].items() if versions] == CHAIN[:number]
+        assert all(one["published"][name] == stood[name] for name in CHAIN if stood[name])
+        stood = one["published"]
+        assert any(f"/{CHAIN[number]}/" in path for path in one["work"])
+    checkpoints = [path for path in told[-2]["work"] if path.endswith("state.json")]
+    assert len(checkpoints) == 1 and "checkpoint-00000003" in checkpoints[0]
+    last = told[-1]
+    assert last["success"] and last["statuses"] == {**dict.fromkeys(DATA, "skipped"), "trained_model": "built"}
+    assert all(len(versions) == 1 for versions in last["published"].values())
+    metrics = root / ".rat/artifacts/recipes.trained_model" / last["published"]["trained_model"][0] / "metrics.json"
+    said = json.loads(metrics.read_text())
+    assert [step for step, _ in said["curve"]["train"]] == list(range(1, said["steps"] + 1))
+    # Nothing is left of the attempts.
+    assert {Path(path).name for path in last["work"]} == {".lock"}
+    assert not list(root.glob(".rat/artifacts/*/.*-*"))
 
 
 def test_tokenizing_goes_on_with_the_part_that_was_not_done(larder: Larder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +199,7 @@ def test_tokenizing_goes_on_with_the_part_that_was_not_done(larder: Larder, monk
     whole, made = shards.write, []
 
     def write(frame: pl.DataFrame, path: Path) -> None:
-        if len(made) == 2:
+        if len(made) >= 2:
             raise KeyboardInterrupt
         whole(frame, path)
         made.append(path.name)
@@ -235,24 +214,32 @@ def test_tokenizing_goes_on_with_the_part_that_was_not_done(larder: Larder, monk
     assert stages  # the module of this copy, not of the repository
 
 
-def test_the_command_line_tells_the_same_story(larder: Larder) -> None:
-    """`rat plan` and `rat run` on the names of the document, as the README writes them."""
-    env = os.environ | {"NO_COLOR": "1", "COLUMNS": "160", "RECIPES_SETTINGS": str(larder.root / "tiny.yaml")}
-    (larder.root / "tiny.yaml").write_text("tokenized_dataset: {vocabulary: 400}\n")
+def test_another_process_at_the_same_step_is_told_to_wait(larder: Larder) -> None:
+    home = larder.root / ".rat/work/recipes/tokenized_dataset"
+    with larder.module("shards").work_folder(home, "somebody else's"):
+        result = larder.run("tokenized_dataset")
+    said = next(e for e in result.all_events if e.is_step_failure).step_failure_data.user_failure_data.description
+    assert said.startswith("another process is making tokenized_dataset") and "Nothing was changed" in said
+
+
+def test_the_command_line_tells_the_same_story(
+    larder: Larder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`rat run` and `rat plan` on the names of the document."""
+    from ratatouille.cli import main
+
+    monkeypatch.setenv("RATATOUILLE_WORKSPACE", str(larder.root))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("DAGSTER_HOME", larder.instance.root_directory)
     shutil.rmtree(larder.root / ".rat" / "artifacts")
-    said = [
-        subprocess.run(
-            [sys.executable, "-m", "ratatouille.cli", verb, *DATA],
-            cwd=larder.root,
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-        for verb in ("run", "plan")
-    ]
-    assert [one.returncode for one in said] == [0, 0], said
-    assert "4 built" in said[0].stdout
-    fresh = [line.split()[:2] for line in said[1].stdout.splitlines() if line.startswith("recipes.")]
+    shown = []
+    for verb in ("run", "plan"):
+        monkeypatch.setattr(sys, "argv", ["rat", verb, *DATA])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        shown.append(capsys.readouterr().out)
+    assert "4 built" in shown[0]
+    fresh = [line.split()[:2] for line in shown[1].splitlines() if line.startswith("recipes.")]
     assert fresh == [["recipes.raw_dataset", "build"], *[[f"recipes.{name}", "skip"] for name in DATA[1:]]]
