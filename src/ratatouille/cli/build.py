@@ -133,17 +133,18 @@ def _row(step: StepResult) -> list[str]:
         stands = p.count(step.version) if step.version else ""
         seconds = p.seconds(step.seconds) if step.status == "failed" else ""
         return [step.asset, step.status, *[""] * 6, seconds, "", stands]
-    # An asset that stores nothing itself, like one that calls others, has no rows of its own.
+    # Folders of files have no rows, and neither has an asset that stores nothing itself.
     rows = [step.rows_in, step.rows_written, step.rows_total]
+    counted = any(rows) or (step.version and step.mode != "artifact")
     return [
         step.asset,
         step.status,
         step.mode,
-        *(p.count(number) if step.version or any(rows) else "" for number in rows),
+        *(p.count(number) if counted else "" for number in rows),
         p.nonzero(step.rows_quarantined),
         p.nonzero(step.rows_rejected),
         p.seconds(step.seconds),
-        p.count(round(step.rows_per_second)) if step.version else "",
+        p.count(round(step.rows_per_second)) if counted else "",
         p.count(step.version),
     ]
 

@@ -67,6 +67,7 @@ def _stored(bench: Workbench, given: Given, value: Any, token: int, started: flo
         asset=asset.name,
         run_id=outer.run_id,
         materialize=ARTIFACT,
+        mode=ARTIFACT,
         fingerprint=fingerprint(asset, inputs),
         code_hash=asset.code_hash,
         base_version=newest[1].version if newest else 0,

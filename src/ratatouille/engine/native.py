@@ -234,6 +234,7 @@ def step_result(
         asset=entry.asset,
         status=status,
         reason=reason,
+        mode=entry.mode,
         version=version,
         rows_in=entry.rows_in,
         rows_written=entry.rows_written,

@@ -48,7 +48,7 @@ class Entry:
     action: str = "build"  # build | rollback | replay | discard
     note: str = ""  # what a person should know of it: why rows were discarded
     materialize: str = "table"
-    mode: str = "full"  # full | incremental
+    mode: str = "full"  # full | incremental | partition | artifact
     fingerprint: str = ""
     code_hash: str = ""
     text_hash: str = ""
