@@ -2,6 +2,8 @@
 
 real_data   the folder of real rows (RATATOUILLE_REAL_DATA); tests that read it carry the marker `real_data`
             and are deselected, not skipped, where the variable is unset
+mount       a small file system: `mount(folder, "size=24m")`, and again with other options; needs root
+filled      `with filled(folder, leave):` its file system has only so many bytes left
 need_tool   a program the machine must have: `need_tool("strace", "apt-get install strace")`
 
 With RATATOUILLE_NO_SKIPS=1 a skipped test counts as failed: where everything can be installed, a test that did
@@ -12,7 +14,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Generator
+import subprocess
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -57,3 +61,39 @@ def need_tool() -> Callable[[str, str], str]:
         return found
 
     return find
+
+
+@pytest.fixture
+def mount(need_tool: Callable[[str, str], str]) -> Iterator[Callable[[Path, str], None]]:
+    """`mount(folder, options)` puts a small file system there, or remounts it; needs root."""
+    program = need_tool("mount", "apt-get install mount")
+    mounted: list[Path] = []
+
+    def do(folder: Path, options: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        again = [] if folder not in mounted else ["-o", f"remount,{options}"]
+        command = [program, *(again or ["-t", "tmpfs", "-o", options, "tmpfs"]), str(folder)]
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        if said.returncode:
+            pytest.skip(f"no file system can be mounted here ({said.stderr.strip()}). Run the tests as root")
+        mounted.append(folder)
+
+    yield do
+    for folder in dict.fromkeys(reversed(mounted)):
+        subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+@pytest.fixture(scope="session")
+def filled() -> Callable[[Path, int], AbstractContextManager[None]]:
+    """`filled(folder, leave)`: the file system below `folder` with only `leave` bytes free."""
+
+    @contextmanager
+    def fill(folder: Path, leave: int) -> Iterator[None]:
+        ballast = folder / "ballast"
+        with ballast.open("wb") as handle:
+            free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
+            os.posix_fallocate(handle.fileno(), 0, max(4096, free - leave))
+        yield
+        ballast.unlink()
+
+    return fill

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,37 +15,7 @@ from crash_lab import Lab
 from ratatouille.engine import open_workbench
 
 Mount = Callable[[Path, str], None]
-
-
-@pytest.fixture
-def mount(need_tool: Callable[[str, str], str]) -> Iterator[Mount]:
-    """`mount(folder, options)` puts a small file system there, or remounts it; needs root."""
-    program = need_tool("mount", "apt-get install mount")
-    mounted: list[Path] = []
-
-    def do(folder: Path, options: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        again = [] if folder not in mounted else ["-o", f"remount,{options}"]
-        command = [program, *(again or ["-t", "tmpfs", "-o", options, "tmpfs"]), str(folder)]
-        said = subprocess.run(command, capture_output=True, text=True, check=False)
-        if said.returncode:
-            pytest.skip(f"no file system can be mounted here ({said.stderr.strip()}). Run the tests as root")
-        mounted.append(folder)
-
-    yield do
-    for folder in dict.fromkeys(reversed(mounted)):
-        subprocess.run(["umount", "-l", str(folder)], check=False)
-
-
-@contextmanager
-def _filled(folder: Path, leave: int) -> Iterator[None]:
-    """The file system below `folder` with only `leave` bytes free."""
-    ballast = folder / "ballast"
-    with ballast.open("wb") as handle:
-        free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
-        os.posix_fallocate(handle.fileno(), 0, max(4096, free - leave))
-    yield
-    ballast.unlink()
+Filled = Callable[[Path, int], AbstractContextManager[None]]
 
 
 def _kitchen(root: Path, lab: Lab) -> Path:
@@ -82,14 +50,14 @@ def _healed(root: Path, lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("leave_kb", [0, 60, 500, 1500])
-def test_a_full_disk(lab: Lab, mount: Mount, leave_kb: int) -> None:
+def test_a_full_disk(lab: Lab, mount: Mount, filled: Filled, leave_kb: int) -> None:
     mount(lab.folder / "small", "size=24m")
     root = _kitchen(lab.folder / "small/kitchen", lab)
     before = _tables(root)
     # More than 2 MB of Parquet over the layers: numbers that do not compress.
     random = Random(1)
     kitchen.land(root, "1.csv", [(random.getrandbits(60), i, random.getrandbits(40) + 1) for i in range(100_000)])
-    with _filled(lab.folder / "small", leave_kb * 1000):
+    with filled(lab.folder / "small", leave_kb * 1000):
         errors = _four_lines(lab.nursery.do("run_once", root))
         assert any("full" in error["what"] for error in errors), errors
     after = kitchen.expected(root)
@@ -97,11 +65,11 @@ def test_a_full_disk(lab: Lab, mount: Mount, leave_kb: int) -> None:
     _healed(root, lab)
 
 
-def test_the_last_good_version_is_readable_while_the_disk_is_full(lab: Lab, mount: Mount) -> None:
+def test_the_last_good_version_is_readable_while_the_disk_is_full(lab: Lab, mount: Mount, filled: Filled) -> None:
     mount(lab.folder / "small", "size=24m")
     root = _kitchen(lab.folder / "small/kitchen", lab)
     before = _tables(root)
-    with _filled(lab.folder / "small", 0):
+    with filled(lab.folder / "small", 0):
         assert _tables(root) == before
 
 

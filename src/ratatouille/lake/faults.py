@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ratatouille.errors import LakeError, RatError, StepFailed, TransientError
@@ -75,6 +77,15 @@ def explain(error: Exception, doing: str, *, next: str = "", folder: Path | None
     elif isinstance(error, OSError) and error.strerror:
         text = error.strerror
     return LakeError(f"{doing}: {text}", where=where, next=next or "run the same command again")
+
+
+@contextmanager
+def plainly(doing: str) -> Iterator[None]:
+    """What the operating system refuses within is told in four lines."""
+    try:
+        yield
+    except OSError as error:
+        raise explain(error, doing) from error
 
 
 def has_room(folder: Path) -> bool:

@@ -45,6 +45,7 @@ from ratatouille.lake import (
     standing,
     table_columns,
 )
+from ratatouille.lake.faults import plainly
 from ratatouille.project.records import Project
 
 ORDER = "RATATOUILLE_DBT_ORDER"  # as in lake/dbt_plugin.py, which is loaded by dbt's process alone
@@ -104,7 +105,8 @@ def build(
         for name in names:
             bench.journal.record_step(outer.run_id, name, outer.attempt, "running")
         try:
-            built = _Run(bench, copy, asked, selection, outer, now, tokens).go(full_refresh, listener)
+            with plainly("building with dbt"):
+                built = _Run(bench, copy, asked, selection, outer, now, tokens).go(full_refresh, listener)
         except RatError as error:
             _write_down(bench, outer, _failed(selection, error, (), now, outer, time.monotonic() - started))
             raise

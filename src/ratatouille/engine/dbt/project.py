@@ -21,6 +21,7 @@ from ratatouille.engine.dbt import process
 from ratatouille.engine.dbt.copy import Asked, Copy, copied, hash_of, write_aside
 from ratatouille.engine.native import RESERVED
 from ratatouille.errors import RatError, RequestError, StepFailed
+from ratatouille.lake.faults import plainly
 from ratatouille.project.find import DBT_PROJECT, NAME
 from ratatouille.project.records import Workspace
 
@@ -90,6 +91,7 @@ class Selection:
         return tuple(test for test in self.tests if test.on == name)
 
 
+@plainly("reading the dbt project")
 def read_selection(workspace: Workspace, asked: Asked, *, recall: bool = False) -> tuple[Copy, Selection]:
     """The selection as the project's files are now. dbt runs only if nobody has asked this of these files before.
 

@@ -1,6 +1,6 @@
-"""kill -9 at a random moment of each step of F1: a layer is the old one or the new one, and a rerun makes it new.
+"""kill -9 at a random moment of each step of F1, a full disk, a disk that cannot be written.
 
-Extraction is killed in test_f1_failures.py. `RATATOUILLE_TRIALS=20` kills two hundred times and prints what it met.
+A layer is the old one or the new one, and a rerun makes it new. Extraction is killed in test_f1_failures.py. `RATATOUILLE_TRIALS=20` kills two hundred times and prints what it met.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -46,8 +47,11 @@ def command(layer: str) -> list[str]:
 def start(root: Path, layer: str) -> subprocess.Popen[bytes]:
     """The step in a group of its own, so that dbt can die with it or live on."""
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    env = {**os.environ, "PYTHONPATH": str(root), "RATATOUILLE_WORKSPACE": str(root)}
-    return subprocess.Popen(command(layer), cwd=root, env=env, **quiet)
+    return subprocess.Popen(command(layer), cwd=root, env=environment(root), **quiet)
+
+
+def environment(root: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(root), "RATATOUILLE_WORKSPACE": str(root)}
 
 
 def digests(root: Path, layer: str) -> Digests:
@@ -60,10 +64,16 @@ def digests(root: Path, layer: str) -> Digests:
     return found
 
 
-@pytest.fixture
-def days(tmp_path: Path, extract: Callable[..., Any]) -> dict[str, Path]:
+@pytest.fixture(scope="module")
+def days(season: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Workspaces with two sessions in every layer, and a third in all layers before the one that is named."""
-    root = tmp_path / "kitchen"
+    from f1_bench import LATER, settings_of
+    from pipelines.f1.extract import extract_sessions
+    from pipelines.f1.openf1 import OpenF1
+    from pipelines.f1.server import serve
+
+    home = tmp_path_factory.mktemp("f1")
+    root = home / "kitchen"
     (root / "pipelines").mkdir(parents=True)
     shutil.copy(ROOT / "workspace.yaml", root)
     ignored = shutil.ignore_patterns("target", "logs", "__pycache__")
@@ -72,14 +82,17 @@ def days(tmp_path: Path, extract: Callable[..., Any]) -> dict[str, Path]:
     (root / "pipelines" / "f1" / "__init__.py").write_text("")
     (root / "pipelines" / "__init__.py").write_text("")
     stages: dict[str, Path] = {}
-    for count in (2, 3):
-        extract(root / "landing" / "f1", mode="oldest", sessions=count, entities=ENTITIES)
-        for layer in LAYERS:
-            if count == 3:
-                stages[layer] = Path(shutil.copytree(root, tmp_path / f"before-{layer}", symlinks=True))
-            began = time.monotonic()
-            assert start(root, layer).wait(120) == 0, layer
-            (root / f"{layer}.seconds").write_text(str(time.monotonic() - began))
+    with serve(season) as server, OpenF1(settings_of(server)) as client:
+        for count in (2, 3):
+            extract_sessions(
+                client, root / "landing" / "f1", mode="oldest", sessions=count, entities=ENTITIES, now=LATER
+            )
+            for layer in LAYERS:
+                if count == 3:
+                    stages[layer] = Path(shutil.copytree(root, home / f"before-{layer}", symlinks=True))
+                began = time.monotonic()
+                assert start(root, layer).wait(120) == 0, layer
+                (root / f"{layer}.seconds").write_text(str(time.monotonic() - began))
     return {**stages, "done": root}
 
 
@@ -112,6 +125,30 @@ def test_a_layer_is_the_old_or_the_new_one_whenever_its_step_is_killed(days: dic
                 _kill_what_lives_on(step.pid)
     print(f"{sum(met.values())} kills: {dict(met)}, {len(wrong)} wrong")
     assert not wrong, wrong
+
+
+@pytest.mark.parametrize("trouble", ["full", "read-only"])
+def test_without_room_a_step_says_so_and_readers_keep_what_they_had(
+    days: dict[str, Path], tmp_path: Path, mount: Callable[..., None], filled: Callable[..., Any], trouble: str
+) -> None:
+    small = tmp_path / "small"
+    mount(small, "size=120m")
+    for layer in ("bronze", "marts") if trouble == "full" else ("silver",):
+        root = Path(shutil.copytree(days[layer], small / layer, symlinks=True))
+        before = {name: digests(root, name) for name in LAYERS}
+        with filled(small, 0) if trouble == "full" else nullcontext():
+            if trouble == "read-only":
+                mount(small, "ro")
+            said = subprocess.run(command(layer), cwd=root, env=environment(root), capture_output=True, text=True, timeout=180, check=False)  # fmt: skip
+            assert said.returncode != 0, said.stdout
+            lines = [line for line in said.stderr.splitlines() if line.strip()]
+            assert "Traceback" not in said.stderr and len(lines) >= 4, said.stderr
+            assert ("full" in lines[0] or "No space" in said.stderr) if trouble == "full" else "writ" in said.stderr, said.stderr  # fmt: skip
+            assert {name: digests(root, name) for name in LAYERS} == before
+        if trouble == "read-only":
+            mount(small, "rw")
+        assert start(root, layer).wait(180) == 0
+        assert digests(root, layer) == digests(days["done"], layer)
 
 
 def _kill_what_lives_on(group: int) -> None:
