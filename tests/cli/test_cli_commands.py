@@ -283,6 +283,19 @@ def test_quarantine_counts_and_shows_masked_rows(kitchen: Any) -> None:
     assert kitchen.rat("quarantine", "gold.revenue").out == "Nothing of gold.revenue is kept out.\n"
 
 
+def test_rows_of_the_quarantine_are_replayed_or_discarded(kitchen: Any) -> None:
+    stays = kitchen.rat("quarantine", "replay", "silver.orders")
+    assert stays.out.startswith("0 rows joined silver.orders.\nstill kept out by")
+    wrong = kitchen.rat("quarantine", "replay", "silver.orders", "gold.revenue")
+    assert wrong.code == 2 and "takes one asset" in wrong.err
+    assert kitchen.rat("quarantine", "discard", "silver.orders").code == 2
+    gone = kitchen.rat("quarantine", "discard", "silver.orders", "--reason", "a test order", "--json")
+    assert gone.json["rows"] == 1
+    assert "1 row discarded: a test order" in kitchen.rat("history", "silver.orders").out
+    assert kitchen.rat("quarantine").out == "Nothing is kept out.\n"
+    assert kitchen.rat("run").out.startswith("Nothing to do")
+
+
 def test_quarantine_masks_raw_lines_of_an_asset_with_a_sensitive_column(new_kitchen: Any) -> None:
     header = "name,born\n"
     good = "".join(f"p{i},2000-01-{i:02}\n" for i in range(1, 29))

@@ -202,3 +202,14 @@ def test_a_broken_file_is_a_placeholder_and_the_rest_runs(shop, instance):
 
 def test_names_with_odd_characters_are_named_safely():
     assert key_of("silver.sales", ("demo",)) == dg.AssetKey(["demo", "silver", "sales"])
+
+
+def test_a_run_may_name_partitions(kitchen, instance):
+    days = "select date '2026-03-01' + i::int as day, {n} as n from range(3) t(i)"
+    side = "materialize: partition\npartition_by: day\n"
+    kitchen.write({"pipelines/shop/gold/days.sql": days.format(n=1), "pipelines/shop/gold/days.yaml": side})
+    assert job(kitchen.defs()).execute_in_process(instance=instance).success
+    kitchen.write({"pipelines/shop/gold/days.sql": days.format(n=2)})
+    config = {"ops": {"gold__days": {"config": {"partitions": ["2026-03-02.."]}}}}
+    assert job(kitchen.defs()).execute_in_process(instance=instance, run_config=config).success
+    assert [n for (n,) in kitchen.rows("select n from gold.days order by day")] == [1, 2, 2]

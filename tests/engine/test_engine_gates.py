@@ -286,8 +286,8 @@ def test_limits_say_from_how_many_bad_rows_on_it_warns_and_fails(shop):
 
 
 def test_a_figure_out_of_its_bounds_is_named(shop):
-    side = "columns: {amount: {checks: [{distribution: {mean: [0, 15], max: [0, 30]}}]}}"
+    side = "columns: {amount: {checks: [{distribution: {mean: [0, 15], max: [0, 30], min: [11, null]}}]}}"
     failed = shop.write({ROWS: GOOD, SIDE: side}).step("bronze.rows")
     assert "failed for 3 rows" in failed.error["what"]
-    assert "mean of amount is 20" in failed.error["what"]
+    assert "mean of amount is 20, min of amount is 10" in failed.error["what"]
     assert [c.value for c in failed.checks] == [20.0]

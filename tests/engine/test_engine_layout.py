@@ -128,12 +128,13 @@ CHANGED = {
 def test_changes_are_what_happened_since_the_asset_read_last(shop):
     shop.write(CHANGED).run()
     log = "select id, state, _change from silver.log"
-    assert sorted(shop.rows(log)) == [(1, "a", "insert"), (2, "b", "insert"), (3, "c", "insert")]
+    first = [(1, "a", "insert"), (2, "b", "insert"), (3, "c", "insert")]
+    assert sorted(shop.rows(log)) == first
     shop.write({ORDERS: "select * from (values (1, 'a'), (2, 'x'), (4, 'd')) t(id, state)"}).run("bronze.orders")
     shop.write({ORDERS: "select * from (values (1, 'a'), (2, 'y'), (4, 'd')) t(id, state)"}).run()
     news = [(2, "y", "update"), (3, "c", "delete"), (4, "d", "insert")]
-    assert sorted(shop.rows(f"{log} offset 3")) == news, "two versions are one change, and 1 did not change"
-    assert sorted(shop.rows("select id, state, _change from silver.python offset 3")) == news
+    assert sorted(shop.rows(log)) == sorted(first + news), "two versions are one change, and 1 did not change"
+    assert sorted(shop.rows(log.replace("log", "python"))) == sorted(first + news)
     assert shop.step("silver.log", again=True).rows_written == 0
     shop.rows("select 1")
     with bench_on(load(shop.root)) as bench, bench.lake.session() as session:

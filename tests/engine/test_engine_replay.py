@@ -79,7 +79,7 @@ def test_discarded_rows_are_gone_with_a_reason_and_can_be_brought_back(shop):
     assert gone["rows"] == 1
     assert [id for id, _ in shop.rows(KEPT)] == [2, 4]
     head, before = shop.entries("silver.orders")
-    assert (head.action, head.note) == ("discard", "1 rows discarded: test orders")
+    assert (head.action, head.note) == ("discard", "1 row discarded: test orders")
     assert (head.data_version, head.rows_total) == (before.version, before.rows_total), "what reads it stays fresh"
     assert not look.plan_of(load(shop.root), look.Request()).to_build
     with bench_on(load(shop.root)) as bench:

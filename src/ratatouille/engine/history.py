@@ -132,10 +132,12 @@ def _put_arrived(
     rivals = "select * from standing" if asset.updated_at else "select * from standing where valid_to is null"
     # Its time is among what is said, and the same state may have begun later than that: the key was gone meanwhile.
     told = not asset.updated_at or asset.updated_at.lower() in (name.lower() for name in shared)
-    same = f"{_same('o', 's', shared if told else [*shared, 'valid_from'])} and not o._again"
+    same = _same("o", "s", shared if told else [*shared, "valid_from"])
     session.execute(
         "create or replace temp table arrived as"
-        f" select o.* exclude (_again) from observed o anti join ({rivals}) s on {same}"
+        # Not one condition of the join more: an anti join with any other is a nested loop.
+        f" select o.* exclude (_again) from (select * from observed where not _again) o anti join ({rivals}) s on {same}"
+        " union all select * exclude (_again) from observed where _again"
     )
     if len(shared) < len(said):
         # A column is new: states that the query still gives get its value, and stay the states that they were.

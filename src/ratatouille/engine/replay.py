@@ -107,7 +107,7 @@ def discard(bench: Workbench, name: str, reason: str, *, run: str = "", check: s
                 where=asset.name,
                 next=f"rat quarantine {asset.name}",
             )
-        entry = _publish(work, "discard", f"{rows:,} rows discarded: {reason.strip()}", some)
+        entry = _publish(work, "discard", f"{rows:,} row{'s' * (rows != 1)} discarded: {reason.strip()}", some)
         return Discarded(asset.name, rows, entry.version)
 
 
