@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from random import Random
 
 import pytest
 
@@ -243,3 +244,38 @@ def test_the_machine_is_looked_at_too(root, monkeypatch):
     monkeypatch.setattr(health, "version", lambda name: "1.4.0" if name == "duckdb-extension-excel" else real(name))
     found = sick(root)["extensions"]
     assert "1.4.0" in found.what and found.next.startswith("pip install 'duckdb-extension-excel==")
+
+
+def test_whatever_happens_to_a_file_is_found(root):
+    """Any bit, any length, another file in its place, or nothing: RATATOUILLE_TRIALS times five of them."""
+    project = files.load(root)
+    stored = [*(root / ".rat/data").rglob("*.parquet"), *(root / ".rat/artifacts").rglob("value.json")]
+    stored = [path for path in stored if not path.name.endswith("-delete.parquet")]
+    for path in stored:
+        os.chmod(path, 0o600)
+    random, count = Random(7), 5 * int(os.environ.get("RATATOUILLE_TRIALS", "1"))
+    missed = []
+    for _ in range(count):
+        path, kind = random.choice(stored), random.choice(["bit", "shorter", "longer", "zeros", "other", "gone"])
+        whole = path.read_bytes()
+        damaged = bytearray(whole)
+        at = random.randrange(len(damaged))
+        if kind == "bit":
+            damaged[at] ^= 1 << random.randrange(8)
+        elif kind == "zeros":
+            damaged[at : at + 16] = bytes(len(damaged[at : at + 16]))
+        elif kind == "other":
+            damaged = bytearray(random.choice([p for p in stored if p != path]).read_bytes())
+        elif kind != "gone":
+            damaged = damaged[:at] if kind == "shorter" else damaged + b"x"
+        if kind == "gone":
+            path.unlink()
+        else:
+            path.write_bytes(damaged)
+        asset = path.parent.parent.name if path.suffix == ".json" else ".".join(path.parts[-4:-2])
+        found = {one.asset for one in verify(project, every_version=True).damaged}
+        path.write_bytes(whole)
+        if bytes(damaged) != whole and asset not in found:
+            missed.append((str(path), kind, at))
+    print(f"\n{count} damaged files, {len(missed)} missed")
+    assert not missed

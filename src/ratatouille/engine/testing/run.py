@@ -316,15 +316,8 @@ def _judged(
             bench=Workbench(project, lake, journal), asset=asset, planned=PlannedStep(asset.name, "build", "", ""),
             request=Request(), run_id=_RUN, started_at=utc_now(), session=session, state=State(standing=kinds), token=1,
         )  # fmt: skip
-        bindings = _PublishedBindings(work)
+        bindings = Bindings(work)  # `this` is the table itself
         return judge(
             session, asset, all_checks(asset), Candidate(relation, relation),
             lambda check: files.render_check_sql(project, asset.name, check, bindings, is_select=session.is_select).sql,
         )  # fmt: skip
-
-
-class _PublishedBindings(Bindings):
-    """In a gate on published rows `this` is the table itself."""
-
-
-__all__ = ["STAGES", "CaseResult", "Difference", "Tested", "run_cases"]
