@@ -15,6 +15,7 @@ from ratatouille.errors import RatError, RequestError, StepFailed, underline
 from ratatouille.lake import External, QueryFailed, Staged, attached_table, discard, stage, stage_batches, table_columns
 from ratatouille.lake.quoting import ident, table, text
 from ratatouille.lake.types import Columns
+from ratatouille.project.modes import stores_rows
 from ratatouille.project.records import Source
 
 
@@ -89,7 +90,7 @@ def build(work: Work) -> None:
     """Run it: the candidate's rows as staged files."""
     if work.asset.kind == "python":
         _build_python(work)
-    elif modes.stores_rows(work.asset):
+    elif stores_rows(work.asset):
         work.staged = _stage(work, work.select)
     else:
         described(work, work.select)
@@ -198,7 +199,7 @@ def _check_columns(work: Work, columns: tuple[tuple[str, str], ...]) -> None:
     for name in needed:
         if name.lower() not in names:
             raise evolve.missing_column(asset, name, names)
-    if modes.stores_rows(asset):
+    if stores_rows(asset):
         work.change = evolve.column_change(asset, work.existing, columns, work.incremental, work.request.accept_schema)
         drifted = ", ".join(f"{name} ({kind})" for name, kind in work.change.add)
         said = f"its files have new columns, which the table has now: {drifted}"

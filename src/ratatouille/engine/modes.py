@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from ratatouille.engine import history
 from ratatouille.engine.deduplicate import first_of_each_key, without_late_losers
+from ratatouille.engine.gates import Candidate
 from ratatouille.engine.partitions import in_quarantine, label_of
-from ratatouille.lake.quoting import text
+from ratatouille.lake.quoting import idents, table, text
 from ratatouille.lake.types import Columns
-from ratatouille.project.modes import MODES
+from ratatouille.project.modes import stores_rows
 from ratatouille.project.records import Asset
 
 if TYPE_CHECKING:
@@ -34,16 +35,6 @@ class Leaving:
     apart: tuple[str, ...] = ()
 
 
-def stores_rows(asset: Asset) -> bool:
-    return MODES[asset.materialize].stores_rows
-
-
-def grows(asset: Asset) -> bool:
-    """Whether a later run adds to what stands."""
-    mode = MODES[asset.materialize]
-    return mode.grows and (mode.always or asset.incremental)
-
-
 def leaving(work: Work) -> Leaving:
     asset = work.asset
     if not work.incremental or work.only_adds:
@@ -54,6 +45,27 @@ def leaving(work: Work) -> Leaving:
     key = {"merge": asset.unique_key, "snapshot": asset.unique_key, "partition": asset.partition_by}
     going = key.get(asset.materialize, ())
     return Leaving(files, going, going)
+
+
+def others(work: Work) -> str:
+    """The rows of the published table that stay, as a SELECT; '' for a full build."""
+    if not work.incremental:
+        return ""
+    gone = leaving(work)
+    goes = [gone.where] if gone.where else []
+    if gone.key and work.built.files:
+        goes.append(f"({idents(gone.key)}) in (select {idents(gone.key)} from ({work.built.relation}))")
+    stays = " and ".join(f"not coalesce({one}, false)" for one in goes) or "true"
+    return f"select * from {table(work.asset.name)} where {stays}"
+
+
+def candidate(work: Work) -> Candidate:
+    """What gates look at; docs/decisions/0003 says why not the table inside the commit."""
+    if work.staged is None:
+        return Candidate(delta=work.select, whole=work.select)
+    stay = others(work)
+    whole = f"{stay} union all by name {work.staged.relation}" if stay else work.staged.relation
+    return Candidate(work.staged.relation, whole, stay, work.staged, leaving(work).key)
 
 
 def keys(asset: Asset) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from ratatouille import project as files
-from ratatouille.engine import modes
 from ratatouille.engine.landing import Stock, matching_files, take_stock
 from ratatouille.engine.records import Plan, PlannedStep
 from ratatouille.errors import RequestError
 from ratatouille.lake import Entry, Hold, LandingFile, Session, borrowed, ledger, standing
+from ratatouille.project.modes import grows, stores_rows
 from ratatouille.project.records import Asset, Project
 
 
@@ -102,7 +102,7 @@ def reads(project: Project, asset: str) -> tuple[str, ...]:
         if name in found or (name not in project.assets and name not in project.natives):
             continue
         found[name] = None
-        if name in project.assets and not modes.stores_rows(project.assets[name]):
+        if name in project.assets and not stores_rows(project.assets[name]):
             waiting += project.assets[name].depends_on
     return tuple(found)
 
@@ -168,8 +168,8 @@ def decide(
     version = head.version if head else None
     if rule in ("fresh", "on hold"):
         return PlannedStep(name, "hold" if rule == "on hold" else "skip", rule, reason, version=version)
-    grows = modes.grows(asset) and head is not None and bool(head.rows_total)
-    mode = "partition" if rule == "partitions" else "incremental" if grows and not full else "full"
+    adds = grows(asset) and head is not None and bool(head.rows_total)
+    mode = "partition" if rule == "partitions" else "incremental" if adds and not full else "full"
     wanted = stock.to_read if mode == "incremental" else stock.all
     rows = sum(state.inputs[i].rows_total for i in asset.depends_on if i in state.inputs)
     return PlannedStep(name, "build", rule, reason, mode, version, rows or None, wanted)
@@ -197,7 +197,7 @@ def _rule(
     if forced:
         return "forced", "asked for with -f", True
     if not head.code_hash and head.partitions:
-        return "incomplete", "only some of its partitions were built", not modes.grows(asset)
+        return "incomplete", "only some of its partitions were built", not grows(asset)
     if head.code_hash != asset.code_hash:
         return "code changed", _after_a_change(asset), asset.on_change != "forward"
     if hold is not None or head.action == "rollback":
@@ -225,7 +225,7 @@ def by_partition(asset: Asset) -> bool:
 
 
 def _after_a_change(asset: Asset) -> str:
-    if not modes.grows(asset):
+    if not grows(asset):
         return "its code or config changed"
     kept = "its rows stay, and what is new is built the new way" if asset.on_change == "forward" else "all rows anew"
     return f"its code or config changed (on_change: {asset.on_change}, {kept})"

@@ -12,7 +12,7 @@ from ratatouille import project as files
 from ratatouille.engine import modes
 from ratatouille.engine.build import Bindings
 from ratatouille.engine.gates import Verdict, flag, judge, repeated_rows
-from ratatouille.engine.work import Work, candidate
+from ratatouille.engine.work import Work
 from ratatouille.errors import GateFailed
 from ratatouille.lake import attempt_folder, discard, ledger, stage
 from ratatouille.lake.quoting import ident, idents, literal, text
@@ -54,7 +54,7 @@ def _declared(checks: Sequence[Check], kind: str, columns: tuple[str, ...]) -> b
 
 
 def _judged(work: Work, checks: Sequence[Check]) -> list[Verdict]:
-    seen = candidate(work)
+    seen = modes.candidate(work)
     bindings = _CheckBindings(work, seen.whole)
 
     def render(check: Check) -> str:
@@ -77,7 +77,7 @@ def _check(work: Work, verdict: Verdict) -> Check:
 
 def _keep_out(work: Work, checks: Sequence[Check], failing: Sequence[Verdict]) -> None:
     """Move the bad rows of the candidate to the quarantine and judge the rest again."""
-    whole, seen = work.built, candidate(work)
+    whole, seen = work.built, modes.candidate(work)
     tests = {v.result.name: _test(work, v, seen) for v in failing}
     bad = " or ".join(f"coalesce({test}, false)" for test in tests.values())
     reasons = ", ".join(f"case when {test} then {text(name)} end" for name, test in tests.items())

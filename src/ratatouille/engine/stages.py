@@ -19,6 +19,7 @@ from ratatouille.engine.records import as_json
 from ratatouille.engine.work import Work, table_read
 from ratatouille.lake import Entry, Publication, discard
 from ratatouille.lake import seal as make_durable
+from ratatouille.project.modes import stores_rows
 
 
 def seal(work: Work) -> None:
@@ -44,9 +45,7 @@ def publication(work: Work, seconds: float, peak_memory_bytes: int, *, recreate:
     """The gated candidate, ready for a commit."""
     asset, head = work.asset, work.head
     goes = modes.leaving(work)
-    how = (
-        "view" if not modes.stores_rows(asset) else "merge" if goes.key else "append" if work.incremental else "replace"
-    )
+    how = "view" if not stores_rows(asset) else "merge" if goes.key else "append" if work.incremental else "replace"
     inputs = input_versions(work.bench.project, asset.name, work.state.inputs)
     mark = fingerprint(asset, inputs, work.version_token)
     entry = Entry(
@@ -115,7 +114,7 @@ def rows_in(work: Work) -> int:
 
 
 def _final_columns(work: Work) -> tuple[tuple[str, str], ...]:
-    if not modes.stores_rows(work.asset):
+    if not stores_rows(work.asset):
         return work.session.describe(work.select)
     if not work.incremental:
         return work.built.columns

@@ -8,16 +8,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ratatouille.engine import landing, modes
+from ratatouille.engine import landing
 from ratatouille.engine.evolve import Change
-from ratatouille.engine.gates import Candidate, Verdict
+from ratatouille.engine.gates import Verdict
 from ratatouille.engine.partitions import Partition
 from ratatouille.engine.plan import Request, State
 from ratatouille.engine.records import Answer, PlannedStep
 from ratatouille.engine.workbench import Workbench
 from ratatouille.errors import RequestError, StepFailed, near_miss
 from ratatouille.lake import Entry, Layout, Session, Staged, attempt_folder
-from ratatouille.lake.quoting import BASE, ident, idents, table
+from ratatouille.lake.quoting import BASE, ident, table
 from ratatouille.project.records import Asset
 
 
@@ -114,27 +114,6 @@ def with_borrowed(asset: Asset, state: State) -> Asset:
         for check in asset.checks
     )
     return replace(asset, checks=tuple(checks))
-
-
-def others(work: Work) -> str:
-    """The rows of the published table that stay, as a SELECT; '' for a full build."""
-    if not work.incremental:
-        return ""
-    gone = modes.leaving(work)
-    goes = [gone.where] if gone.where else []
-    if gone.key and work.built.files:
-        goes.append(f"({idents(gone.key)}) in (select {idents(gone.key)} from ({work.built.relation}))")
-    stays = " and ".join(f"not coalesce({one}, false)" for one in goes) or "true"
-    return f"select * from {table(work.asset.name)} where {stays}"
-
-
-def candidate(work: Work) -> Candidate:
-    """What gates look at; docs/decisions/0003 says why not the table inside the commit."""
-    if work.staged is None:
-        return Candidate(delta=work.select, whole=work.select)
-    stay = others(work)
-    whole = f"{stay} union all by name {work.staged.relation}" if stay else work.staged.relation
-    return Candidate(work.staged.relation, whole, stay, work.staged, modes.leaving(work).key)
 
 
 def watermark(work: Work, column: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ratatouille.project.records import Asset
     from ratatouille.project.yaml_models import AssetModel
 
 HISTORY = ("valid_from", "valid_to", "is_current")  # the columns that a snapshot adds
@@ -50,6 +51,16 @@ _EXAMPLES = {
     "unique_key": "say which columns identify a row: unique_key: id",
     "partition_by": "say which column says the partition of a row: partition_by: day",
 }
+
+
+def stores_rows(asset: Asset) -> bool:
+    return MODES[asset.materialize].stores_rows
+
+
+def grows(asset: Asset) -> bool:
+    """Whether a later run adds to what stands."""
+    mode = MODES[asset.materialize]
+    return mode.grows and (mode.always or asset.incremental)
 
 
 def mistakes(model: AssetModel, kind: str) -> Iterator[tuple[str, str, str]]:

@@ -26,13 +26,14 @@ from ratatouille.engine.quarantine import all_checks, gate
 from ratatouille.engine.records import CheckResult, PlannedStep
 from ratatouille.engine.testing.compare import Difference, compare, said_of_gates
 from ratatouille.engine.testing.mocks import give, mirror, select_of
-from ratatouille.engine.work import UnreadableFiles, Work, candidate
+from ratatouille.engine.work import UnreadableFiles, Work
 from ratatouille.engine.workbench import Workbench, storage_of
 from ratatouille.errors import GateFailed, RatError, RequestError
 from ratatouille.lake import Entry, Lake, Session, open_journal, open_lake, standing
 from ratatouille.lake.quoting import ident, table
 from ratatouille.lake.throwaway import put_table, throwaway_lake
 from ratatouille.project.cases import Case, Expect, find_cases
+from ratatouille.project.modes import grows
 from ratatouille.project.records import Asset, Project
 
 STAGES: tuple[Callable[[Work], None], ...] = (render, build, gate)
@@ -179,7 +180,7 @@ class _Attempt:
         else:
             select = select_of(session, case.published, self.mocks, declared, shape)
         put_table(self.lake, asset.name, select)
-        return "incremental" if modes.grows(asset) else "full"
+        return "incremental" if grows(asset) else "full"
 
     def _shape(self, session: Session) -> tuple[tuple[str, str], ...]:
         """The columns that a full build gives."""
@@ -246,7 +247,7 @@ class _Attempt:
             raise failed
         if work.aside:
             found += [Difference(f"{file} cannot be read: {reason}") for file, reason in work.aside.items()]
-        seen = candidate(work)
+        seen = modes.candidate(work)
         for what, relation, rows, count in (
             ("rows", seen.whole, expect.rows, expect.count),
             ("new rows", seen.delta, expect.new_rows, expect.new_count),
