@@ -21,11 +21,15 @@ from pydantic import Field
 from ratatouille import workspace
 
 from . import extras, shards, stages, tokens, versions
-from .settings import settings
+from .settings import VARIABLE, SettingsError, page, settings
 from .sources import Source, SourceError, identity
 
 PROCESSING, TRAINING = "data_processing", "training"
-_SETTINGS = settings()
+try:
+    _SETTINGS, _WRONG = settings(), None
+except SettingsError as error:
+    # The assets are there all the same, and say what is wrong with the file as soon as one of them runs.
+    _SETTINGS, _WRONG = page(), str(error)
 
 
 def _code(*modules: str) -> str:
@@ -39,6 +43,14 @@ CLEANING_CODE = _code("stages", "cleaning", "neardup", "shards")
 TOKEN_CODE = _code("stages", "tokens", "shards")
 SPLIT_CODE = _code("stages", "splitting")
 TRAINING_CODE = _code("learn", "model", "training", "batches", "packing", "evaluate", "report")
+
+
+def _begin(context: AssetExecutionContext) -> None:
+    """What would fail the run later fails it here."""
+    if _WRONG:
+        said = f"{_WRONG}\n{VARIABLE}\nNothing was built.\nNext: mend the file, or unset {VARIABLE}"
+        raise Failure(description=said, allow_retries=False)
+    extras.check(context)
 
 
 @contextmanager
@@ -98,7 +110,7 @@ class RawConfig(Config):
     compute_kind="polars",
 )
 def raw_dataset(context: AssetExecutionContext, config: RawConfig) -> Iterator[Output[Path | None]]:
-    extras.check(context)
+    _begin(context)
     root = workspace().root
     source = Source(**config.model_dump())
     try:
@@ -140,7 +152,7 @@ class CleaningConfig(Config):
 def cleaned_dataset(
     context: AssetExecutionContext, config: CleaningConfig, raw_dataset: Path
 ) -> Iterator[Output[Path]]:
-    extras.check(context)
+    _begin(context)
     with _work("cleaned_dataset", raw_dataset.name, config.model_dump(), CLEANING_CODE) as work:
         about = stages.cleaned(
             raw_dataset,
@@ -188,7 +200,7 @@ class TokenConfig(Config):
 def tokenized_dataset(
     context: AssetExecutionContext, config: TokenConfig, cleaned_dataset: Path
 ) -> Iterator[Output[Path]]:
-    extras.check(context)
+    _begin(context)
     given = extras.tokenizer_of(config.tokenizer) if config.tokenizer else None
     decides = cleaned_dataset.name, config.model_dump(), TOKEN_CODE
     with _work("tokenized_dataset", *decides) as work:
@@ -223,7 +235,7 @@ class SplitConfig(Config):
 def train_val_splits(
     context: AssetExecutionContext, config: SplitConfig, tokenized_dataset: Path
 ) -> Iterator[Output[Path]]:
-    extras.check(context)
+    _begin(context)
     with _work("train_val_splits", tokenized_dataset.name, config.model_dump()) as work:
         about = stages.split(tokenized_dataset, work, ratio=config.val_split_ratio, seed=config.seed)
         yield from _stored(context, work, about | {"output_dir": "recipes.train_val_splits"}, work)
@@ -262,7 +274,7 @@ class TrainConfig(Config):
 def trained_model(
     context: AssetExecutionContext, config: TrainConfig, train_val_splits: Path
 ) -> Iterator[Output[Path]]:
-    extras.check(context)
+    _begin(context)
     from . import learn
 
     wish = config.model_dump()

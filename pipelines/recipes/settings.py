@@ -20,16 +20,21 @@ class SettingsError(ValueError):
 @cache
 def settings() -> dict[str, dict[str, Any]]:
     """Step -> setting -> value. SettingsError for a file that is no such page, and for names that this page has not."""
-    page = _read(PAGE)
+    merged = page()
     over = os.environ.get(VARIABLE)
     for step, values in (_read(Path(over)) if over else {}).items():
-        if step not in page or not isinstance(values, dict):
-            raise SettingsError(f"{over}: there is no step {step}. The steps are {', '.join(page)}")
+        if step not in merged or not isinstance(values, dict):
+            raise SettingsError(f"{over}: there is no step {step}. The steps are {', '.join(merged)}")
         for name, value in values.items():
-            if name not in page[step]:
-                raise SettingsError(f"{over}: {step} has no setting {name}. It has {', '.join(page[step])}")
-            page[step][name] = value
-    return page
+            if name not in merged[step]:
+                raise SettingsError(f"{over}: {step} has no setting {name}. It has {', '.join(merged[step])}")
+            merged[step][name] = value
+    return merged
+
+
+def page() -> dict[str, dict[str, Any]]:
+    """settings.yaml alone."""
+    return _read(PAGE)
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

@@ -27,9 +27,9 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from . import splitting
+from . import splitting, tokens
 from .batches import NO_LABEL, Batch, batch, order, portions
-from .model import LORA_RATE, SIZES, adapted, from_scratch, parameters
+from .model import LORA_RATE, SIZES, ModelError, adapted, from_scratch, parameters
 from .packing import pack_full
 from .shards import ABOUT, Progress, Say, read_json, write_json
 
@@ -135,6 +135,7 @@ class _Training:
         dial = SIZES[job.size]
         if job.model:
             self.model = adapted(job.model, place.device, four_bits=job.qlora)
+            _same_tokens(self.model, job.model, about)
         else:
             self.model = from_scratch(job.size, int(about["vocabulary"]), self.end, longest)
         if not job.qlora:
@@ -316,6 +317,17 @@ class _Training:
             "processes": self.place.world,
             "curve": {"train": state.train, "val": state.val},
         }
+
+
+def _same_tokens(model: Any, name: str, about: dict[str, Any]) -> None:
+    """ModelError if the texts were encoded with another tokenizer than the model's."""
+    file = Path(name) / tokens.FILE
+    known = model.get_input_embeddings().num_embeddings
+    other = file.is_file() and tokens.identity(file.read_text(encoding="utf-8")) != about["tokenizer_sha256"]
+    if other or known < int(about["vocabulary"]):
+        raise ModelError(
+            f"the texts were not encoded with the tokenizer of {name}", f"tokenized_dataset: {{tokenizer: {name}}}"
+        )
 
 
 def _optimizer(trained: dict[str, torch.nn.Parameter], rate: float, *, fused: bool) -> torch.optim.AdamW:

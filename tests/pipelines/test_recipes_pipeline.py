@@ -156,6 +156,11 @@ def test_a_page_of_settings_is_laid_over_ours_and_slips_are_named(
         else:
             assert settings.settings()["tokenized_dataset"]["max_seq_length"] == 99
     settings.settings.cache_clear()
+    # The assets of a page with a slip can be asked for, and say so.
+    monkeypatch.setattr(larder.module("assets"), "_WRONG", "mine.yaml: there is no step tokenised")
+    result = larder.run("raw_dataset")
+    said = next(e for e in result.all_events if e.is_step_failure).step_failure_data.user_failure_data.description
+    assert said.startswith("mine.yaml: there is no step tokenised") and "mend the file" in said
 
 
 # kill -9

@@ -223,6 +223,20 @@ def test_everything_planted_is_found_and_nothing_else_and_all_rows_are_accounted
     assert sum(about["by_reason"].values()) == removed.height
 
 
+def test_a_copy_of_a_twin_names_the_text_that_stays(tmp_path: Path) -> None:
+    first = next(one.text for one in DOCUMENTS if one.kind == "plain")
+    twin = first.replace("Heat", "Warm")
+    folders = [tmp_path / name for name in ("raw", "work", "cleaned")]
+    for folder in folders:
+        folder.mkdir()
+    texts = pl.DataFrame({"row": [10, 11, 12, 13], "input": [first, twin, twin, "Tea\n- leaves"]})
+    shards.write(texts, folders[0] / "part-00000.parquet")
+    shards.write_json(folders[0] / shards.ABOUT, {"text_column": "input"})
+    stages.cleaned(*folders, near=0.8, same_group=0.5, say=_quiet)
+    removed = pl.read_parquet(folders[2] / "removed.parquet")
+    assert removed.select("row", "reason", "of").rows() == [(11, "near duplicate", 10), (12, "exact duplicate", 10)]
+
+
 def test_similar_texts_are_found_by_their_exact_similarity_and_chains_are_one_group() -> None:
     words = [f"w{n}" for n in range(120)]
     texts = pl.Series(

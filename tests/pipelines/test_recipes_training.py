@@ -231,9 +231,13 @@ def test_a_model_of_somebody_else_is_adapted_with_lora(splits: Path, tmp_path: P
     assert generate.generate(loaded, tokenizer, "Smoky", tokens=4).startswith("Smoky")
 
 
-def test_four_bits_want_cuda_and_say_so(splits: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_had_says_why_and_what_helps(splits: Path, tmp_path: Path) -> None:
     with pytest.raises(model.ModelError, match="qlora needs a CUDA device") as refused:
         training.train(job(splits, tmp_path / "w", model="anything", qlora=True), quiet)
     assert "plain LoRA" in refused.value.cure
+    other = tmp_path / "other"
+    model.from_scratch("tiny", 200, 0, 128).save_pretrained(other)
+    with pytest.raises(model.ModelError, match="not encoded with the tokenizer of"):
+        training.train(job(splits, tmp_path / "w", model=str(other)), quiet)
     with pytest.raises(model.ModelError, match="there is no size huge"):
         learn.learn(splits, tmp_path, {**TINY, "size": "huge"}, quiet)
