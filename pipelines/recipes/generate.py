@@ -91,11 +91,12 @@ def main(arguments: list[str]) -> int:
         return _refused(f"sampling needs {', '.join(lacking)}, which is not installed", CURE)
     folder = asked.model
     if folder is None:
-        from .versions import current
+        from .versions import NoVersionError, read
 
-        folder = current("trained_model")
-        if folder is None:
-            return _refused("there is no trained model yet, or its files are damaged", "rat run trained_model")
+        try:
+            folder = read("trained_model")
+        except NoVersionError as error:
+            return _refused(str(error), "rat run trained_model")
     if not (folder / "tokenizer.json").is_file():
         return _refused(f"{folder} holds no model of this pipeline", "name a folder that trained_model has stored")
     try:

@@ -13,11 +13,20 @@ from ratatouille.dagster import artifact_io_manager
 _FOLDER = PythonObjectDagsterType(Path, name="FolderOfAVersion")
 
 
-def current(asset: str) -> Path | None:
-    """The folder of the current version of `recipes.<asset>`, every file compared with its checksum.
+class NoVersionError(ValueError):
+    """There is nothing to read, or it cannot be trusted; the message is what the platform says of it."""
 
-    None if there is none yet, or if what there is cannot be trusted any more.
-    """
+
+def current(asset: str) -> Path | None:
+    """As `read`, but None where there is nothing to read, or where it cannot be trusted any more."""
+    try:
+        return read(asset)
+    except NoVersionError:
+        return None
+
+
+def read(asset: str) -> Path:
+    """The folder of the current version of `recipes.<asset>`, every file compared with its checksum."""
     key = AssetKey(asset)
     output = build_output_context(asset_key=key, definition_metadata={"table": f"recipes.{asset}"})
     before = logging.root.manager.disable
@@ -26,8 +35,8 @@ def current(asset: str) -> Path | None:
         found = artifact_io_manager(workspace().root).load_input(
             build_input_context(asset_key=key, upstream_output=output, dagster_type=_FOLDER)
         )
-    except Failure:
-        return None
+    except Failure as error:
+        raise NoVersionError(error.description or str(error)) from error
     finally:
         logging.disable(before)
     return Path(found)

@@ -136,6 +136,13 @@ def test_a_source_that_is_not_there_says_what_helps(larder: Larder) -> None:
     assert said.splitlines()[0] == "no file is called landing/nothing/*.jsonl" and "pipelines.recipes.corpus" in said
 
 
+def test_a_version_that_is_not_there_says_so(larder: Larder) -> None:
+    versions = larder.module("versions")
+    with pytest.raises(versions.NoVersionError, match="recipes.trained_model has no version that can be read"):
+        versions.read("trained_model")
+    assert versions.current("trained_model") is None
+
+
 def test_a_page_of_settings_is_laid_over_ours_and_slips_are_named(
     larder: Larder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
