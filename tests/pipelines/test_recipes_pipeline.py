@@ -138,7 +138,7 @@ def test_a_source_that_is_not_there_says_what_helps(larder: Larder) -> None:
 
 def test_a_version_that_is_not_there_says_so(larder: Larder) -> None:
     versions = larder.module("versions")
-    with pytest.raises(versions.NoVersionError, match="recipes.trained_model has no version that can be read"):
+    with pytest.raises(versions.NoVersionError, match=r"recipes\.trained_model has no version that can be read"):
         versions.read("trained_model")
     assert versions.current("trained_model") is None
 
