@@ -144,6 +144,16 @@ def test_an_entry_is_read_as_it_was_written(storage: Storage) -> None:
     assert artifacts.names(storage) == [ASSET]
 
 
+def test_a_pointer_of_before_entries_said_more_is_read(storage: Storage) -> None:
+    made = make(storage, "run-1", {"weights.bin": "w"})
+    pointer = folder(storage).parent / artifacts.POINTER
+    said = json.loads(pointer.read_text())
+    for name in ("note", "partitions"):
+        del said["published"][0]["entry"][name]
+    pointer.write_text(json.dumps(said))
+    assert [one.entry for one in artifacts.published(storage, ASSET)] == [made]
+
+
 def test_a_link_is_no_file(storage: Storage) -> None:
     aside = artifacts.begin(storage, ASSET, "run-1", "1.1")
     (aside / "passwords").symlink_to("/etc/passwd")

@@ -34,7 +34,7 @@ def recall(project: Project) -> State | None:
             return None
         return State(
             version=newest[0],
-            heads={head.asset: head for head in map(ledger.from_row, found["heads"])},
+            heads={head.asset: head for head in map(ledger.from_record, found["heads"])},
             holds={raw["asset"]: _hold(raw) for raw in found["holds"]},
             standing=found["standing"],
             landing={name: [LandingFile(**raw) for raw in files] for name, files in found["landing"].items()},
@@ -50,7 +50,7 @@ def write_down(project: Project, state: State, session: Session) -> None:
         return
     facts = {
         "of": [*newest, _assets(project)],
-        "heads": [ledger.to_row(head) for head in state.heads.values()],
+        "heads": [ledger.as_record(head) for head in state.heads.values()],
         "holds": [asdict(hold) | {"held_at": hold.held_at.isoformat()} for hold in state.holds.values()],
         "standing": dict(state.standing),
         "landing": {

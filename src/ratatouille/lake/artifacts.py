@@ -24,7 +24,7 @@ from typing import Any
 from ratatouille.errors import LakeError, RequestError
 from ratatouille.lake.connect import Storage, fsync_path, make_private
 from ratatouille.lake.faults import explain
-from ratatouille.lake.ledger import ROW, Entry, Hold, from_row, to_row
+from ratatouille.lake.ledger import Entry, Hold, as_record, from_record
 from ratatouille.lake.lock import exclusive
 from ratatouille.lake.stage import Staged, StagedFile, checksum, fsync_folders
 
@@ -193,7 +193,9 @@ def names(storage: Storage) -> list[str]:
 def published(storage: Storage, asset: str) -> list[Published]:
     """Every version that was ever published, oldest first."""
     try:
-        return [Published(one["folder"], _entry(one["entry"])) for one in _pointer(storage, asset).get("published", ())]
+        return [
+            Published(one["folder"], from_record(one["entry"])) for one in _pointer(storage, asset).get("published", ())
+        ]
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(storage, asset) from error
 
@@ -227,10 +229,6 @@ def _unreadable(storage: Storage, asset: str) -> LakeError:
         where=str(folder_of(storage, asset) / POINTER),
         next="restore it from a backup",
     )
-
-
-def _entry(said: Mapping[str, Any]) -> Entry:
-    return from_row([said[name] for name in ROW])
 
 
 def _now() -> datetime:
@@ -267,7 +265,7 @@ def _damaged(version: Path, path: Path, why: str) -> LakeError:
 
 def _move_pointer(home: Path, versions: list[Published], held: Hold | None) -> None:
     aside = home / f".{POINTER}.{os.getpid()}"
-    listed = [{"folder": one.folder, "entry": dict(zip(ROW, to_row(one.entry), strict=True))} for one in versions]
+    listed = [{"folder": one.folder, "entry": as_record(one.entry)} for one in versions]
     said = asdict(held) | {"held_at": held.held_at.isoformat()} if held else None
     try:
         _write_durably(aside, {"version": versions[-1].folder, "published": listed, "hold": said})

@@ -89,7 +89,7 @@ def put(journal: Journal, candidate: Candidate) -> Candidate:
         candidate.asset,
         candidate.run_id,
         candidate.token,
-        json.dumps(ledger.to_row(candidate.entry), default=str),
+        json.dumps(ledger.as_record(candidate.entry), default=str),
         json.dumps(_plain(candidate.staged)),
         json.dumps(candidate.gates),
         "waiting",
@@ -216,7 +216,7 @@ def _candidate(journal: Journal, row: Mapping[str, Any]) -> Candidate:
         (row["asset"], row["run_id"], row["token"]),
     )
     return Candidate(
-        entry=ledger.from_row([*json.loads(row["entry"])]),
+        entry=ledger.from_record(json.loads(row["entry"])),
         staged=_staged(json.loads(row["staged"])),
         token=row["token"],
         gates=tuple(json.loads(row["gates"])),

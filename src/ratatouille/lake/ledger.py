@@ -115,8 +115,6 @@ def _shape(record: type[Entry | LandingFile | Hold]) -> dict[str, str]:
 
 
 _ENTRY, _LANDING, _HOLD = _shape(Entry), _shape(LandingFile), _shape(Hold)
-_PUBLISHED_AT = list(_ENTRY).index("published_at")
-ROW = (*_ENTRY, "version")  # the names of the values in `to_row`
 
 
 def create(session: Session) -> None:
@@ -178,10 +176,17 @@ def _entries(session: Session, where: str, rest: str = "", lake: str = LAKE) -> 
 
 def _entry(row: Sequence[Any]) -> Entry:
     values = dict(zip(_ENTRY, row, strict=False))
+    return Entry(**values | _unpacked(values), version=row[-1])
+
+
+def _unpacked(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands as JSON in `values`, as an entry has it."""
+    found = {}
     for name in _JSON_FIELDS:
-        loaded = json.loads(values[name] or "{}")
-        values[name] = loaded if name in _MAPPINGS else tuple(tuple(x) if isinstance(x, list) else x for x in loaded)
-    return Entry(**values, version=row[-1])
+        if name in values:
+            loaded = json.loads(values[name] or "{}")
+            found[name] = loaded if name in _MAPPINGS else tuple(tuple(x) if isinstance(x, list) else x for x in loaded)
+    return found
 
 
 def write_entries(session: Session, new: Iterable[Entry]) -> None:
@@ -193,17 +198,18 @@ def _values(entry: Entry) -> dict[str, Any]:
     return values | {name: json.dumps(values[name], default=str) for name in _JSON_FIELDS}
 
 
-def to_row(entry: Entry) -> list[Any]:
-    """An entry as JSON-safe values; `from_row` makes it again."""
+def as_record(entry: Entry) -> dict[str, Any]:
+    """An entry as a JSON-safe mapping; `from_record` makes it again."""
     values = {**_values(entry), "version": entry.version}
-    return [value.isoformat() if isinstance(value, datetime) else value for value in values.values()]
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
 
 
-def from_row(row: Sequence[Any]) -> Entry:
-    published_at = row[_PUBLISHED_AT]
-    found = list(row)
-    found[_PUBLISHED_AT] = datetime.fromisoformat(published_at) if published_at else None
-    return _entry(found)
+def from_record(said: Mapping[str, Any]) -> Entry:
+    """The entry that `as_record` wrote, today or when entries said less. Raises KeyError, TypeError, ValueError."""
+    values = {name: said[name] for name in (*_ENTRY, "version") if name in said}
+    if values.get("published_at"):
+        values["published_at"] = datetime.fromisoformat(values["published_at"])
+    return Entry(**values | _unpacked(values))
 
 
 def landing_files(session: Session, asset: str, *, version: int | None = None) -> list[LandingFile]:
