@@ -211,6 +211,28 @@ def test_an_array_cut_after_a_comma_is_set_aside_not_half_read(shop):
     assert shop.rows("select id from bronze.laps order by 1") == [(0,), (1,), (2,), (3,), (4,)]
 
 
+@pytest.mark.parametrize("kind", ["json", "csv"])
+def test_a_column_that_joined_may_be_absent_from_later_files(shop, kind):
+    def land(name, **row):
+        text = json.dumps([row]) if kind == "json" else f"{','.join(row)}\n{','.join(map(str, row.values()))}\n"
+        shop.write({f"landing/{name}.{kind}": text})
+
+    shop.write(
+        {
+            "pipelines/bronze/laps.sql": f"select * from {{{{ source('landing/*.{kind}') }}}}",
+            "pipelines/bronze/laps.yaml": f"materialize: append\nsources: {{'landing/*.{kind}': {{columns: {{id: integer}}}}}}",
+        }
+    )
+    land("a", id=1)
+    shop.run()
+    land("b", id=2, tyre="soft")
+    assert "tyre" in shop.step("bronze.laps").warnings[0]
+    land("c", id=3)
+    step = shop.step("bronze.laps")
+    assert (step.error, step.rows_written, step.warnings) == (None, 1, ())
+    assert shop.rows("select id, tyre from bronze.laps order by 1") == [(1, None), (2, "soft"), (3, None)]
+
+
 def test_an_empty_array_brings_no_column(shop):
     shop.write(
         {

@@ -145,4 +145,29 @@ def test_changes_are_what_happened_since_the_asset_read_last(shop):
     refused = shop.step("silver.log")
     assert "what changed in bronze.orders since version" in refused.error["what"]
     assert refused.error["next"] == "read all of it: rat run silver.log -f"
-    assert shop.step("silver.log", force=True).rows_total == 1
+    assert shop.step("silver.log", force=True, accept_loss=True, accept_loss=True).rows_total == 1
+
+
+def test_a_rebuild_does_not_lose_a_log_of_changes_without_a_word(shop):
+    shop.write(
+        {
+            "pipelines/bronze/orders.sql": "select 1 as id, 'new' as state",
+            "pipelines/silver/log.sql": "select id, state, _change from {{ changes('bronze.orders') }}",
+            "pipelines/silver/log.yaml": "materialize: append",
+        }
+    )
+    shop.run()
+    shop.write({"pipelines/bronze/orders.sql": "select 1 as id, 'paid' as state"})
+    shop.run()
+    logged = shop.rows("select * from silver.log order by all")
+    assert len(logged) > 1
+    shop.write({"pipelines/silver/log.yaml": "materialize: append\ncolumns: {id: {checks: [not_null]}}"})
+    error = shop.step("silver.log").error
+    assert "would lose" in error["what"] and "on_change: forward" in error["next"] and "--accept-loss" in error["next"]
+    assert shop.rows("select * from silver.log order by all") == logged
+    side = "materialize: append\non_change: forward\ncolumns: {id: {checks: [not_null]}}"
+    shop.write({"pipelines/silver/log.yaml": side})
+    assert shop.step("silver.log").error is None
+    assert shop.rows("select * from silver.log order by all") == logged
+    assert shop.step("silver.log", force=True, accept_loss=True).status == "built"
+    assert len(shop.rows("select * from silver.log")) == 1

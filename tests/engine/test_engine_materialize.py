@@ -93,6 +93,25 @@ def test_incremental_equals_full(shop, new_shop):
     assert shop.rows(query) == step_by_step
 
 
+def test_a_rebuild_of_a_merge_keeps_the_row_that_was_loaded_last(shop):
+    shop.write(
+        {
+            "pipelines/bronze/orders.sql": "select * from {{ source('landing/*.csv') }}",
+            "pipelines/bronze/orders.yaml": "materialize: append\nsources: {'landing/*.csv': {columns: {id: integer, n: integer}}}",
+            "pipelines/silver/orders.sql": "select id, n, _loaded_at from {{ ref('bronze.orders') }}"
+            " {% if is_incremental() %} where _loaded_at > {{ watermark('_loaded_at') }} {% endif %}",
+            "pipelines/silver/orders.yaml": "materialize: merge\nunique_key: id\non_fail: quarantine\nmax_quarantine: 0.9",
+            "landing/1.csv": "id,n\n1,10\n2,20\n",
+        }
+    )
+    shop.run()
+    shop.write({"landing/2.csv": "id,n\n1,11\n3,30\n"})
+    shop.run()
+    step = shop.step("silver.orders", force=True)
+    assert (step.mode, step.rows_quarantined) == ("full", 0)
+    assert shop.rows("select id, n from silver.orders order by 1") == [(1, 11), (2, 20), (3, 30)]
+
+
 def test_a_row_that_arrives_late_does_not_undo_a_newer_one(shop):
     late_order = MERGE["pipelines/silver/events.yaml"].replace("_loaded_at desc, amount desc", "amount desc")
     shop.write(MERGE | {"pipelines/silver/events.yaml": late_order})

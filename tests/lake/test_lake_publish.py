@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import signal
 import sqlite3
 import stat
+import threading
 from dataclasses import replace
 
 import duckdb
@@ -243,3 +245,21 @@ def test_errors_of_sql_carry_their_line():
         Session(connection, "testing").rows("select 1,\n  nothing_here\nfrom range(3)")
     assert failed.value.line == 2
     assert "nothing_here" in failed.value.where
+
+
+def test_a_query_that_is_interrupted_is_no_fault(lake):
+    with lake.session() as session:
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            session.rows("select sum(a.range * b.range) from range(10_000_000) a, range(10_000_000) b")
+
+
+@pytest.mark.parametrize(
+    ("sql", "command"),
+    [("select * from nothing", "rat show"), ("select * from read_parquet('{}')", "rat verify"), ("selec 1", "mend")],
+)
+def test_an_error_of_a_query_names_the_command_that_helps(lake, tmp_path, sql, command):
+    (tmp_path / "damaged.parquet").write_bytes(b"PAR1" + b"x" * 100 + b"PAR1")
+    with lake.session() as session, pytest.raises(RatError) as caught:
+        session.rows(sql.format(tmp_path / "damaged.parquet"))
+    assert command in caught.value.next

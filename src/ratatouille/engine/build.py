@@ -175,6 +175,7 @@ def described(work: Work, select: str) -> tuple[str, Columns]:
         columns = work.session.describe(select)
     except QueryFailed as error:
         raise _point_at(work, error) from error
+    select, columns = _with_absent(work, select, columns)
     wanted = evolve.wanted_types(work.asset, columns, work.existing if work.incremental else {})
     _check_columns(work, modes.columns_of(work.asset, tuple(wanted.items())))
     if wanted == dict(columns):
@@ -183,6 +184,21 @@ def described(work: Work, select: str) -> tuple[str, Columns]:
         ident(n) if wanted[n] == kind else f"cast({ident(n)} as {wanted[n]}) as {ident(n)}" for n, kind in columns
     )
     return f"select {casts} from (\n{select}\n)", tuple(wanted.items())
+
+
+def _with_absent(work: Work, select: str, columns: Columns) -> tuple[str, Columns]:
+    """With nulls for columns that earlier files had and these do not, where files may differ in that.
+
+    They may in JSON, and in what is not declared where something is: a declared column that is absent has set its file
+    aside by now. Without declared columns the first CSV file is the contract, and a column that goes stops the step.
+    """
+    sources = work.asset.sources
+    if not work.incremental or not sources or not all(s.columns or s.format == "json" for s in sources):
+        return select, columns
+    have = {name.lower() for name, _ in columns}
+    absent = [(name, kind) for name, kind in work.existing.items() if name.lower() not in have]
+    nulls = "".join(f", cast(null as {kind}) as {ident(name)}" for name, kind in absent)
+    return (f"select *{nulls} from (\n{select}\n)", (*columns, *absent)) if absent else (select, columns)
 
 
 def _check_columns(work: Work, columns: tuple[tuple[str, str], ...]) -> None:

@@ -19,6 +19,7 @@ def changes_of(work: Work, name: str) -> str:
 
     Raises StepFailed when the feed does not reach back to the version that was read last.
     """
+    work.reads_changes = True
     since = work.head.inputs.get(name) if work.head and work.planned.mode == "incremental" else None
     everything = f"(select *, 'insert' as {CHANGE} from {table_read(work.state, name)})"
     now = work.state.inputs.get(name)

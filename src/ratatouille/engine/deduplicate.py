@@ -43,6 +43,18 @@ def first_of_each_key(session: Session, asset: Asset, select: str, rows: int | N
     )
 
 
+def newest_of_each_key(asset: Asset, select: str) -> str:
+    """`select` with those rows of each key that were loaded last, as runs one after the other would have left them.
+
+    Rows of one load stay, and so do those without a key or a time: whether they may is for the gates to say.
+    """
+    keyless = " or ".join(f"{ident(column)} is null" for column in asset.unique_key)
+    return (
+        f"select * from (\n{select}\n) qualify {keyless} or _loaded_at is null"
+        f" or _loaded_at = max(_loaded_at) over (partition by {idents(asset.unique_key)})"
+    )
+
+
 def _numbered(asset: Asset) -> str:
     return ", ".join(f"{term.sql} as _order_{number}" for number, term in enumerate(asset.order))
 

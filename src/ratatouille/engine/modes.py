@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ratatouille.engine import history
-from ratatouille.engine.deduplicate import first_of_each_key, without_late_losers
+from ratatouille.engine.deduplicate import first_of_each_key, newest_of_each_key, without_late_losers
 from ratatouille.engine.gates import Candidate
 from ratatouille.engine.partitions import in_quarantine, label_of
+from ratatouille.errors import RequestError
 from ratatouille.lake.quoting import idents, table, text
 from ratatouille.lake.types import Columns
 from ratatouille.project.modes import stores_rows
-from ratatouille.project.records import Asset
+from ratatouille.project.records import ORIGIN_COLUMNS, Asset
 
 if TYPE_CHECKING:
     from ratatouille.engine.work import Work
@@ -102,13 +103,38 @@ def shaped(work: Work, select: str, columns: Columns) -> str:
         select = first_of_each_key(work.session, asset, select, rows)
         if work.incremental and asset.materialize != "partition":
             select = without_late_losers(work.session, asset, select, work.existing)
+    elif asset.materialize == "merge" and not work.incremental and "_loaded_at" in dict(columns):
+        select = newest_of_each_key(asset, select)
     return select
 
 
 def refuse_loss(work: Work) -> None:
     """Before a table is replaced whose rows no query gives again."""
-    if work.asset.materialize == "snapshot" and not work.incremental and not work.request.accept_loss:
+    if work.incremental or work.request.accept_loss:
+        return
+    if work.asset.materialize == "snapshot":
         history.refuse_loss(work)
+    elif work.asset.materialize == "append" and (work.reads_changes or work.asset.tables):
+        _refuse_lost_rows(work)
+
+
+def _refuse_lost_rows(work: Work) -> None:
+    """RequestError when the candidate lacks rows that were appended: what changed, and other databases, forget."""
+    there = {name.lower() for name, _ in work.built.columns}
+    both = [name for name in work.existing if name.lower() in there and name not in ORIGIN_COLUMNS]
+    if not both:
+        return
+    published, given = (
+        f"select {idents(both)} from {one}" for one in (table(work.asset.name), f"({work.built.relation})")
+    )
+    n_lost = int(work.session.value(f"select count(*) from ({published} except all {given})"))
+    if n_lost:
+        raise RequestError(
+            f"{work.asset.name}: a rebuild would lose {n_lost:,} of its rows, which its inputs do not give any more",
+            where=work.asset.path,
+            next=f"keep them, and go on from here: on_change: forward in its YAML file; or let them go:"
+            f" rat run {work.asset.name} -f --accept-loss",
+        )
 
 
 def partitions_of(work: Work, fingerprint: str) -> dict[str, str]:

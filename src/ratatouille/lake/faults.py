@@ -33,6 +33,10 @@ class QueryFailed(StepFailed):
     message = ""
 
 
+# What DuckDB says of a Parquet file that is not what it was.
+_DAMAGED = re.compile(r"TProtocolException|No magic bytes|Parquet|Snappy|ZSTD|footer", re.IGNORECASE)
+
+
 def explain(error: Exception, doing: str, *, next: str = "", folder: Path | None = None) -> RatError:
     """The error that a person should see for a DuckDB, SQLite or OS exception raised while `doing` something.
 
@@ -103,7 +107,7 @@ def _query_failed(error: Exception, text: str, doing: str, next: str) -> RatErro
     import duckdb
 
     full = str(error)
-    failed = QueryFailed(f"{doing}: {text}", where=f"while {doing}", next=next or "run the same command again")
+    failed = QueryFailed(f"{doing}: {text}", where=f"while {doing}", next=next or _next_for(full))
     if isinstance(error, duckdb.IOException):
         named = _MISSING_FILE.search(text)
         failed.where = named.group(1) if named else "the disk"
@@ -116,6 +120,15 @@ def _query_failed(error: Exception, text: str, doing: str, next: str) -> RatErro
         failed.where = f"line {failed.line} of the SQL that was run:\n    {shown}\n    {' ' * caret}^"
     failed.message = text
     return failed
+
+
+def _next_for(message: str) -> str:
+    """Which command helps with a query that failed."""
+    if "does not exist" in message:
+        return "see what there is: rat show"
+    if _DAMAGED.search(message):
+        return "see which file is damaged: rat verify"
+    return "mend the query, then run the same command again"
 
 
 def first_line(error: Exception) -> str:

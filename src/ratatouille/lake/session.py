@@ -29,14 +29,19 @@ class Session:
         try:
             return self.cursor.execute(sql)
         except Exception as error:
-            raise explain(error, self.doing, folder=self.folder) from error
+            raise self._plainly(error) from error
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         result = self.execute(sql)
         try:
             return result.fetchall()
         except Exception as error:
-            raise explain(error, self.doing, folder=self.folder) from error
+            raise self._plainly(error) from error
+
+    def _plainly(self, error: Exception) -> BaseException:
+        if isinstance(error, RuntimeError) and str(error) == "Query interrupted":
+            return KeyboardInterrupt()  # what DuckDB makes of Ctrl-C in the middle of a query
+        return explain(error, self.doing, folder=self.folder)
 
     def row(self, sql: str) -> tuple[Any, ...] | None:
         found = self.rows(sql)
