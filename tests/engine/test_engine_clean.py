@@ -217,6 +217,8 @@ def test_a_removed_files_table_goes_only_when_asked(grown):
     swept(grown, removed=True)
     assert grown.rows("from (show all tables) select name where schema = 'silver'") == [("kept",)]
     assert grown.value("select count(*) from silver.b", at=version) == 500, "its versions stay as long as the rule says"
+    with open_workbench(grown.root, write=True) as bench, pytest.raises(RequestError, match="b was dropped"):
+        roll_back(bench, "silver.b", version)
     grown.write({"pipelines/silver/b.sql": "select n * 2 as n from {{ ref('bronze.a') }}"})
     assert grown.step("silver.b").status == "built"
 

@@ -291,3 +291,6 @@ def test_a_figure_out_of_its_bounds_is_named(shop):
     assert "failed for 3 rows" in failed.error["what"]
     assert "mean of amount is 20, min of amount is 10" in failed.error["what"]
     assert [c.value for c in failed.checks] == [20.0]
+    side = "columns: {amount: {checks: [{distribution: {mean: [0, 100], max: [0, null]}}]}}"
+    failed = shop.write({ROWS: GOOD.replace("20.0", "'nan'::double"), SIDE: side}).step("bronze.rows")
+    assert "mean of amount is nan, max of amount is nan" in failed.error["what"], "which is below and above nothing"

@@ -134,3 +134,25 @@ def test_what_is_no_partition_is_said(shop, asked, said):
     assert said in shop.step("gold.daily", partitions=(asked,)).error["what"]
     with pytest.raises(RequestError, match="none was named"):
         shop.run("bronze.sales", partitions=(asked,))
+
+
+def test_partitions_that_read_alike_are_two_and_rows_without_one_are_said(shop):
+    rows = "select * from (values ('a/b', 'c', {0}), ('a', 'b/c', {0})) t(area, city, n)"
+    side = {SIDE: "materialize: partition\npartition_by: [area, city]\n"}
+    shop.write({DAILY: rows.format(1)} | side).run()
+    step = shop.write({DAILY: rows.format(2)}).step("gold.daily", partitions=("a..z",))
+    assert step.partitions == ("a/b%2Fc", "a%2Fb/c")
+    assert shop.rows("select n from gold.daily") == [(2,), (2,)]
+    shop.write({DAILY: rows.format(3).replace("'b/c'", "null")})
+    failed = shop.step("gold.daily", partitions=("a",))
+    assert failed.error["what"] == "gold.daily: there are rows without a city, so in no partition"
+    assert shop.rows("select n from gold.daily") == [(2,), (2,)]
+
+
+def test_a_partition_that_is_built_again_takes_its_rows_in_the_quarantine_along_whatever_its_type(shop):
+    rows = 'select * from (values (1.50, 1), (1.50, -1)) t(price, "it\'s ""n""")'
+    side = "materialize: partition\npartition_by: price\non_fail: quarantine\nmax_quarantine: 0.9\n"
+    side += "columns: {'it''s \"n\"': {checks: [positive]}}\n"
+    shop.write({DAILY: rows + " where not {{ is_incremental() }} or true", SIDE: side}).run()
+    assert shop.step("gold.daily", partitions=("1.5",), force=True).rows_quarantined == 1
+    assert shop.value("select count(*) from rat.quarantine") == 1

@@ -102,3 +102,20 @@ def test_a_row_whose_key_is_there_stays_and_a_gate_of_the_whole_stops_all(shop):
     done = Workspace(shop.root).replay("silver.orders")
     assert (done["joined"], done["stayed"]) == (1, {"amount_positive": 1, "unique_key": 1})
     assert shop.rows(TABLE) == [(1, "a", [1]), (2, "a", [9]), (4, "c", [])], "the newer row is not undone"
+
+
+def test_a_replayed_row_has_every_digit_and_any_name(shop):
+    wide = "1234567890123456789012345678.9012345678::decimal(38, 10)"
+    row = (
+        f'{wide} as d, {{\'DECIMAL(38,1)\': {wide}, \'x\': 1.5::decimal(4, 2)}} as s, [{wide}] as l, 7 as "it\'s ""n"""'
+    )
+    gold = {"pipelines/gold/wide.sql": f"select 1 as id, {row} union all select -1 as id, {row}"}
+    side = "materialize: append\non_fail: quarantine\nmax_quarantine: 0.9\ncolumns: {id: {checks: [CHECK]}}\n"
+    shop.write(gold | {"pipelines/gold/wide.yaml": side.replace("CHECK", "positive")}).run()
+    kept = shop.value("select row from rat.quarantine")
+    assert '"x":1.5' in kept, "what a double holds stays a number"
+    shop.write({"pipelines/gold/wide.yaml": side.replace("CHECK", "not_null")})
+    assert Workspace(shop.root).replay("gold.wide")["joined"] == 1
+    assert shop.rows("select count(*), count(distinct t) from (select columns(* exclude id) from gold.wide) t") == [
+        (2, 1)
+    ]

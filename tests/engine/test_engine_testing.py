@@ -326,3 +326,19 @@ def test_a_table_of_a_database_is_given_and_never_asked(shop):
     assert passes(tried(shop)) == ["a"]
     shop.write({"pipelines/tests/bronze.customers.yaml": tests.replace("CASE", "")})
     assert "gives no rows of it" in outcome(tried(shop))["a"][2]
+
+
+@pytest.mark.parametrize("glob", ["**/sales.csv", "*/sales.csv", "g[i]ven/*.csv", "pipelines/*/sales.csv"])
+def test_given_rows_never_lie_in_the_real_workspace(shop, glob):
+    real = dict.fromkeys(("sales.csv", "given/sales.csv", "gxven/given.csv", "pipelines/given/sales.csv"), "id\n1\n")
+    case = 'asset: bronze.a\ntests:\n  x:\n    given: {files: {csv: "id\\n9\\n"}}\n    expect: {count: 1}\n'
+    shop.write(
+        real
+        | {
+            "workspace.yaml": f"name: shop\nsources: {{files: {{files: '{glob}'}}}}\n",
+            "pipelines/p/bronze/a.sql": "select * from {{ source('files') }}",
+            "pipelines/p/tests/a.yaml": case,
+        }
+    )
+    run_cases(files.load(shop.root))
+    assert {name: (shop.root / name).read_text() for name in real} == real

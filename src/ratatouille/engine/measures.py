@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isnan
 from types import MappingProxyType
 from typing import Any
 
@@ -88,7 +89,8 @@ def _distribution(session: Session, check: Check, whole: str) -> Measured:
     outside = [
         (column, name, value)
         for (column, name, (low, high)), value in zip(asked, found, strict=True)
-        if value is None or (low is not None and value < low) or (high is not None and value > high)
+        # NaN is neither below nor above anything.
+        if value is None or isnan(value) or (low is not None and value < low) or (high is not None and value > high)
     ]
     said = ", ".join(f"{name} of {column} is {_short(value)}" for column, name, value in outside)
     return Measured(not outside, rows, rows, (outside[0][2] if outside else found[0]), said=said)

@@ -156,4 +156,6 @@ def quarantine_goes(work: Work) -> str:
     if not work.incremental:
         return "true"
     goes = f"file in ({', '.join(map(text, work.replaced_files))})" if work.replaced_files else ""
-    return in_quarantine(asset, list(partitions_of(work, ""))) if asset.materialize == "partition" else goes
+    if asset.materialize != "partition":
+        return goes
+    return in_quarantine(asset, list(partitions_of(work, "")), dict(work.built.columns))

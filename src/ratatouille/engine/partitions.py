@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ratatouille.errors import RequestError
 from ratatouille.lake import Entry, QueryFailed, Session
-from ratatouille.lake.quoting import ident, idents, table, text
+from ratatouille.lake.quoting import ident, idents, member, table, text
 from ratatouille.lake.types import Columns
 from ratatouille.project.records import Asset
 
@@ -26,14 +26,24 @@ class Partition:
 
 def label_of(asset: Asset) -> str:
     """An expression over a row: the label of its partition."""
-    return f"concat_ws('/', {', '.join(f'{ident(column)}::varchar' for column in asset.partition_by)})"
+    return _label([f"{ident(column)}::varchar" for column in asset.partition_by])
 
 
-def in_quarantine(asset: Asset, labels: Sequence[str]) -> str:
-    """An expression over a row of the quarantine: whether it was kept out of one of these partitions."""
-    paths = (text("$." + ident(column)) for column in asset.partition_by)
-    found = ", ".join(f"json_extract_string(row, {path})" for path in paths)
-    return f"origin = 'gate' and concat_ws('/', {found}) in ({', '.join(map(text, labels)) or 'null'})"
+def _label(values: Sequence[str]) -> str:
+    """Values as one label. Of several a / is written %2F: a/b and c are another partition than a and b/c."""
+    plain = values if len(values) == 1 else [f"replace(replace({v}, '%', '%25'), '/', '%2F')" for v in values]
+    return f"concat_ws('/', {', '.join(plain)})"
+
+
+def in_quarantine(asset: Asset, labels: Sequence[str], kinds: Mapping[str, str]) -> str:
+    """An expression over a row of the quarantine: whether it was kept out of one of these partitions.
+
+    `kinds` are the types of the columns: JSON writes 1.50 as 1.5.
+    """
+    values = (f"json_extract_string(row, {member(column)})" for column in asset.partition_by)
+    each = zip(asset.partition_by, values, strict=True)
+    found = _label([f"try_cast({value} as {kinds.get(column, 'varchar')})::varchar" for column, value in each])
+    return f"origin = 'gate' and {found} in ({', '.join(map(text, labels)) or 'null'})"
 
 
 def asked_for(
@@ -54,19 +64,27 @@ def asked_for(
         both = f"select {names} from (\n{select}\n) where {wanted}"
         both += f" union select {names} from {table(asset.name)} where {wanted}" if stands else ""
         shown = ", ".join(f"{ident(name)}::varchar" for name in asset.partition_by)
-        rows = session.rows(f"select {shown} from (select distinct {names} from ({both})) order by {names}")
+        label = label_of(asset)
+        rows = session.rows(f"select {label}, {shown} from (select distinct {names} from ({both})) order by {names}")
     except QueryFailed as error:
         raise RequestError(
             f"{asset.name}: its partitions cannot be listed: {error.message}", where=asset.path, next="rat check"
         ) from error
     kinds_of = [kinds.get(name.lower(), "VARCHAR") for name in asset.partition_by]
-    return [_partition(asset.partition_by, kinds_of, row) for row in rows if None not in row]
+    for label, *row in rows:
+        if None in row:  # no condition below would find such a row, so no gate would see it
+            raise RequestError(
+                f"{asset.name}: there are rows without a {asset.partition_by[row.index(None)]}, so in no partition",
+                where=f"{asset.path}, among those of {label}",
+                next=f"mend the query, then the same again; rows that stand go with: rat run {asset.name} -f",
+            )
+    return [_partition(label, asset.partition_by, kinds_of, row) for label, *row in rows]
 
 
-def _partition(columns: Sequence[str], kinds: Sequence[str], values: Sequence[str]) -> Partition:
+def _partition(label: str, columns: Sequence[str], kinds: Sequence[str], values: Sequence[str]) -> Partition:
     each = zip(columns, kinds, values, strict=True)
     where = " and ".join(f"{ident(column)} = {text(value)}::{kind}" for column, kind, value in each)
-    return Partition("/".join(values), where)
+    return Partition(label, where)
 
 
 def _between(session: Session, asset: Asset, said: str, kind: str) -> str:
@@ -103,7 +121,7 @@ def _spelled_out(session: Session, asset: Asset, ranges: Sequence[str], kind: st
             )
         days = f"select unnest(generate_series({text(low)}::date, {text(high)}::date, interval 1 day))::date::varchar"
         values = [row[0] for row in session.rows(days)] if dots else [low.strip()]
-        found |= {value: _partition(first, [kind], [value]) for value in values}
+        found |= {value: _partition(value, first, [kind], [value]) for value in values}
     return list(found.values())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,13 @@ from ratatouille.engine.work import Work
 from ratatouille.errors import GateFailed
 from ratatouille.lake import attempt_folder, discard, ledger, stage
 from ratatouille.lake.quoting import ident, idents, literal, text
+from ratatouille.lake.types import Columns
 from ratatouille.project.records import Asset, Check
 
 # Rows of a blocked candidate that are kept for looking at, per check.
 KEPT_FAILING_ROWS = 1000
+_WIDE = re.compile(r"\bDECIMAL\((?:1[6-9]|[23]\d),\d+\)")  # more digits than a double is sure of
+_QUOTED = re.compile(r"(\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*')")
 
 
 def gate(work: Work) -> None:
@@ -89,7 +93,7 @@ def _keep_out(work: Work, checks: Sequence[Check], failing: Sequence[Verdict]) -
     work.n_kept_out = n_bad
     rows = (
         f"select {literal(work.asset.name)}, {literal(work.run_id)}, 'gate', concat_ws(', ', {reasons}),"
-        f" concat_ws(', ', {reasons}), {_file_column(work)}, null::bigint, to_json(b)::varchar,"
+        f" concat_ws(', ', {reasons}), {_file_column(work)}, null::bigint, {_as_json(whole.columns)},"
         f" {literal(work.started_at)} from ({whole.relation}) b where {bad}"
     )
     try:
@@ -98,6 +102,23 @@ def _keep_out(work: Work, checks: Sequence[Check], failing: Sequence[Verdict]) -
         work.verdicts = [_kept_out(first.get(v.result.name), v) for v in _judged(work, checks)]
     finally:
         discard(whole)
+
+
+def _as_json(columns: Columns) -> str:
+    """The row `b` as a JSON text. Decimals that a double cannot hold are texts in it: they come back as they were."""
+    if not any(_WIDE.search(kind) for _, kind in columns):
+        return "to_json(b)::varchar"
+    each = ", ".join(
+        f"{ident(n)} := b.{ident(n)}{'::' + k if (k := _narrow(kind)) != kind else ''}" for n, kind in columns
+    )
+    return f"to_json(struct_pack({each}))::varchar"
+
+
+def _narrow(kind: str) -> str:
+    """The type with texts for its wide decimals; a name of a field may look like one."""
+    parts = _QUOTED.split(kind)
+    parts[::2] = (_WIDE.sub("VARCHAR", part) for part in parts[::2])
+    return "".join(parts)
 
 
 def _kept_out(before: Verdict | None, now: Verdict) -> Verdict:

@@ -27,7 +27,7 @@ from ratatouille.engine.work import Work
 from ratatouille.engine.workbench import Workbench
 from ratatouille.errors import LakeError, RatError, RequestError, near_miss
 from ratatouille.lake import Entry, Publication, Staged, attempt_folder, ledger, publish, stage, table_columns
-from ratatouille.lake.quoting import ident, idents, table, text
+from ratatouille.lake.quoting import ident, idents, member, table, text
 from ratatouille.project.records import Asset
 
 
@@ -180,7 +180,7 @@ def _put_waiting(work: Work, some: str) -> int:
 
 
 def _cell(name: str, kind: str) -> str:
-    path = text("$." + ident(name))
+    path = member(name)
     nested = "[" in kind or kind.startswith(("STRUCT", "MAP"))
     value = f"json_extract(q.row, {path})" if nested else f"json_extract_string(q.row, {path})"
     return f"cast({value} as {kind}) as {ident(name)}"

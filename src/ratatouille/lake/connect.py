@@ -138,8 +138,8 @@ def open_lake(
         with catalog_file.attaching(storage.catalog) as alone:
             lake = _attached(storage, alone=alone, write=write, create=create, at=at)
             stack.callback(lake.close)
-        if create:
-            _create_ledger(lake)
+        if create or (write and at is None):
+            _create_ledger(lake, create=create)
         yield lake
 
 
@@ -242,9 +242,10 @@ def _load_extensions(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"load {text(str(extension_file(name)))}")
 
 
-def _create_ledger(lake: Lake) -> None:
+def _create_ledger(lake: Lake, *, create: bool) -> None:
+    """Create the ledger, or give that of an earlier release its new columns. Without `create` only the second."""
     with lake.session("opening the lake") as session:
-        if ledger.exists(session):
+        if not (ledger.is_earlier(session) or (create and not ledger.exists(session))):
             return
     with exclusive(lake.storage.catalog, "creating the lake"), lake.session("creating the lake") as session:
         ledger.create(session)

@@ -133,17 +133,27 @@ def create(session: Session) -> None:
     for table in (HOLDS, LANDING, QUARANTINE):
         # A table that never held a row has no statistics, and then reading it takes 3 ms for each column.
         session.execute(f"insert into {table} (asset) values ('')")
-        session.execute(f"delete from {table}")
+        session.execute(f"delete from {table} where asset = ''")  # and no more: a lake of before has rows here
     session.execute("commit")
 
 
 def exists(session: Session) -> bool:
-    return bool(
-        session.value(
-            f"select count(*) from {METADATA}.ducklake_column where column_name = 'note' and end_snapshot is null"
-            f" and table_id = (select min(table_id) from {METADATA}.ducklake_table where table_name = 'ledger')"
-        )
+    """Whether the ledger is there, with every column that this release writes."""
+    return "note" in _columns(session)
+
+
+def is_earlier(session: Session) -> bool:
+    """Whether the ledger is there, as an earlier release made it."""
+    known = _columns(session)
+    return "run_id" in known and "note" not in known
+
+
+def _columns(session: Session) -> set[str]:
+    rows = session.rows(
+        f"select column_name from {METADATA}.ducklake_column where end_snapshot is null"
+        f" and table_id = (select min(table_id) from {METADATA}.ducklake_table where table_name = 'ledger')"
     )
+    return {row[0] for row in rows}
 
 
 def heads(session: Session, assets: Sequence[str] | None = None, lake: str = LAKE) -> dict[str, Entry]:
@@ -170,13 +180,15 @@ def published_in(session: Session, run_id: str) -> dict[str, Entry]:
 
 
 def _entries(session: Session, where: str, rest: str = "", lake: str = LAKE) -> list[Entry]:
-    rows = session.rows(f"select {idents(_ENTRY)}, snapshot_id from {lake}.{SCHEMA}.ledger where {where}{rest}")
-    return [_entry(row) for row in rows]
+    # By the columns that are there: a lake of an earlier release, or an earlier version of this one, has not all.
+    found = session.execute(f"select *, snapshot_id as version from {lake}.{SCHEMA}.ledger where {where}{rest}")
+    names = [column[0] for column in found.description]
+    return [_entry(dict(zip(names, row, strict=True))) for row in session.fetched(found)]
 
 
-def _entry(row: Sequence[Any]) -> Entry:
-    values = dict(zip(_ENTRY, row, strict=False))
-    return Entry(**values | _unpacked(values), version=row[-1])
+def _entry(said: Mapping[str, Any]) -> Entry:
+    values = {name: said[name] for name in (*_ENTRY, "version") if said.get(name) is not None}
+    return Entry(**values | _unpacked(values))
 
 
 def _unpacked(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -60,5 +60,10 @@ def text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def member(name: str) -> str:
+    """Where `name` stands in a JSON object, as a literal: a pointer, because a JSON path cannot write a quote."""
+    return text("/" + name.replace("~", "~0").replace("/", "~1"))
+
+
 def texts(values: Iterable[str]) -> str:
     return "[" + ", ".join(text(value) for value in values) + "]"

@@ -32,7 +32,9 @@ class Session:
             raise self._plainly(error) from error
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        result = self.execute(sql)
+        return self.fetched(self.execute(sql))
+
+    def fetched(self, result: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
         try:
             return result.fetchall()
         except Exception as error:

@@ -89,6 +89,12 @@ def roll_back(lake: Lake, journal: Journal, run_id: str, asset: str, to: int, to
     with looking_back(lake.storage.catalog), lake.pinned(f"rolling back {asset}") as session:
         known = ledger.entries(session, asset)
         target = _version_asked_for(asset, known, to)
+        if asset not in standing(session):
+            raise RequestError(
+                f"{asset} was dropped, so there is no table to bring rows back into",
+                where=asset,
+                next=f"rat run {asset}, then the same again; or read them: rat query --at {to}",
+            )
         if not session.value(f"select count(*) from {METADATA}.ducklake_snapshot where snapshot_id = {int(to)}"):
             raise RequestError(
                 f"version {to} of {asset} is not kept any more",

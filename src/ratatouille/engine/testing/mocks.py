@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from ratatouille.engine.landing import matching_files
@@ -20,6 +21,7 @@ from ratatouille.lake.quoting import ident, text
 from ratatouille.lake.stage import glob_safe
 from ratatouille.lake.throwaway import put_view
 from ratatouille.project.cases import Case, Rows
+from ratatouille.project.find import PIPELINES
 from ratatouille.project.records import Asset, Project, Source
 
 WORKSPACE_ONLY = (".rat",)  # what a throw-away workspace never shares with the real one
@@ -31,7 +33,9 @@ def mirror(root: Path, folder: Path, sources: Iterable[Source]) -> Path:
     there.mkdir()
     landing = {PurePosixPath(source.glob).parts[0] for source in sources}
     for entry in root.iterdir():
-        if entry.name not in WORKSPACE_ONLY and entry.name not in landing:
+        # `**` and `*` match the folder of the pipelines too, which Python assets import from.
+        is_landing = entry.name in landing or (entry.name != PIPELINES and any(fnmatch(entry.name, p) for p in landing))
+        if entry.name not in WORKSPACE_ONLY and not is_landing:
             (there / entry.name).symlink_to(entry)
     return there
 
@@ -136,6 +140,12 @@ def _land(lake: Lake, rows: Rows, source: Source, root: Path, mocks: Path) -> No
         own = str(PurePosixPath(source.glob).parent / Path(rows.file).name)
         name = own if "*" not in str(PurePosixPath(source.glob).parent) else name
     target = root / name
+    if not target.resolve().is_relative_to(root.resolve()):  # through a link: a file of the real workspace
+        raise RequestError(
+            f"the given rows of {source.glob} would lie in {target.parent.name}/, which the test shares with the workspace",
+            where="given:",
+            next=f"read landing files from a folder of their own, not {source.glob}",
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     if rows.file:
         shutil.copyfile(rows.file, target)
