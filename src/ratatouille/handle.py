@@ -103,7 +103,7 @@ class Workspace:
             return _json_safe(as_json(replay.replay(bench, asset, run=run, check=check)))
 
     def discard(self, asset: str, reason: str, *, run: str = "", check: str = "") -> dict[str, Any]:
-        """Let rows of the quarantine go for good; the ledger keeps the reason. `rows`, `version`; JSON-safe."""
+        """Let rows leave the quarantine; the ledger keeps the reason. A rebuild judges all rows anew. `rows`, `version`; JSON-safe."""
         from ratatouille.engine import as_json, holds, replay
 
         with holds.bench_on(_files(self.root)) as bench:

@@ -145,7 +145,7 @@ def test_changes_are_what_happened_since_the_asset_read_last(shop):
     refused = shop.step("silver.log")
     assert "what changed in bronze.orders since version" in refused.error["what"]
     assert refused.error["next"] == "read all of it: rat run silver.log -f"
-    assert shop.step("silver.log", force=True, accept_loss=True, accept_loss=True).rows_total == 1
+    assert shop.step("silver.log", force=True, accept_loss=True).rows_total == 1
 
 
 def test_a_rebuild_does_not_lose_a_log_of_changes_without_a_word(shop):

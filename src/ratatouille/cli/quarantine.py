@@ -38,7 +38,7 @@ def quarantine(
         typer.Argument(
             metavar="[replay|discard] ASSET",
             help="One asset; without it, counts of all. replay: rows that pass their gates now join the table."
-            " discard: rows go for good.",
+            " discard: rows leave the quarantine. A rebuild judges all rows anew.",
         ),
     ] = None,
     run: Annotated[str, typer.Option("--run", metavar="RUN", help="Only rows that this run kept out.")] = "",

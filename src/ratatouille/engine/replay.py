@@ -2,7 +2,7 @@
 
 replay    candidate -> gates -> publish, of the rows that gates kept out; those that still fail stay, with the reason
           of now. A row whose key the table has already stays too: what is in the table is newer.
-discard   rows leave the quarantine for good, with a reason that the ledger keeps.
+discard   rows leave the quarantine, with a reason that the ledger keeps. A rebuild reads and judges all rows anew.
 
 Both are versions: `rat history` names them, `rat rollback` brings back what was before, the quarantine too. Neither
 makes an asset fresh or stale. Lines that could not be read are no rows: mend their file.
@@ -88,7 +88,7 @@ def replay(bench: Workbench, name: str, *, run: str = "", check: str = "") -> Re
 
 
 def discard(bench: Workbench, name: str, reason: str, *, run: str = "", check: str = "") -> Discarded:
-    """Let rows go for good: all of the asset's in the quarantine, or those of one run or check."""
+    """Let rows leave the quarantine: all of the asset's in the quarantine, or those of one run or check."""
     asset = _asset_of(bench, name)
     if not reason.strip():
         raise RequestError(
