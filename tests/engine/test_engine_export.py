@@ -131,6 +131,7 @@ def test_what_cannot_be_exported_says_why(built, monkeypatch, tmp_path):
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(LakeError, match="damaged"):
         exported(built, to=tmp_path / "other")
+    assert not (tmp_path / "other").exists(), "nothing was written"
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,14 @@ CASES = {
         "there is no source called 'sale'. Did you mean 'sales'?",
         "bronze/x.sql:1:26",
     ),
+    "a slip in the name of a database": Case(
+        {
+            "workspace.yaml": "databases: {shop: {type: sqlite, path: shop.sqlite}}",
+            "bronze/x.sql": "select * from {{ source('shopp.customers') }}",
+        },
+        "there is no source called 'shopp.customers'. Did you mean 'shop'?",
+        "bronze/x.sql:1:26",
+    ),
     "a source outside the workspace": Case(
         {"bronze/x.sql": "select * from {{ source('../secrets/*.csv') }}"}, "'../secrets/*.csv' leaves the workspace"
     ),

@@ -39,10 +39,11 @@ def find_source(text: str, declared: Mapping[str, Source], databases: Mapping[st
             spelled = f"{database}.schema.table or {database}.table" if most == 2 else f"{database}.table"
             raise ValueError(f"a table of the {kind} database {database} is written {spelled}")
         return Source("", "table", name=text, table=(database, *(["public"] if len(table) < most else []), *table))
-    if is_files(text):
+    if is_files(text) and (_format_of(text) or any(sign in text for sign in "/*?[\\")):
         return make_source(text, {})
     hint = (
-        near_miss(text, [*declared, *(databases or ())])
+        near_miss(text, declared)
+        or near_miss(text.partition(".")[0], databases or ())
         or " Declare it under `sources:`, or give the files: landing/x/*.csv"
     )
     raise ValueError(f"there is no source called '{text}'.{hint}")

@@ -21,7 +21,7 @@ from ratatouille.engine.workbench import journal_path, storage_of
 from ratatouille.errors import LakeError, RatError, RequestError
 from ratatouille.lake import Session, Storage, damaged_tables, ledger, open_journal, open_lake, standing, upkeep
 from ratatouille.lake.connect import fsync_path
-from ratatouille.lake.faults import explain
+from ratatouille.lake.faults import explain, plainly
 from ratatouille.lake.lock import looking_back
 from ratatouille.lake.quoting import ident, table, text
 from ratatouille.project.records import Project
@@ -86,6 +86,8 @@ def export(
             damaged = damaged_tables(session, journal, storage, chosen, workspace.verify_every_s)
             for name, why in damaged.items():
                 raise LakeError(f"{name} was not exported: a file is damaged", where=why, next=f"rat verify {name}")
+        with plainly("making the folder of the export"):
+            to.mkdir(parents=True, exist_ok=True)
         done = []
         for name, target in targets.items():
             done.append(_write(session, name, target, format, version))
@@ -111,10 +113,6 @@ def _refuse_place(to: Path, storage: Storage) -> None:
         raise RequestError(
             "an export does not go into the lake's own folder", where=str(to), next="--to ANOTHER_FOLDER"
         )
-    try:
-        to.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise explain(error, "making the folder of the export") from error
 
 
 def _chosen(session: Session, project: Project, selectors: Sequence[str], version: int | None) -> list[str]:
