@@ -297,10 +297,14 @@ def markdown(found: dict[str, Any]) -> str:
         "|---|---:|---:|---:|",
     ]
     lines += [f"| {name} | {took:.2f} | {took / middle['raw']:.2f} | {took / middle['dbt']:.2f} |" for name, took in middle.items()]  # fmt: skip
-    without = middle["commands"] - middle["dbt start"]
+    steps = sum(statistics.median(took) for took in one["steps"].values()) - middle["dbt start"]
     lines += [
         "",
-        f"`commands` without `dbt start`: {without:.2f} s, {without / middle['raw']:.2f} of raw (goal: at most 2).",
+        (
+            f"The steps of `rat` without `dbt start`: {steps:.2f} s, {steps / middle['raw']:.2f} of raw (goal: at most 2)."
+            " Before them `rat` and `commands` ask dbt once what each layer holds, which a second run of the same files"
+            " does not; `rat` also loads Dagster."
+        ),
         "",
         "| step of `rat` | seconds |",
         "|---|---:|",

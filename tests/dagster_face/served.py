@@ -86,7 +86,7 @@ class Dev:
         """As Ctrl-C does it; the exit code."""
         group = self.group
         self.process.send_signal(number)
-        code = self.process.wait(60)
+        code = self.process.wait(180)  # a busy machine ends slowly
         self._close()
         assert living_members(group) == []
         return code
