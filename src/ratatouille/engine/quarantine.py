@@ -17,13 +17,12 @@ from ratatouille.engine.work import Work
 from ratatouille.errors import GateFailed
 from ratatouille.lake import attempt_folder, discard, ledger, stage
 from ratatouille.lake.quoting import ident, idents, literal, text
-from ratatouille.lake.types import Columns
+from ratatouille.lake.types import Columns, retyped
 from ratatouille.project.records import Asset, Check
 
 # Rows of a blocked candidate that are kept for looking at, per check.
 KEPT_FAILING_ROWS = 1000
 _WIDE = re.compile(r"\bDECIMAL\((?:1[6-9]|[23]\d),\d+\)")  # more digits than a double is sure of
-_QUOTED = re.compile(r"(\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*')")
 
 
 def gate(work: Work) -> None:
@@ -115,10 +114,8 @@ def _as_json(columns: Columns) -> str:
 
 
 def _narrow(kind: str) -> str:
-    """The type with texts for its wide decimals; a name of a field may look like one."""
-    parts = _QUOTED.split(kind)
-    parts[::2] = (_WIDE.sub("VARCHAR", part) for part in parts[::2])
-    return "".join(parts)
+    """The type with texts for its wide decimals."""
+    return retyped(kind, ((_WIDE, "VARCHAR"),))
 
 
 def _kept_out(before: Verdict | None, now: Verdict) -> Verdict:

@@ -218,10 +218,8 @@ def as_record(entry: Entry) -> dict[str, Any]:
 
 def from_record(said: Mapping[str, Any]) -> Entry:
     """The entry that `as_record` wrote, today or when entries said less. Raises KeyError, TypeError, ValueError."""
-    values = {name: said[name] for name in (*_ENTRY, "version") if name in said}
-    if values.get("published_at"):
-        values["published_at"] = datetime.fromisoformat(values["published_at"])
-    return Entry(**values | _unpacked(values))
+    at = said.get("published_at")
+    return _entry({**said, "published_at": datetime.fromisoformat(at) if at else None})
 
 
 def landing_files(session: Session, asset: str, *, version: int | None = None) -> list[LandingFile]:

@@ -42,6 +42,15 @@ def storable(type_name: str) -> str:
     return re.sub(r"\x00(\d+)\x00", lambda m: hidden[int(m.group(1))], plain)
 
 
+def retyped(type_name: str, rules: Sequence[tuple[re.Pattern[str], str]]) -> str:
+    """The type with each pattern replaced; names of fields, which may look like types, stay as they are."""
+    parts = re.split(f"({_QUOTED.pattern})", type_name)
+    for place in range(0, len(parts), 2):
+        for pattern, replacement in rules:
+            parts[place] = pattern.sub(replacement, parts[place])
+    return "".join(parts)
+
+
 def storable_select(select: str, columns: Columns, asset: str) -> tuple[str, Columns]:
     """`select` with every column in a storable type, and those types."""
     stored = tuple((name, storable(type_name)) for name, type_name in columns)

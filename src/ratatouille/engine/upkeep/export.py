@@ -24,12 +24,12 @@ from ratatouille.lake.connect import fsync_path
 from ratatouille.lake.faults import explain, plainly
 from ratatouille.lake.lock import looking_back
 from ratatouille.lake.quoting import ident, table, text
+from ratatouille.lake.types import retyped
 from ratatouille.project.records import Project
 
 FORMATS = ("parquet", "csv", "delta", "iceberg")
 _NEEDS = {"delta": "deltalake", "iceberg": "pyiceberg"}
 _BATCH_ROWS = 100_000
-_QUOTED = re.compile(r"(\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*')")
 # Types that the open table formats have not; the nearest that loses nothing.
 _PLAIN = (
     (re.compile(r"\bUBIGINT\b"), "DECIMAL(20,0)"),
@@ -209,11 +209,7 @@ def _stream(session: Session, relation: str) -> Any:
 
 def plain_type(kind: str) -> str:
     """A DuckDB type as one that Delta and Iceberg know; names of struct fields stay as they are."""
-    parts = _QUOTED.split(kind)
-    for place in range(0, len(parts), 2):
-        for pattern, plain in _PLAIN:
-            parts[place] = pattern.sub(plain, parts[place])
-    return "".join(parts)
+    return retyped(kind, _PLAIN)
 
 
 @contextmanager
