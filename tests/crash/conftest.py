@@ -18,7 +18,9 @@ from crash_lab import WORKER, Lab, Nursery
 @pytest.fixture(scope="session")
 def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     server = subprocess.Popen([sys.executable, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    yield Nursery(tmp_path_factory.mktemp("nursery"), server)
+    nursery = Nursery(tmp_path_factory.mktemp("nursery"), server)
+    nursery.ask(do="load", modules=nursery.do("rehearse", nursery.folder / "rehearsal")["ok"])
+    yield nursery
     assert server.stdin is not None and server.stdout is not None
     server.stdin.close()
     server.wait(timeout=30)
