@@ -21,7 +21,7 @@ ARGS ?=
 # The whole suite runs side by side, a part of it in order.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help setup demo demo-reset test check format docs bench clean
+.PHONY: help setup demo demo-reset test check format docs structure bench clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ format: setup ## format the code and mend what the linter can mend
 
 docs: setup ## write docs/reference/ anew from the commands and the YAML keys
 	@$(PYTHON) scripts/make_reference.py
+
+structure: setup ## how large each part is and who imports whom; at earlier commits: make structure ARGS="HEAD~20 HEAD"
+	@$(PYTHON) scripts/structure.py $(ARGS)
 
 bench: setup ## measure Ratatouille against its neighbours (minutes; see benchmarks/)
 	@$(PYTHON) benchmarks/run.py $(ARGS)
