@@ -16,7 +16,16 @@ from ratatouille.lake.publish import Outcome, Publication, Superseded, UnknownOu
 from ratatouille.lake.session import Session
 from ratatouille.lake.stage import Staged, attempt_folder, discard, seal, stage, stage_batches
 from ratatouille.lake.verify import damaged_tables
-from ratatouille.lake.versions import borrowed, fed_since, newest_version, release, roll_back, standing, table_columns
+from ratatouille.lake.versions import (
+    before_and_after,
+    borrowed,
+    fed_since,
+    newest_version,
+    release,
+    roll_back,
+    standing,
+    table_columns,
+)
 
 __all__ = [
     "Checkpoint",
@@ -38,6 +47,7 @@ __all__ = [
     "UnknownOutcome",
     "attached_table",
     "attempt_folder",
+    "before_and_after",
     "borrowed",
     "budget_bytes",
     "container_limit_bytes",
