@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from ratatouille.errors import LakeError, RatError, RequestError
 from ratatouille.lake import catalog_file, ledger, unsettled
 from ratatouille.lake.faults import can_be_written, explain
+from ratatouille.lake.limits import duckdb_bytes
 from ratatouille.lake.lock import exclusive, looking_back
 from ratatouille.lake.quoting import BASE, LAKE, text
 from ratatouille.lake.session import Session
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 NETWORK_FILESYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs")
 _opened = itertools.count()
-# Of the machine's memory (or the container's): room for Python, frames and the page cache.
-MEMORY_SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +104,15 @@ class Lake:
             lock = self._named.setdefault(name, threading.Lock())
         with lock:
             yield
+
+    def limit_memory(self, share: float) -> None:
+        """Let DuckDB use `share` (0 to 1) of its part; what it holds beyond that goes to the spill folder now."""
+        part = int(duckdb_bytes(self.storage.memory_bytes) * share)
+        with self._guard:
+            cursor = self._connection.cursor()
+        with suppress(Exception):  # a query that runs needs more than that, and keeps it
+            cursor.execute(f"set global memory_limit = '{part}B'")
+        cursor.close()
 
     def interrupt(self) -> None:
         """Stop the queries that are running."""
@@ -219,7 +227,7 @@ def _make_folders(storage: Storage) -> None:
 def settings(storage: Storage, spill: Path) -> dict[str, str | bool | int | float | list[str]]:
     """What every DuckDB that reads the lake is started with."""
     return {
-        "memory_limit": f"{storage.memory_bytes or default_memory_bytes()}B",
+        "memory_limit": f"{duckdb_bytes(storage.memory_bytes)}B",
         "threads": storage.threads or default_threads(),
         "temp_directory": str(spill),
         "preserve_insertion_order": False,  # halves the memory of large writes
@@ -347,17 +355,6 @@ def extension_file(name: str) -> Path:
 
 def default_threads() -> int:
     return len(os.sched_getaffinity(0))
-
-
-def default_memory_bytes() -> int:
-    """MEMORY_SHARE of what this process may use: the machine's memory or its cgroup's, in bytes."""
-    limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            limit = min(limit, int(Path(path).read_text()))
-        except (OSError, ValueError):
-            continue  # no cgroup, or "max"
-    return int(limit * MEMORY_SHARE)
 
 
 def _spill_folder(storage: Storage) -> Path:
