@@ -18,13 +18,16 @@ EXTRAS ?=
 WANTED_EXTRAS := $(sort $(KNOWN_EXTRAS) $(EXTRAS))
 # Arguments for pytest: make test ARGS="tests/project -k cycle"
 ARGS ?=
+# How much of `make test-reliability`: a share of its trials, and names of rows (none: all).
+SCALE ?= 1
+ROWS ?=
 # The whole suite runs side by side, a part of it in order.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help setup demo demo-reset test check format docs bench clean
+.PHONY: help setup demo demo-reset test test-reliability check format docs structure bench clean
 
 help: ## show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.ready ## install everything into .venv, as other targets do; EXTRAS=recipes adds torch (5 GB)
 
@@ -53,6 +56,9 @@ demo-reset: ## forget the demo: delete its landing files and the lake in .rat/
 test: setup ## install what is missing and run the whole test suite
 	@$(PYTHON) -m pytest $(if $(ARGS),$(ARGS),$(PARALLEL))
 
+test-reliability: setup ## take the figures of docs/reliability.md (hours): SCALE=0.05 for a sample, ROWS="a b" for some rows
+	@$(PYTHON) scripts/reliability.py --scale $(SCALE) $(ROWS) $(ARGS)
+
 check: setup ## format, lint, types, architecture, lock file and generated docs, without changing anything
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
@@ -67,6 +73,9 @@ format: setup ## format the code and mend what the linter can mend
 
 docs: setup ## write docs/reference/ anew from the commands and the YAML keys
 	@$(PYTHON) scripts/make_reference.py
+
+structure: setup ## how large each part is and who imports whom; at earlier commits: make structure ARGS="HEAD~20 HEAD"
+	@$(PYTHON) scripts/structure.py $(ARGS)
 
 bench: setup ## measure Ratatouille against its neighbours (minutes; see benchmarks/)
 	@$(PYTHON) benchmarks/run.py $(ARGS)

@@ -5,6 +5,8 @@ real_data   the folder of real rows (RATATOUILLE_REAL_DATA); tests that read it 
 mount       a small file system: `mount(folder, "size=24m")`, and again with other options; needs root
 filled      `with filled(folder, leave):` its file system has only so many bytes left
 need_tool   a program the machine must have: `need_tool("strace", "apt-get install strace")`
+trials      `trials(5)`: 5 of every day, and RATATOUILLE_TRIALS times as many when figures are taken
+figure      `figure("what was done", size="5 of 350 calls", wrong=0)`: printed, and kept for `make test-reliability`
 
 With RATATOUILLE_NO_SKIPS=1 a skipped test counts as failed: where everything can be installed, a test that did
 not run proves nothing.
@@ -12,6 +14,7 @@ not run proves nothing.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -23,6 +26,7 @@ import pytest
 
 REAL_DATA = "RATATOUILLE_REAL_DATA"
 NO_SKIPS = "RATATOUILLE_NO_SKIPS"
+FIGURES = "RATATOUILLE_FIGURES"  # a file that gets one JSON line for each figure
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -61,6 +65,25 @@ def need_tool() -> Callable[[str, str], str]:
         return found
 
     return find
+
+
+@pytest.fixture(scope="session")
+def trials() -> Callable[[int], int]:
+    return lambda everyday: everyday * int(os.environ.get("RATATOUILLE_TRIALS", "1"))
+
+
+@pytest.fixture(scope="session")
+def figure() -> Callable[..., None]:
+    """Say what was tried and how much of it was wrong. Call it before the assert, so that failures are kept, too."""
+
+    def note(what: str, *, size: str, wrong: int, seeds: str = "", said: str = "") -> None:
+        print(f"\n{what}: {size}{', seeds ' * bool(seeds)}{seeds}{', ' * bool(said)}{said}, {wrong} wrong")
+        if os.environ.get(FIGURES):
+            row = {"what": what, "size": size, "seeds": seeds, "said": said, "wrong": wrong}
+            with open(os.environ[FIGURES], "a", encoding="utf-8") as figures:
+                figures.write(json.dumps(row) + "\n")
+
+    return note
 
 
 @pytest.fixture

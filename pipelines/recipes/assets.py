@@ -18,13 +18,19 @@ import polars as pl
 from dagster import AssetExecutionContext, AssetIn, AssetKey, Config, Failure, MetadataValue, Output, asset
 from pydantic import Field
 
-from ratatouille import workspace
+from ratatouille import RatError, workspace
 
-from . import extras, shards, stages, tokens, versions
+from . import extras, shards, stages, tokens
 from .settings import VARIABLE, SettingsError, page, settings
 from .sources import Source, SourceError, identity
 
 PROCESSING, TRAINING = "data_processing", "training"
+DISK = {
+    "No space left on device": "free some space",
+    "Disk quota exceeded": "free some space",
+    "Read-only file system": "make the folder writable",
+    "Permission denied": "make the folder writable for this user",
+}
 try:
     _SETTINGS, _WRONG = settings(), None
 except SettingsError as error:
@@ -62,6 +68,14 @@ def _work(asset_name: str, *decides: Any) -> Iterator[Path]:
     except shards.BusyError as error:
         said = f"{error}\n{home}\nNothing was changed.\nNext: wait for it; rat runs"
         raise Failure(description=said, allow_retries=True) from error
+    except Exception as error:
+        # The disk's troubles come as an OSError, or inside an error of polars or of safetensors.
+        trouble = next((cure for words, cure in DISK.items() if words in str(error)), None)
+        if trouble is None or isinstance(error, Failure):
+            raise
+        stands = "What was current stays current; finished parts are used again."
+        said = f"{asset_name}: {str(error).splitlines()[0]}\n{home}\n{stands}\nNext: {trouble}, then run it again"
+        raise Failure(description=said, allow_retries=False) from error
 
 
 def _say(context: AssetExecutionContext) -> shards.Say:
@@ -115,7 +129,7 @@ def raw_dataset(context: AssetExecutionContext, config: RawConfig) -> Iterator[O
     source = Source(**config.model_dump())
     try:
         would_be = f"{identity(source, root)}-{RAW_CODE}"
-        stands = versions.current("raw_dataset")
+        stands = _standing()
         if stands is not None and shards.read_json(stands / shards.ABOUT)["identity"] == would_be:
             context.log.info("The source is unchanged: nothing is read again.")
             context.add_output_metadata({"status": "skipped", "reason": "the source is unchanged"})
@@ -127,6 +141,14 @@ def raw_dataset(context: AssetExecutionContext, config: RawConfig) -> Iterator[O
             yield from _stored(context, work, about, work)
     except SourceError as error:
         raise Failure(description=f"{error}\n{config.source}\nNext: {error.cure}", allow_retries=False) from error
+
+
+def _standing() -> Path | None:
+    """The version that readers see; None where there is none, or where it cannot be trusted any more."""
+    try:
+        return workspace().artifact("recipes.raw_dataset")
+    except RatError:
+        return None
 
 
 # Cleaned text

@@ -7,8 +7,35 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from ratatouille import RatError, workspace
+
+from .extras import CURE, missing
+
+
+class NoModelError(ValueError):
+    """There is no model to sample from; `cure` helps."""
+
+    def __init__(self, what: str, cure: str) -> None:
+        super().__init__(what)
+        self.cure = cure
+
+
+def model_folder(named: Path | None = None) -> Path:
+    """The folder `named`, else that of the current version of trained_model."""
+    if lacking := missing():
+        raise NoModelError(f"sampling needs {', '.join(lacking)}, which is not installed", CURE)
+    if named is None:
+        try:
+            return workspace().artifact("recipes.trained_model")
+        except RatError as error:
+            raise NoModelError(error.what, "rat run trained_model") from error
+    if not (named / "tokenizer.json").is_file():
+        raise NoModelError(f"{named} holds no model of this pipeline", "name a folder that trained_model has stored")
+    return named
 
 
 def load(folder: Path) -> tuple[Any, Any]:
@@ -31,14 +58,17 @@ def generate(
     temperature: float = 0.8,
     top_k: int = 50,
     seed: int = 42,
-    streamer: Any = None,
+    say: Callable[[str], Any] | None = None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> str:
     """The prompt and what the model makes of it, up to its end mark or the longest it was trained on. A temperature of 0 takes the likeliest token.
 
     The same prompt, seed and settings give the same text on a CPU. ValueError for an empty prompt: texts begin with
-    their title, and the model has never been asked to make one up.
+    their title, and the model has never been asked to make one up. `say` is given the text as it comes, piece by
+    piece; once `enough()` is true no more is made.
     """
     import torch
+    from transformers import StoppingCriteriaList
 
     if not prompt.strip():
         raise ValueError("the prompt is empty; begin with a title, such as 'Lemon chicken soup'")
@@ -53,27 +83,30 @@ def generate(
             attention_mask=torch.ones_like(ids),
             max_new_tokens=max(1, min(tokens, model.config.max_position_embeddings - ids.shape[1])),
             pad_token_id=model.config.eos_token_id,
-            streamer=streamer,
+            streamer=_Spoken(tokenizer, say) if say else None,
+            stopping_criteria=StoppingCriteriaList([lambda *_, **__: enough()]),
             **chosen,
         )
     return str(tokenizer.decode(made[0].tolist(), skip_special_tokens=True))
 
 
-class _Printed:
-    """Gives text to a person as it comes; a character of several tokens waits until it is whole."""
+class _Spoken:
+    """What transformers calls a streamer; a character of several tokens waits until it is whole."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer, self._ids, self._said = tokenizer, [], ""
+    def __init__(self, tokenizer: Any, say: Callable[[str], Any]) -> None:
+        self._tokenizer, self._say = tokenizer, say
+        self._ids: list[int] = []
+        self._said = ""
 
     def put(self, ids: Any) -> None:
         self._ids += ids.flatten().tolist()
         text = self._tokenizer.decode(self._ids, skip_special_tokens=True)
         if not text.endswith("\ufffd"):
-            print(text[len(self._said) :], end="", flush=True)
+            self._say(text[len(self._said) :])
             self._said = text
 
     def end(self) -> None:
-        print(flush=True)
+        pass
 
 
 def main(arguments: list[str]) -> int:
@@ -85,22 +118,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--model", type=Path, default=None, help="a folder; without it the current version")
     asked = parser.parse_args(arguments)
-    from .extras import CURE, missing
-
-    if lacking := missing():
-        return _refused(f"sampling needs {', '.join(lacking)}, which is not installed", CURE)
-    folder = asked.model
-    if folder is None:
-        from .versions import NoVersionError, read
-
-        try:
-            folder = read("trained_model")
-        except NoVersionError as error:
-            return _refused(str(error), "rat run trained_model")
-    if not (folder / "tokenizer.json").is_file():
-        return _refused(f"{folder} holds no model of this pipeline", "name a folder that trained_model has stored")
     try:
-        model, tokenizer = load(folder)
+        model, tokenizer = load(model_folder(asked.model))
         generate(
             model,
             tokenizer,
@@ -109,8 +128,11 @@ def main(arguments: list[str]) -> int:
             temperature=asked.temperature,
             top_k=asked.top_k,
             seed=asked.seed,
-            streamer=_Printed(tokenizer),
+            say=lambda piece: print(piece, end="", flush=True),
         )
+        print(flush=True)
+    except NoModelError as error:
+        return _refused(str(error), error.cure)
     except ValueError as error:
         return _refused(str(error), "python -m pipelines.recipes.generate --help")
     return 0

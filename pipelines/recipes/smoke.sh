@@ -7,7 +7,8 @@ python="$PWD/.venv/bin/python"
 [ -x "$python" ] || python="$(command -v python3)"
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
-mkdir "$work/pipelines"
+mkdir "$work/pipelines" "$work/tmp"
+export TMPDIR="$work/tmp" # torch keeps a cache there
 cp workspace.yaml "$work"
 cp -r pipelines/recipes "$work/pipelines"
 touch "$work/pipelines/__init__.py"

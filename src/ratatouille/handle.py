@@ -80,6 +80,15 @@ class Workspace:
         with ask.reading(workspace, at=None if at is None else ask.moment(at)) as session:
             return _frame(session, sql)
 
+    def artifact(self, name: str) -> Path:
+        """The folder of an artifact's current version, each file compared with its checksum.
+
+        Raises RequestError where it has none, LakeError where a file is damaged.
+        """
+        from ratatouille.engine.artifacts import read_artifact
+
+        return read_artifact(self.root, name)[0]
+
     def plan(self, *selectors: str, full: bool = False, partitions: Sequence[str] = ()) -> dict[str, Any]:
         """What a run would do: `steps` (asset, action, rule, reason, mode, rows, files) and `warnings`; JSON-safe."""
         from ratatouille.engine import Request, as_json, look

@@ -33,5 +33,5 @@ def strace(need_tool: Callable[[str, str], str]) -> str:
 
 
 @pytest.fixture
-def lab(tmp_path: Path, nursery: Nursery) -> Lab:
-    return Lab(tmp_path, nursery)
+def lab(tmp_path: Path, nursery: Nursery, figure: Callable[..., None]) -> Lab:
+    return Lab(tmp_path, nursery, figure)

@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,7 @@ class Lab:
 
     folder: Path
     nursery: Nursery
+    figure: Callable[..., None]
 
     def copy(self, base: Path, name: str = "trial") -> Path:
         trial = self.folder / name

@@ -60,7 +60,12 @@ def test_a_kill_while_cleaning_loses_nothing_that_is_kept(lab: Lab) -> None:
         for point in chosen:
             hit, sentences = trial(lab, start, days, point, versions, rows)
             hits, wrong = hits + hit, wrong + sentences
-        print(f"\ncleaning, {days:.0f} days on: {len(chosen)} of {len(points)} calls, {hits} kills, {len(wrong)} wrong")
+        lab.figure(
+            f"KILL at a system call of rat clean, {days:.0f} days on",
+            size=f"{len(chosen)} of {len(points)} calls",
+            said=f"{hits} kills",
+            wrong=len(wrong),
+        )
         assert hits >= len(chosen) // 2
     assert not wrong, "\n".join(wrong)
 

@@ -129,8 +129,12 @@ def test_a_run_killed_at_a_random_moment_is_healed_by_a_rerun(lab: Lab) -> None:
     kills = Kills(lab, built)
     count = trials(8)
     wrong = [sentence for i in range(count) for sentence in kills.trial(SEED + i)]
-    print(
-        f"\n{count} kills, seeds {SEED}..{SEED + count - 1}: {dict(sorted(kills.outcomes.items()))}, {len(wrong)} wrong"
+    lab.figure(
+        "kill -9 at a random moment of a run, and a rerun",
+        size=f"{count} kills",
+        seeds=f"{SEED}..{SEED + count - 1}",
+        said=str(dict(sorted(kills.outcomes.items()))),
+        wrong=len(wrong),
     )
     assert not wrong, "\n".join(wrong)
 
@@ -161,7 +165,12 @@ def test_a_failing_disk_anywhere_in_a_run_is_told_in_four_lines_and_healed_by_a_
         elif tables_and_heads(root)[0] != kitchen.expected(root):
             said.append("rows are not as expected after the rerun")
         wrong += [f"{errno} at {point}: {one}" for one in said]
-    print(f"\n{errno} in a run: {len(chosen)} of {len(points)} calls, {dict(outcomes)}, {len(wrong)} wrong")
+    lab.figure(
+        f"{errno} at a system call of a run",
+        size=f"{len(chosen)} of {len(points)} calls",
+        said=str(dict(outcomes)),
+        wrong=len(wrong),
+    )
     assert not wrong, "\n".join(wrong)
 
 

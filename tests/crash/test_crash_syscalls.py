@@ -77,8 +77,11 @@ class Sweep:
         points = [p for p in self.points if self.fault == "signal=KILL" or p.call not in NEVER_FAIL]
         chosen = some_of(points, min(len(points), trials(everyday)), seed=SEED)
         wrong = [sentence for point in chosen for sentence in self.trial(point)]
-        print(
-            f"\n{self.how}, {self.fault}: {len(chosen)} of {len(points)} calls, {dict(self.outcomes)}, {len(wrong)} wrong"
+        self.lab.figure(
+            f"{self.fault.removeprefix('signal=').removeprefix('error=')} at a system call of a publish, {self.how}",
+            size=f"{len(chosen)} of {len(points)} calls",
+            said=str(dict(self.outcomes)),
+            wrong=len(wrong),
         )
         assert not wrong, f"{len(wrong)} sentences about {len(chosen)} trials:\n" + "\n".join(wrong)
         # A trial that missed proves nothing; numbers of calls may shift a little between trials.
@@ -116,7 +119,7 @@ def test_a_kill_while_the_lake_is_made_is_healed_by_a_rerun(lab: Lab) -> None:
             wrong.append(f"{point}: the rerun failed: {again}")
         elif content(seen := crash_worker.look(trial)) != whole or seen["wrong"]:
             wrong.append(f"{point}: {seen}")
-    print(f"\nmaking a lake: {len(chosen)} of {len(points)} calls, {len(wrong)} wrong")
+    lab.figure("KILL while a lake is made", size=f"{len(chosen)} of {len(points)} calls", wrong=len(wrong))
     assert not wrong, "\n".join(wrong)
 
 

@@ -20,7 +20,8 @@ import pytest
 from ratatouille.cli.entry import run_command
 from ratatouille.dagster.guarding import guard
 from ratatouille.dagster.io_managers import Batches, artifact_io_manager, lake_io_manager, workspace_io_manager
-from ratatouille.dagster.native import AssetCheckResult, asset_check, plain, table_of
+from ratatouille.dagster.native import table_of
+from ratatouille.dagster.plain_checks import AssetCheckResult, asset_check, plain
 from ratatouille.engine import Outer, open_workbench
 from ratatouille.engine.memory import resident_bytes
 from ratatouille.engine.native import Given, native_asset

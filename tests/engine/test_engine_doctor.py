@@ -246,14 +246,14 @@ def test_the_machine_is_looked_at_too(root, monkeypatch):
     assert "1.4.0" in found.what and found.next.startswith("pip install 'duckdb-extension-excel==")
 
 
-def test_whatever_happens_to_a_file_is_found(root):
+def test_whatever_happens_to_a_file_is_found(root, trials, figure):
     """Any bit, any length, another file in its place, or nothing: RATATOUILLE_TRIALS times five of them."""
     project = files.load(root)
     stored = [*(root / ".rat/data").rglob("*.parquet"), *(root / ".rat/artifacts").rglob("value.json")]
     stored = [path for path in stored if not path.name.endswith("-delete.parquet")]
     for path in stored:
         os.chmod(path, 0o600)
-    random, count = Random(7), 5 * int(os.environ.get("RATATOUILLE_TRIALS", "1"))
+    random, count = Random(7), trials(5)
     missed = []
     for _ in range(count):
         path, kind = random.choice(stored), random.choice(["bit", "shorter", "longer", "zeros", "other", "gone"])
@@ -277,5 +277,5 @@ def test_whatever_happens_to_a_file_is_found(root):
         path.write_bytes(whole)
         if bytes(damaged) != whole and asset not in found:
             missed.append((str(path), kind, at))
-    print(f"\n{count} damaged files, {len(missed)} missed")
+    figure("a stored file damaged, then rat verify --all", size=f"{count} files", seeds="7", wrong=len(missed))
     assert not missed

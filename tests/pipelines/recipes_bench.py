@@ -58,9 +58,9 @@ class Larder:
 
     def current(self, asset: str) -> Path:
         """The folder of the current version, verified."""
-        found = self.module("versions").current(asset)
-        assert found is not None, f"{asset} has no version that can be read"
-        return Path(found)
+        from ratatouille import workspace
+
+        return workspace(self.root).artifact(f"recipes.{asset}")
 
     def versions(self) -> dict[str, str]:
         """Asset -> the folder of its current version, of those that have one (by their pointers, so nothing is verified)."""
@@ -97,9 +97,9 @@ def checks(result: dg.ExecuteInProcessResult) -> dict[str, tuple[bool, dict[str,
 
 
 @contextmanager
-def larder_in(folder: Path) -> Iterator[Larder]:
-    """A larder below `folder`; the modules of this pipeline are the copy's until the end, then what they were before."""
-    root = folder / "kitchen"
+def larder_in(folder: Path, root: Path | None = None) -> Iterator[Larder]:
+    """A larder below `folder`, its workspace at `root` if that is said; the modules of this pipeline are the copy's until the end, then what they were before."""
+    root = root or folder / "kitchen"
     root.mkdir(parents=True)
     shutil.copy(ROOT / "workspace.yaml", root)
     pipeline = root / "pipelines" / "recipes"

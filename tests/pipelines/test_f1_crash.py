@@ -94,7 +94,9 @@ def days(season: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
     return {**stages, "done": root}
 
 
-def test_a_layer_is_the_old_or_the_new_one_whenever_its_step_is_killed(days: dict[str, Path], tmp_path: Path) -> None:
+def test_a_layer_is_the_old_or_the_new_one_whenever_its_step_is_killed(
+    days: dict[str, Path], tmp_path: Path, figure: Callable[..., None]
+) -> None:
     wrong: list[str] = []
     met: Counter[tuple[str, str]] = Counter()
     for number in range(TRIALS):
@@ -122,7 +124,7 @@ def test_a_layer_is_the_old_or_the_new_one_whenever_its_step_is_killed(days: dic
             if alone:
                 _kill_what_lives_on(step.pid)
         print(f"{sum(met.values())} kills, {len(wrong)} wrong", flush=True)
-    print(f"{sum(met.values())} kills: {dict(met)}, {len(wrong)} wrong")
+    figure("kill -9 of a step of F1, and a rerun", size=f"{sum(met.values())} kills", seeds=str(SEED), said=str(dict(met)), wrong=len(wrong))  # fmt: skip
     assert not wrong, wrong
 
 

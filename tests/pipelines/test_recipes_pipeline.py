@@ -9,9 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -136,11 +137,17 @@ def test_a_source_that_is_not_there_says_what_helps(larder: Larder) -> None:
     assert said.splitlines()[0] == "no file is called landing/nothing/*.jsonl" and "pipelines.recipes.corpus" in said
 
 
-def test_a_version_that_is_not_there_says_so(larder: Larder) -> None:
-    versions = larder.module("versions")
-    with pytest.raises(versions.NoVersionError, match=r"recipes\.trained_model has no version that can be read"):
-        versions.read("trained_model")
-    assert versions.current("trained_model") is None
+def test_a_model_that_is_not_there_is_missed_with_the_command_that_makes_it(
+    larder: Larder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RATATOUILLE_WORKSPACE", str(larder.root))
+    generate = larder.module("generate")
+    monkeypatch.setattr(generate, "missing", list)
+    assert generate.main([]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "recipes.trained_model has no version that can be read",
+        "Next: rat run trained_model",
+    ]
 
 
 def test_a_page_of_settings_is_laid_over_ours_and_slips_are_named(
@@ -255,3 +262,45 @@ def test_the_command_line_tells_the_same_story(
     assert "4 built" in shown[0]
     fresh = [line.split()[:2] for line in shown[1].splitlines() if line.startswith("recipes.")]
     assert fresh == [["recipes.raw_dataset", "build"], *[[f"recipes.{name}", "skip"] for name in DATA[1:]]]
+
+
+def test_without_room_a_step_says_so_and_readers_keep_what_they_had(
+    tmp_path: Path, mount: Callable[..., None], filled: Callable[..., Any]
+) -> None:
+    small = tmp_path / "small"
+    mount(small, "size=60m")
+    changes: dict[str, dict[str, Any]] = {
+        "raw_dataset": {"seed": 7, "max_samples": 90},
+        "cleaned_dataset": {"near_duplicates": 0.7},
+        "tokenized_dataset": {"max_seq_length": 96},
+        "train_val_splits": {"seed": 7},
+    }
+    with larder_in(tmp_path, root=small / "kitchen") as larder:
+        larder.receive(150)
+        assert larder.run(*DATA).success
+        for leave in (0, 300_000):
+            for name, change in changes.items():
+                before = {one: larder.bytes_of(one) for one in DATA}
+                with filled(small, leave):
+                    result = larder.run(name, config={name: change})
+                    failed = [event for event in result.all_events if event.is_step_failure]
+                    if leave and result.success:
+                        continue  # it had room enough
+                    said = failed[0].step_failure_data.user_failure_data
+                    assert said is not None, (name, failed[0].step_failure_data.error)
+                    assert "full" in said.description or "No space" in said.description, said.description
+                    assert "Next: " in said.description, said.description
+                    assert {one: larder.bytes_of(one) for one in DATA} == before
+        assert larder.run(*DATA, config=changes).success
+        left = [path for path in (larder.root / ".rat/work/recipes").rglob("*") if path.is_file()]
+        assert {path.name for path in left} <= {".lock"}
+
+
+@pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed. Get it with: make setup EXTRAS=recipes")
+def test_smoke_runs_all_of_it_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    script = ROOT / "pipelines/recipes/smoke.sh"
+    env = os.environ | {"TMPDIR": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    ran = subprocess.run([str(script), "120"], env=env, capture_output=True, text=True, timeout=500, check=False)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert "smoke: validation loss" in ran.stdout and "Smoky tofu and rice curry" in ran.stdout
+    assert not list(tmp_path.iterdir())

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed. Get it with: make setup EXTRAS=recipes")
-
+import uvicorn  # noqa: E402
 from pipelines.recipes import (  # noqa: E402
     batches,
     corpus,
@@ -21,6 +23,7 @@ from pipelines.recipes import (  # noqa: E402
     learn,
     model,
     packing,
+    serve,
     splitting,
     stages,
     tokens,
@@ -212,6 +215,35 @@ def test_a_model_from_scratch_with_all_that_lies_beside_it(
     assert texts[0] == texts[1] != texts[2] and texts[0].startswith("Smoky tofu")
     assert generate.main(["--model", str(result), "--prompt", " "]) == 2
     assert "begin with a title" in capsys.readouterr().err
+    served_as_it_is_made(result, texts[0].strip())
+
+
+def served_as_it_is_made(folder: Path, text: str) -> None:
+    """The model in `folder` over HTTP says `text` too, in pieces; what it cannot take it says."""
+    config = uvicorn.Config(serve.app(folder), port=0, log_level="error")
+    socket, server = config.bind_socket(), uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([socket],), daemon=True)
+    thread.start()
+    with httpx.Client(base_url=f"http://127.0.0.1:{socket.getsockname()[1]}", timeout=60) as client:
+        assert client.get("/").json()["version"] == folder.name
+        ask = {"prompt": "Smoky tofu", "tokens": 20, "seed": 1}
+        with client.stream("POST", "/generate", json=ask) as answer:
+            pieces = list(answer.iter_text())
+        assert "".join(pieces).strip() == text and len(pieces) > 3
+        with client.stream("POST", "/generate", json=ask | {"tokens": 4000}) as answer:
+            next(answer.iter_text())  # and the client leaves
+        assert client.post("/generate", json=ask).text.strip() == text
+        for wrong, code, said in (
+            ({"prompt": " "}, 422, "prompt"),
+            ({"prompt": "a", "tokens": 0}, 422, "tokens"),
+            ({"prompt": "a", "max_tokens": 5}, 422, "max_tokens"),
+            ({"prompt": "a" * 30_000}, 413, "bytes at most"),
+        ):
+            refused = client.post("/generate", json=wrong)
+            assert (refused.status_code, said in refused.json()["error"]) == (code, True)
+    server.should_exit = True
+    thread.join(timeout=30)
+    assert not thread.is_alive()
 
 
 def test_a_model_of_somebody_else_is_adapted_with_lora(splits: Path, tmp_path: Path) -> None:

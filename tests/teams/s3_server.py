@@ -49,7 +49,7 @@ def an_s3(need_tool: Callable[[str, str], str]) -> Iterator[S3]:
         program = need_tool("versitygw", INSTALL)
     finally:
         os.environ["PATH"] = before
-    shm = Path("/dev/shm")  # noqa: S108
+    shm = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="s3-", dir=shm if shm.is_dir() else None))
     (folder / "data" / BUCKET).mkdir(parents=True)
     (folder / "sidecar").mkdir()

@@ -22,16 +22,21 @@ _SHOWN = 12  # running assets at most
 
 @contextmanager
 def plain_reporter() -> Iterator[Reporter]:
-    """A line when an asset takes long, and when one is tried again; the rest is in the table at the end."""
+    """A line when an asset takes long (with how far its chunks are), and when one is tried again; the rest is in the table at the end."""
     patience_s = 5.0
     started: dict[str, float] = {}
+    told: dict[str, float] = {}
     guard = threading.Lock()
 
     def report(event: Progress) -> None:
         with guard:
             begun = started.setdefault(event.asset, time.monotonic())
-            took = time.monotonic() - begun
+            now = time.monotonic()
+            took = now - begun
+            if event.stage == "chunk" and now - told.get(event.asset, begun) < patience_s:
+                return
             if event.text:
+                told[event.asset] = now
                 print(f"{event.asset}: {event.text}", file=sys.stderr, flush=True)
             elif event.stage == "done" and event.result is not None and took >= patience_s:
                 place = f"[{event.done}/{event.total}] " if event.total > 1 else ""

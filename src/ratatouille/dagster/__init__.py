@@ -11,12 +11,12 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "AssetCheckResult": "native",
+    "AssetCheckResult": "plain_checks",
     "Batches": "io_managers",
     "Workspace": "component",
     "alert_on_failure": "alerts",
     "artifact_io_manager": "io_managers",
-    "asset_check": "native",
+    "asset_check": "plain_checks",
     "code_location": "code_location",
     "dbt_asset": "dbt",
     "dbt_assets": "dbt",

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from ratatouille import project as files
-from ratatouille.engine import context, evolve, intake, modes
+from ratatouille.engine import chunks, context, evolve, intake, modes
 from ratatouille.engine.changes import changes_of
 from ratatouille.engine.work import Work, table_read, watermark
 from ratatouille.errors import RatError, RequestError, StepFailed, underline
-from ratatouille.lake import External, QueryFailed, Staged, attached_table, discard, stage, stage_batches, table_columns
+from ratatouille.lake import External, QueryFailed, Staged, attached_table, discard, stage, stage_chunks, table_columns
 from ratatouille.lake.quoting import ident, table, text
 from ratatouille.lake.types import Columns
 from ratatouille.project.modes import stores_rows
@@ -100,7 +100,50 @@ def build(work: Work) -> None:
 
 
 def _build_python(work: Work) -> None:
-    said = context.Context(
+    parts = chunks.Chunks(work)
+    work.checkpoint = parts.checkpoint
+    returned = context.call_build(work.root, work.asset, _context(work, parts))
+    if not context.is_batches(returned):
+        built = f"built_{work.run_id}_{work.token}"
+        work.staged = _stage(work, context.select_over(work.session, returned, built))
+        return
+    work.staged = _stage_batches(work, parts, returned)
+    if parts.checkpoint.taken_over and parts.checkpoint.needs_all:
+        work.tell("build", "build() gives rows beside its chunks, so it begins with the first one again")
+        discard(work.staged)
+        parts.checkpoint.start_over()
+        parts = chunks.Chunks(work)
+        returned = context.call_build(work.root, work.asset, _context(work, parts))
+        work.staged = _stage_batches(work, parts, returned)
+    if not modes.reshapes(work):
+        _check_columns(work, work.staged.columns)
+        return
+    rows = work.staged
+    try:
+        work.staged = _stage(work, rows.relation, "s")
+    finally:
+        discard(rows)
+
+
+def _stage_batches(work: Work, parts: chunks.Chunks, returned: Any) -> Staged:
+    """What a generator gives, one file each."""
+    parts.keeps = True
+    checkpoint = parts.checkpoint
+    frames = chunks.refuse_when_full(work.gauge, work.asset.name, returned)
+    try:
+        # Beside the pinned session: a transaction that is open keeps every frame it has seen.
+        with work.bench.lake.session(work.session.doing) as beside:
+            selects = context.batches(beside, map(context.tabular, frames))
+            return stage_chunks(beside, selects, work.asset.name, work.folder(""), checkpoint)
+    except RatError as error:
+        raise chunks.with_kept(error, checkpoint.kept) from error
+    except Exception as error:
+        failed = context.python_error(error, work.root, work.asset, "build() failed")
+        raise chunks.with_kept(failed, checkpoint.kept) from error
+
+
+def _context(work: Work, parts: chunks.Chunks) -> context.Context:
+    return context.Context(
         work.asset,
         work.session,
         work.run_id,
@@ -112,28 +155,8 @@ def _build_python(work: Work) -> None:
         named=lambda name: table_read(work.state, name),
         variables=work.bench.project.workspace.vars,
         environment=_environment(work),
+        chunks=parts.over,
     )
-    returned = context.call_build(work.root, work.asset, said)
-    if context.is_batches(returned):
-        try:
-            # Beside the pinned session: a transaction that is open keeps every frame it has seen.
-            with work.bench.lake.session(work.session.doing) as beside:
-                selects = context.batches(beside, (context.tabular(frame) for frame in returned))
-                work.staged = stage_batches(beside, selects, work.asset.name, work.folder(""))
-        except RatError:
-            raise
-        except Exception as error:
-            raise context.python_error(error, work.root, work.asset, "build() failed") from error
-        if not modes.reshapes(work):
-            _check_columns(work, work.staged.columns)
-            return
-        rows = work.staged
-        try:
-            work.staged = _stage(work, rows.relation, "s")
-        finally:
-            discard(rows)
-        return
-    work.staged = _stage(work, context.select_over(work.session, returned, f"built_{work.run_id}_{work.token}"))
 
 
 def _source_named(work: Work, name: str) -> Source:

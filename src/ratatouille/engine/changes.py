@@ -9,7 +9,7 @@ from __future__ import annotations
 from ratatouille.engine.modes import keys
 from ratatouille.engine.work import Work, table_read
 from ratatouille.errors import StepFailed
-from ratatouille.lake import fed_since, table_columns
+from ratatouille.lake import before_and_after, damaged_tables, fed_since, table_columns
 from ratatouille.lake.quoting import ident, idents
 from ratatouille.project.records import CHANGE
 
@@ -27,7 +27,7 @@ def changes_of(work: Work, name: str) -> str:
         return everything
     if now.data_version == since:
         return f"(select * from {everything} where false)"
-    feed = fed_since(work.session, name, since)
+    feed = fed_since(work.session, name, since) or _of_a_table_made_anew(work, name, since)
     if feed is None:
         raise StepFailed(
             f"{work.asset.name}: what changed in {name} since version {since} cannot be told any more",
@@ -53,3 +53,11 @@ def changes_of(work: Work, name: str) -> str:
         f" added as materialized (from came except all from went), gone as materialized (from went except all from came)"
         f" {inserted} union all {deleted})"
     )
+
+
+def _of_a_table_made_anew(work: Work, name: str, since: int) -> str | None:
+    """A large table is made anew by a rebuild, a damaged one too: rows of damaged files say nothing."""
+    lake, every_s = work.bench.lake, work.bench.project.workspace.verify_every_s
+    if damaged_tables(work.session, work.bench.journal, lake.storage, [name], every_s, version=since):
+        return None
+    return before_and_after(work.session, name, since)

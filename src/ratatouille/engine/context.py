@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,6 +36,7 @@ class Context:
         named: Callable[[str], str] = table,
         variables: Mapping[str, Any],
         environment: Mapping[str, str],
+        chunks: Callable[..., Iterator[Any]] | None = None,
     ) -> None:
         self.asset = asset.name
         self.run_id = run_id
@@ -49,6 +50,7 @@ class Context:
         self._named = named
         self._variables = variables
         self._environment = environment
+        self._chunks = chunks
 
     def ref(self, name: str) -> Any:
         """The rows of another asset, as a DuckDB relation (`.pl()`, `.df()`, `.arrow()`, or SQL on it)."""
@@ -67,6 +69,29 @@ class Context:
         for name, frame in frames.items():
             self._session.cursor.register(name, frame)
         return self._session.cursor.sql(sql)
+
+    def chunks(
+        self,
+        rows: Any,
+        size: int | None = None,
+        *,
+        by: str | Sequence[str] = (),
+        form: str = "polars",
+        resume: bool = True,
+    ) -> Iterator[Any]:
+        """More rows than fit into memory, one frame after the other: `for chunk in context.chunks(context.ref("x.y"))`.
+
+        `rows` is a relation, a SELECT or a frame. `size` is the number of rows of a chunk (default: `chunks: {rows: ...}`
+        of the YAML file, else what fits the memory of the resource profile); it is halved when memory gets scarce. Rows
+        with the same `by` stay together, in its order. `form` is polars, arrow or relation. What `build` yields for a
+        chunk must depend on that chunk alone: a step that was killed goes on with the next one (`resume=False`: with
+        the first). Raises RequestError for wrong arguments, StepFailed when memory is full.
+        """
+        if self._chunks is None:
+            raise RequestError("chunks are for build()", where=self.asset, next="call context.chunks in build(context)")
+        if isinstance(rows, str):
+            rows = self.query(rows)
+        return self._chunks(rows, size, (by,) if isinstance(by, str) else tuple(by), form, resume)
 
     @property
     def this(self) -> Any:
@@ -149,6 +174,7 @@ def batches(session: Session, returned: Any) -> Iterator[str]:
         with_name = f"batch_{number}"
         yield select_over(session, frame, with_name)
         session.cursor.unregister(with_name)
+        del frame
 
 
 def tabular(value: Any) -> Any:

@@ -14,6 +14,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from ratatouille import project as files
 from ratatouille.engine import outcomes, stages
@@ -36,6 +38,7 @@ from ratatouille.lake import (
     Session,
     Superseded,
     UnknownOutcome,
+    budget_bytes,
     publish,
 )
 
@@ -85,7 +88,7 @@ class Crew:
         self.listener = listener
         self._first_attempt = first_attempt
         self.results: dict[str, StepResult] = {}
-        self.gauge = MemoryGauge()
+        self.gauge = MemoryGauge(budget_bytes(bench.lake.storage.memory_bytes), bench.lake.limit_memory)
         self._states = {state.version: state}
         self.state = state  # the newest
         self._superseded: dict[str, int] = {}
@@ -138,6 +141,8 @@ class Crew:
         running: dict[Future[_Ready | StepResult], str],
         ready: Sequence[_Ready],
     ) -> list[str]:
+        if running and self.gauge.is_high:
+            return []  # one at a time, until there is room for two
         unfinished = waiting | set(running.values()) | {one.work.asset.name for one in ready}
         assets = self.bench.project.assets
         return [name for name in order if name in waiting and unfinished.isdisjoint(assets[name].depends_on)]
@@ -191,6 +196,8 @@ class Crew:
             self._drop_lease(name, one.work.token)
             if outcome.entry is not None:
                 step = outcomes.built(one.work, outcome.entry, one.attempts, one.started)
+                if one.work.checkpoint is not None:
+                    one.work.checkpoint.start_over()  # its files have their names in the table's folder
                 if name in self._backfills and self._backfills[name].goes_on_after(step):
                     self._tell(name, "publish", self._backfills[name].progress)
                     waiting.add(name)
@@ -332,7 +339,8 @@ class Crew:
             work = Work(
                 bench=self.bench, asset=with_borrowed(asset, state), planned=step, request=self.request, run_id=self.run_id,
                 started_at=outcomes.stamp(state.heads.get(name)), session=session, state=state, token=token, attempt=attempt,
-                version_token=tokens.get(name, ""), aside=aside,
+                version_token=tokens.get(name, ""), aside=aside, gauge=self.gauge, runs=self._runs,
+                tell=partial(self._tell, name), note=partial(self._note_progress, name, attempt),
             )  # fmt: skip
             try:
                 for stage in STAGES:
@@ -442,6 +450,12 @@ class Crew:
         if work.partition is not None:
             return None
         return skipped(work.planned, work.state, self._backfills[name].progress)
+
+    def _note_progress(self, name: str, attempt: int, said: str, record: Mapping[str, Any]) -> None:
+        with self._journal_may_fail():
+            self.bench.journal.record_step(
+                self.run_id, name, attempt, "running", {"reason": said, "chunks": dict(record)}
+            )
 
     def _note_set_aside(self, work: Work) -> None:
         for file, reason in work.aside.items():

@@ -1,26 +1,45 @@
-"""Peak memory of a step: the largest resident size of this process while the step runs.
+"""Memory: what this process uses, what it may use, and what is done as the one nears the other.
 
-Steps that run at the same time share the process, so each of them sees the sum.
+budget     the profile's `memory:`, the machine's, or the container's, whichever is smallest
+high       80 % of it: chunks are halved, and no further step is begun while one runs
+full       95 % of it: DuckDB writes what it holds to disk; if that does not help, the step stops, in four lines
+peak       of a step: the largest resident size of this process meanwhile. Steps at the same time see their sum
 """
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
+from ratatouille.errors import StepFailed
+
 SAMPLE_EVERY_S = 0.02
+HIGH, FULL, CALM = 0.80, 0.95, 0.60  # shares of the budget
+RELIEVE_EVERY_S = 2.0
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class MemoryGauge:
-    """Samples the process while it is entered."""
+    """Samples the process while it is entered.
 
-    def __init__(self) -> None:
+    `relieve` is called with a share of DuckDB's part that it may use: 0.5 when memory is full, 1 when it is calm again.
+    """
+
+    def __init__(self, budget_bytes: int = 0, relieve: Callable[[float], None] | None = None) -> None:
+        self.budget_bytes = budget_bytes  # 0: nobody minds
+        self.was_high = False
+        self._relieve = relieve
+        self._relieved_at = 0.0  # time.monotonic(); 0: DuckDB has all of its part
         self._peaks: dict[str, int] = {}
         self._active: set[str] = set()
+        self._guard = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)
 
@@ -45,16 +64,68 @@ class MemoryGauge:
         """Bytes."""
         return max(self._peaks.get(name, 0), resident_bytes())
 
+    def share(self) -> float:
+        """How much of the budget is used, 0 to 1 and above."""
+        return resident_bytes() / self.budget_bytes if self.budget_bytes else 0.0
+
+    @property
+    def is_high(self) -> bool:
+        high = self.share() >= HIGH
+        self.was_high |= high
+        return high
+
+    def refuse_when_full(self, asset: str) -> None:
+        """Raises StepFailed when memory is full, and letting go of what can be let go did not help."""
+        if self.share() < FULL:
+            return
+        self._let_go()
+        if self.share() < FULL:
+            return
+        raise StepFailed(
+            f"{asset}: memory is full: {size(resident_bytes())} of {size(self.budget_bytes)} are used",
+            where="resources: {memory: ...} in workspace.yaml, or the limit of the container",
+            next=f"make chunks smaller (chunks: {{rows: ...}} in the asset's YAML file) or raise memory:, then: rat run {asset}",
+        )
+
     def _watch(self) -> None:
         while not self._stop.wait(SAMPLE_EVERY_S):
             now = resident_bytes()
             for name in tuple(self._active):
                 self._peaks[name] = max(self._peaks.get(name, 0), now)
+            if self.budget_bytes and self._relieve is not None:
+                self._keep_below(now / self.budget_bytes)
+
+    def _keep_below(self, share: float) -> None:
+        if share >= FULL and time.monotonic() - self._relieved_at > RELIEVE_EVERY_S:
+            self._let_go()
+        elif share < CALM and self._relieved_at and self._relieve is not None:
+            self._relieved_at = 0.0
+            self._relieve(1.0)
+
+    def _let_go(self) -> None:
+        """DuckDB's buffers to the spill folder, and free pages of all libraries to the system."""
+        with self._guard:
+            if self._relieve is not None:
+                self._relieve(0.5)
+            gc.collect()
+            if "pyarrow" in sys.modules:
+                sys.modules["pyarrow"].default_memory_pool().release_unused()
+            with suppress(OSError, AttributeError):  # only the GNU library has it
+                ctypes.CDLL(None).malloc_trim(0)
+            self._relieved_at = time.monotonic()
 
 
 def resident_bytes() -> int:
+    """Of this process. Where the system does not say, as on macOS: the most that it ever was."""
     try:
         with open("/proc/self/statm", "rb") as handle:
             return int(handle.read().split()[1]) * _PAGE
     except OSError:
-        return 0
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"

@@ -50,12 +50,18 @@ def built(work: Work, entry: Entry, attempts: int, started: float) -> StepResult
         attempts=attempts,
         inputs=entry.inputs,
         files=tuple(work.landing.files),
+        chunks=_chunks(work),
         set_aside=set_aside(work),
         checks=tuple(verdict.result for verdict in work.verdicts),
         warnings=tuple(work.warnings),
         preview=work.preview,
         entry=entry,
     )
+
+
+def _chunks(work: Work) -> dict[str, int]:
+    taken_over = work.checkpoint.taken_over if work.checkpoint else 0
+    return {"done": work.n_chunks, "taken_over": taken_over} if work.n_chunks or taken_over else {}
 
 
 def first_rows(work: Work) -> Answer:

@@ -77,6 +77,7 @@ class StepResult:
     inputs: Mapping[str, int] = field(default_factory=dict)  # asset -> version read
     files: tuple[str, ...] = ()  # landing files read
     set_aside: tuple[Mapping[str, str], ...] = ()  # {file, reason}
+    chunks: Mapping[str, int] = field(default_factory=dict)  # done, taken_over (finished by an earlier attempt)
     partitions: tuple[str, ...] = ()  # those that the step built one by one, where some were asked for
     checks: tuple[CheckResult, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -115,7 +116,7 @@ class Progress:
     """One event of a run in progress."""
 
     asset: str
-    stage: str  # plan | render | build | gate | publish | done
+    stage: str  # plan | render | build | chunk | gate | publish | done
     done: int = 0  # assets finished
     total: int = 0  # assets to build
     text: str = ""

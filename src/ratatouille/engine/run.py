@@ -11,6 +11,7 @@ from typing import Any
 from ratatouille import project as files
 from ratatouille.engine import fresh, last_known
 from ratatouille.engine.crew import Crew, current
+from ratatouille.engine.memory import size
 from ratatouille.engine.plan import Outer, Request, State, make_plan, read_state, reads, version_tokens
 from ratatouille.engine.recorded import recorded
 from ratatouille.engine.records import Listener, Plan, RunResult
@@ -91,9 +92,19 @@ def run(
         steps,
         time.monotonic() - started,
         resumed[0] if resumed and within is None else "",
-        (*planned.warnings, *journalled.warnings),
+        (*planned.warnings, *journalled.warnings, *_about_memory(bench, crew)),
         tuple(still_aside),
     )
+
+
+def _about_memory(bench: Workbench, crew: Crew) -> list[str]:
+    asked, used = bench.lake.storage.memory_bytes, crew.gauge.budget_bytes
+    said = []
+    if asked > used:
+        said.append(f"resources: memory: {size(asked)} is more than the container's limit, {size(used)}, which counts")
+    if crew.gauge.was_high:
+        said.append(f"memory was above 80 % of {size(used)}: chunks were halved, and steps waited for each other")
+    return said
 
 
 def _write_down(bench: Workbench, state: State) -> None:

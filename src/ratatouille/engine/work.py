@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -11,12 +11,13 @@ from typing import Any
 from ratatouille.engine import landing
 from ratatouille.engine.evolve import Change
 from ratatouille.engine.gates import Verdict
+from ratatouille.engine.memory import MemoryGauge
 from ratatouille.engine.partitions import Partition
 from ratatouille.engine.plan import Request, State
 from ratatouille.engine.records import Answer, PlannedStep
 from ratatouille.engine.workbench import Workbench
 from ratatouille.errors import RequestError, StepFailed, near_miss
-from ratatouille.lake import Entry, Layout, Session, Staged, attempt_folder
+from ratatouille.lake import Checkpoint, Entry, Layout, Session, Staged, attempt_folder
 from ratatouille.lake.quoting import BASE, ident, table
 from ratatouille.project.records import Asset
 
@@ -61,6 +62,12 @@ class Work:
     only_adds: bool = False  # whatever its mode says: no published row goes
     rows_seen: int | None = None  # rows that the query gave, where the candidate has others
     watermarks: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # that a test gives: column -> text, type
+    gauge: MemoryGauge | None = None
+    runs: Collection[str] = ()  # this run and those that it goes on from
+    tell: Callable[[str, str], None] = lambda stage, text: None
+    note: Callable[[str, Mapping[str, Any]], None] = lambda text, record: None
+    checkpoint: Checkpoint | None = None  # of a Python asset
+    n_chunks: int = 0  # that this attempt worked through
     stand_ins: Mapping[str, str] = field(default_factory=dict)  # that a test gives: a database's table -> a relation
 
     @property

@@ -19,9 +19,15 @@ from ratatouille.lake.session import Session
 
 
 def damaged_tables(
-    session: Session, journal: Journal, storage: Storage, assets: Sequence[str], verify_every_s: float
+    session: Session,
+    journal: Journal,
+    storage: Storage,
+    assets: Sequence[str],
+    verify_every_s: float,
+    *,
+    version: int | None = None,
 ) -> dict[str, str]:
-    """Which of `assets` cannot be trusted, and why.
+    """Which of `assets` cannot be trusted, and why; as they were at `version`, if given.
 
     Sizes are compared always; a checksum is computed for files that were not verified for `verify_every_s` seconds
     (never, if that is infinite).
@@ -32,7 +38,7 @@ def damaged_tables(
     due = journal.not_verified_since(time.time() - verify_every_s) if verify_every_s < math.inf else lambda path: False
     damaged: dict[str, str] = {}
     verified: list[str] = []
-    files = _files(session, assets)
+    files = _files(session, assets, session.snapshot if version is None else version)
     there = storage.files.sizes([asset.replace(".", "/", 1) for asset in assets], [path for _, path, _ in files])
     for asset, path, size in files:
         if asset in damaged:
@@ -46,9 +52,8 @@ def damaged_tables(
     return damaged
 
 
-def _files(session: Session, assets: Sequence[str]) -> list[tuple[str, str, int]]:
-    """(asset, path below the data folder, bytes) of every file that the tables consist of now."""
-    now = session.snapshot
+def _files(session: Session, assets: Sequence[str], now: int) -> list[tuple[str, str, int]]:
+    """(asset, path below the data folder, bytes) of every file that the tables consist of at version `now`."""
     names = ", ".join(text(asset) for asset in assets)
     parts = []
     for kind in ("data", "delete"):
@@ -59,7 +64,7 @@ def _files(session: Session, assets: Sequence[str]) -> list[tuple[str, str, int]
             f" join {METADATA}.ducklake_schema s using (schema_id)"
             f" where s.schema_name || '.' || t.table_name in ({names})"
             f" and f.begin_snapshot <= {now} and coalesce(f.end_snapshot, {now + 1}) > {now}"
-            f" and coalesce(t.end_snapshot, {now + 1}) > {now}"
+            f" and t.begin_snapshot <= {now} and coalesce(t.end_snapshot, {now + 1}) > {now}"
         )
     return [(row[0], row[1], row[2]) for row in session.rows(" union all ".join(parts))]
 

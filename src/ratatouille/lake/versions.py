@@ -81,6 +81,24 @@ def fed_since(session: Session, asset: str, version: int) -> str | None:
     return f"ducklake_table_changes({place}, {version + 1}, {session.snapshot})"
 
 
+def before_and_after(session: Session, asset: str, version: int) -> str | None:
+    """`fed_since` of a table that was made anew: all rows of `version` went, and all that are there now came.
+
+    None if that version is expired. Whether its files are whole, the caller must know.
+    """
+    layer, _, name = asset.partition(".")
+    known = session.value(
+        f"select count(*) from {METADATA}.ducklake_table t join {METADATA}.ducklake_schema s using (schema_id),"
+        f" {METADATA}.ducklake_snapshot v where s.schema_name = {text(layer)} and t.table_name = {text(name)}"
+        f" and t.begin_snapshot <= {version} and coalesce(t.end_snapshot, {version + 1}) > {version}"
+        f" and v.snapshot_id = {version}"
+    )
+    if not known:
+        return None
+    went = f"select 'delete' as change_type, * from {table(asset)} at (version => {version})"
+    return f"({went} union all by name select 'insert' as change_type, * from {table(asset)})"
+
+
 def roll_back(lake: Lake, journal: Journal, run_id: str, asset: str, to: int, token: int) -> ledger.Entry:
     """Publish the rows of version `to` again as a new version, with that version's memory of landing files.
 

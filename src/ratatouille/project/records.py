@@ -138,6 +138,7 @@ class Asset:
     on_change: str = "rebuild"  # rebuild | forward
     owners: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    chunk_rows: int = 0  # of context.chunks; 0: what fits into memory
     retries: Retries = Retries()
     freshness: Mapping[str, float] = field(default_factory=dict)  # warn_after_s, error_after_s
     triggers: tuple[Mapping[str, Any], ...] = ()

@@ -23,6 +23,7 @@ _LATER = (
     "checks",
     "freshness",
     "triggers",
+    "chunks",
     "retries",
     "version",
     "refresh_every",
@@ -61,6 +62,7 @@ def read_sidecar(file: TextFile, kind: str, variables: Mapping[str, Any] = Mappi
     fields["columns"] = tuple(_columns(model, document, sidecar))
     fields["checks"] = tuple(_checks(model, document, sidecar, variables))
     fields["retries"] = Retries(model.retries.max, model.retries.delay, model.retries.backoff)
+    fields["chunk_rows"] = model.chunks.rows or 0
     fields["triggers"] = tuple(trigger.model_dump(exclude_none=True) for trigger in model.triggers)
     fields["version"] = model.version.model_dump(exclude_none=True) if model.version else {}
     fields["freshness"] = _freshness(model)
@@ -197,6 +199,8 @@ def _apply_rules(model: AssetModel, document: Document, sidecar: Sidecar, kind: 
 
     for key, message, hint in modes.mistakes(model, kind):
         wrong(key, message, hint)
+    if model.chunks.rows and kind != "python":
+        wrong("chunks", "only a Python asset has chunks", "DuckDB streams a query by itself; remove chunks")
     if model.deduplicate and not model.unique_key:
         wrong("deduplicate", "deduplicate needs a unique_key", "say which columns identify a row: unique_key: id")
     if model.version and len(model.version.model_dump(exclude_none=True)) != 1:

@@ -255,6 +255,11 @@ class RetriesModel(Closed):
     """How the waiting grows."""
 
 
+class ChunksModel(Closed):
+    rows: Annotated[int, Field(ge=1)] | None = None
+    """How many rows a chunk has (default: what takes a thirty-second of the profile's memory)."""
+
+
 class VersionModel(Closed):
     sql: str | None = None
     """A query whose result changes when the data outside changes."""
@@ -295,6 +300,8 @@ class AssetModel(Closed):
     """How old the current version may be."""
     triggers: list[TriggerModel] = []
     """What starts the asset."""
+    chunks: ChunksModel = ChunksModel()
+    """How context.chunks of a Python asset cuts its rows."""
     retries: RetriesModel = RetriesModel()
     """What happens after a transient failure."""
     owners: Texts = []

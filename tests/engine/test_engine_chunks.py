@@ -1,0 +1,310 @@
+"""context.chunks: bounded frames, a checkpoint for each, and what happens as memory gets scarce."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ratatouille.engine import Request, memory
+from ratatouille.engine.records import Progress
+from ratatouille.handle import run_request
+from ratatouille.lake.limits import budget_bytes, container_limit_bytes
+
+BASE = "select i as id, i // 7 as grp, hash(i) as h from range(1000) t(i)"
+# Dies at the chunk that `die_at` names, and writes down which chunks it was given.
+WORKER = """
+import os, signal
+from pathlib import Path
+
+HERE = Path(__file__).parents[2]
+
+def build(context):
+    dies = HERE / "die_at"
+    for chunk in context.chunks(context.ref("bronze.base"), {arguments}):
+        with (HERE / "seen").open("a") as seen:
+            seen.write(f"{{chunk['id'][0]}} {{len(chunk)}}\\n")
+        if dies.exists() and chunk["id"][0] >= int(dies.read_text()):
+            {end}
+        yield chunk.select("id", "grp", total=chunk["id"] * 2)
+"""
+KILLED, FAILED = "os.kill(os.getpid(), signal.SIGKILL)", "raise ValueError('no')"
+
+
+def worker(arguments: str = "size=100, by='id'", end: str = FAILED) -> str:
+    return WORKER.format(arguments=arguments, end=end)
+
+
+def seen(shop) -> list[tuple[int, int]]:
+    path = shop.root / "seen"
+    found = [tuple(map(int, line.split())) for line in path.read_text().splitlines()] if path.exists() else []
+    path.unlink(missing_ok=True)
+    return found
+
+
+def command(shop, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ratatouille.cli", *arguments],
+        cwd=shop.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def stopped_at(shop, row: int, files: dict[str, str] | None = None) -> None:
+    """A run of silver.made that failed at the chunk that begins with `row`, after finishing those before it."""
+    shop.write(
+        {"pipelines/bronze/base.sql": BASE, "pipelines/silver/made.py": worker(), **(files or {}), "die_at": str(row)}
+    )
+    step = shop.run().step("silver.made")
+    assert step.status == "failed"
+    (shop.root / "die_at").unlink()
+    seen(shop)
+
+
+def made(shop) -> tuple[int, int, int]:
+    return shop.rows("select count(*), count(distinct id), sum(total)::bigint from silver.made")[0]
+
+
+WHOLE = (1000, 1000, 999_000)
+
+
+def test_a_run_that_is_killed_goes_on_with_the_next_chunk(shop):
+    shop.write({"pipelines/bronze/base.sql": BASE, "pipelines/silver/made.py": worker(end=KILLED), "die_at": "700"})
+    assert command(shop, "run").returncode == -signal.SIGKILL
+    assert [start for start, _ in seen(shop)] == [0, 100, 200, 300, 400, 500, 600, 700]
+    (shop.root / "die_at").unlink()
+    again = command(shop, "run")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "goes on after 7 finished chunks, 700 of 1,000 rows" in again.stderr
+    assert [start for start, _ in seen(shop)] == [700, 800, 900]
+    assert made(shop) == WHOLE
+    assert not (shop.root / ".rat/chunks").exists()
+    assert shop.run().status == "fresh"
+
+
+@pytest.mark.parametrize(
+    ("change", "begins_at"),
+    [
+        ({}, 300),
+        ({"pipelines/silver/made.yaml": "description: Only words."}, 300),
+        ({"pipelines/silver/made.yaml": "chunks: {rows: 50}"}, 300),
+        ({"pipelines/silver/made.py": worker().replace("* 2", "* 1 * 2")}, 0),
+        ({"pipelines/bronze/base.sql": BASE + " union all select 5000, 0, 0::ubigint"}, 0),
+    ],
+    ids=["nothing", "its description", "the size of chunks", "its code", "its input"],
+)
+def test_a_changed_input_or_code_begins_anew_and_nothing_else_does(shop, change, begins_at):
+    stopped_at(shop, 300)
+    shop.write(change)
+    step = shop.run().step("silver.made")
+    assert seen(shop)[0][0] == begins_at
+    assert step.chunks["taken_over"] == begins_at // 100
+    expected = WHOLE if "pipelines/bronze/base.sql" not in change else (1001, 1001, 1_009_000)
+    assert made(shop) == expected
+
+
+def test_a_chunk_whose_file_was_damaged_is_done_again(shop):
+    stopped_at(shop, 300)
+    second = sorted((shop.root / ".rat/chunks/silver.made").glob("*/out-*.parquet"))[1]
+    content = bytearray(second.read_bytes())
+    content[len(content) // 2] ^= 1
+    second.write_bytes(content)
+    shop.run()
+    assert seen(shop)[0][0] == 100
+    assert made(shop) == WHOLE
+
+
+def test_a_last_line_of_the_manifest_that_was_cut_off_is_a_chunk_that_was_not_finished(shop):
+    stopped_at(shop, 300)
+    (manifest,) = (shop.root / ".rat/chunks/silver.made").glob("*/manifest.jsonl")
+    manifest.write_text(manifest.read_text()[:-40])
+    shop.run()
+    assert seen(shop)[0][0] == 200
+    assert made(shop) == WHOLE
+
+
+def test_the_error_says_which_chunks_are_kept_and_a_rebuild_forgets_them(shop):
+    stopped_at(shop, 300)
+    shop.write({"die_at": "500"})
+    step = shop.step("silver.made")
+    assert step.error["state"].endswith("5 finished chunks are kept: the next run goes on after them.")
+    assert "made.py:" in step.error["where"]
+    assert [start for start, _ in seen(shop)] == [300, 400, 500]
+    (shop.root / "die_at").unlink()
+    shop.step("silver.made", force=True)
+    assert seen(shop)[0][0] == 0
+
+
+# What build may do that a checkpoint must not break: (code, the ids that come out)
+CARRIES = """
+import polars
+def build(context):
+    held = None
+    for chunk in context.chunks(context.ref("bronze.base"), size=100, by="id"):
+        if (context.query("select 1").fetchone() and (__import__("pathlib").Path(__file__).parents[2] / "die_at").exists()
+                and chunk["id"][0] >= 300):
+            raise ValueError("no")
+        rows = chunk.select("id", total=chunk["id"] * 2)
+        yield rows[:-1] if held is None else polars.concat([held, rows[:-1]])
+        held = rows[-1:]
+    yield held
+"""
+COLLECTS = CARRIES.replace(
+    "        yield rows[:-1] if held is None else polars.concat([held, rows[:-1]])\n", ""
+).replace("held = rows[-1:]", "held = rows if held is None else polars.concat([held, rows])")
+LEAVES = CARRIES.replace("        held = rows[-1:]\n    yield held\n", "").replace(
+    "yield rows[:-1] if held is None else polars.concat([held, rows[:-1]])",
+    "yield rows\n        held = (held or 0) + 1\n        if held == 5: break",
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "rows"), [(CARRIES, 1000), (COLLECTS, 1000), (LEAVES, 500)], ids=["carry", "collect", "leave"]
+)
+def test_a_build_that_keeps_something_between_chunks_loses_nothing_by_going_on(shop, code, rows):
+    stopped_at(shop, 300, {"pipelines/silver/made.py": code})
+    assert shop.step("silver.made").status == "built"
+    assert made(shop)[:2] == (rows, rows)
+
+
+def test_rows_with_the_same_value_stay_together(shop):
+    shop.write(
+        {
+            "pipelines/bronze/base.sql": BASE.replace("i // 7", "i // 30"),
+            "pipelines/silver/made.py": worker("size=100, by='grp'"),
+        }
+    )
+    assert shop.run().step("silver.made").chunks == {"done": 9, "taken_over": 0}
+    sizes = [rows for _, rows in seen(shop)]
+    assert all(size % 30 == 0 for size in sizes[:-1])
+    assert sum(sizes) == 1000
+    assert made(shop) == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("body", "rows"),
+    [
+        ("for c in context.chunks('select i as id from range(10) t(i)', 4): yield c", 10),
+        ("import polars\n    for c in context.chunks(polars.DataFrame({'id': [1, 2, 3]}), 2, form='arrow'): yield c", 3),
+        ("for c in context.chunks(context.query('select 1 as id'), form='relation'): yield c.project('id + 1 as id')", 1),
+        ("for c in context.chunks('select 1 as id where false'): yield c", 0),
+        ("return [{'id': sum(len(c) for c in context.chunks('select * from range(10)', 3))}]", 1),
+        ("for c in context.chunks('select 1 as id'): yield c\n    for c in context.chunks('select 2 as id'): yield c", 2),
+        ("for c in context.chunks('select 1 as id', 0): yield c", "a chunk of 0 rows"),
+        ("for c in context.chunks('select 1 as id', form='pandas'): yield c", "not as 'pandas'"),
+        ("for c in context.chunks('select 1 as id'):\n        for d in context.chunks('select 1 as id'): yield d", "inside a loop"),
+        ("for c in context.chunks('selec 1 as id'): yield c", "selec"),
+    ],
+)  # fmt: skip
+def test_what_can_be_taken_in_chunks(shop, body, rows):
+    shop.write({"pipelines/bronze/rows.py": f"def build(context):\n    {body}\n"})
+    step = shop.run().step("bronze.rows")
+    if isinstance(rows, str):
+        assert rows in step.error["what"], step.error
+    else:
+        assert step.error is None, step.error
+        assert step.rows_total == rows
+
+
+def test_progress_is_told_and_written_down(shop):
+    shop.write({"pipelines/bronze/base.sql": BASE, "pipelines/silver/made.py": worker()})
+    told: list[Progress] = []
+    run_request(shop.root, Request(), told.append)
+    said = [event.text for event in told if event.stage == "chunk"]
+    assert len(said) == 10
+    assert said[3].startswith("chunk 4: 400 of 1,000 rows (40%), ")
+    assert said[3].endswith(" s left")
+    stopped_at(shop, 300, {"pipelines/silver/made.py": worker().replace("* 2", "* 3")})
+    runs = json.loads(command(shop, "runs", "--json").stdout)
+    steps = json.loads(command(shop, "runs", runs[0]["run_id"], "--json").stdout)["steps"]
+    assert [s["status"] for s in steps if s["asset"] == "silver.made"] == ["failed"]
+
+
+def test_chunks_are_halved_at_80_percent_and_grow_again(shop, monkeypatch):
+    shop.write(
+        {
+            "pipelines/bronze/base.sql": BASE.replace("1000", "20000"),
+            "pipelines/silver/made.py": worker("size=4000, by='id'"),
+        }
+    )
+    monkeypatch.setattr(memory.MemoryGauge, "_watch", lambda gauge: None)
+    level = [0.1]
+    monkeypatch.setattr(memory.MemoryGauge, "share", lambda gauge: level[0])
+    marks = {0: 0.1, 1: 0.85, 2: 0.85, 3: 0.85, 4: 0.1, 5: 0.1, 6: 0.1, 7: 0.1, 8: 0.1}
+    count = [0]
+
+    def listen(event: Progress) -> None:
+        if event.stage == "chunk":
+            level[0] = marks.get(count[0], 0.1)
+            count[0] += 1
+
+    result = run_request(shop.root, Request(), listen)
+    assert [rows for _, rows in seen(shop)] == [4000, 4000, 2000, 1000, 1000, 2000, 4000, 2000]
+    assert shop.value("select count(*) from silver.made") == 20000
+    assert any("80 %" in warning for warning in result.warnings)
+
+
+def test_at_95_percent_the_step_stops_and_keeps_its_chunks(shop, monkeypatch):
+    shop.write({"pipelines/bronze/base.sql": BASE, "pipelines/silver/made.py": worker()})
+    monkeypatch.setattr(memory.MemoryGauge, "_watch", lambda gauge: None)
+    level, let_go = [0.1], []
+    monkeypatch.setattr(memory.MemoryGauge, "share", lambda gauge: level[0])
+    monkeypatch.setattr(memory.MemoryGauge, "_let_go", lambda gauge: let_go.append(1))
+
+    def listen(event: Progress) -> None:
+        if event.text.startswith("chunk 4:"):
+            level[0] = 0.97
+
+    step = run_request(shop.root, Request(), listen).step("silver.made")
+    assert step.error["what"].startswith("silver.made: memory is full: ")
+    assert "4 finished chunks are kept" in step.error["state"]
+    assert "chunks: {rows: ...}" in step.error["next"]
+    assert let_go
+    level[0] = 0.1
+    assert shop.step("silver.made").chunks == {"done": 6, "taken_over": 4}
+    assert made(shop) == WHOLE
+
+
+def test_what_is_let_go_of_is_given_back_to_the_system_and_comes_back_when_it_is_calm():
+    shares: list[float] = []
+    gauge = memory.MemoryGauge(1, shares.append)  # one byte: full at once
+    with pytest.raises(Exception, match="memory is full"):
+        gauge.refuse_when_full("silver.made")
+    assert shares == [0.5]
+    gauge._keep_below(0.7)
+    assert shares == [0.5]
+    gauge._keep_below(0.5)
+    assert shares == [0.5, 1.0]
+
+
+def test_the_container_limits_what_the_profile_may_ask_for(tmp_path: Path):
+    groups = tmp_path / "cgroup"
+    deep = tmp_path / "fs" / "kube" / "pod"
+    deep.mkdir(parents=True)
+    (deep / "memory.max").write_text("max\n")
+    (deep.parent / "memory.max").write_text("2000000000\n")
+    groups.write_text("0::/kube/pod\n")
+    assert container_limit_bytes(groups, tmp_path / "fs") == 2_000_000_000
+    (tmp_path / "fs/memory/docker").mkdir(parents=True)
+    (tmp_path / "fs/memory/docker/memory.limit_in_bytes").write_text("1500000000\n")
+    (tmp_path / "fs/memory/memory.limit_in_bytes").write_text("9223372036854771712\n")
+    groups.write_text("4:memory:/docker\n0::/\n")
+    assert container_limit_bytes(groups, tmp_path / "fs") == 1_500_000_000
+    groups.write_text("4:memory:/host/path/of/docker\n")
+    assert container_limit_bytes(groups, tmp_path / "fs") is None
+    assert container_limit_bytes(tmp_path / "none", tmp_path / "fs") is None
+    assert budget_bytes(10**15) <= max(10**15, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def test_a_profile_that_is_larger_than_the_container_is_told_once(shop, monkeypatch):
+    shop.write({"pipelines/bronze/base.sql": BASE})
+    monkeypatch.setattr("ratatouille.lake.limits.container_limit_bytes", lambda: 700_000_000)
+    (warning,) = shop.run().warnings
+    assert warning == "resources: memory: 1.0 GB is more than the container's limit, 700 MB, which counts"
