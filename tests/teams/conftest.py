@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ratatouille.cli.entry import run_command
 from ratatouille.engine import Request, RunResult, open_workbench
 from ratatouille.handle import run_request
 from ratatouille.lake import Entry, ledger
@@ -57,6 +58,10 @@ class Team:
 @dataclass
 class Machine:
     root: Path
+
+    def rat(self, *words: str) -> int:
+        """A command, as a person on this machine types it."""
+        return run_command([*words, "-w", str(self.root)])
 
     def land(self, name: str, rows: Any) -> None:
         kitchen.land(self.root, name, rows)

@@ -73,18 +73,18 @@ class Shelf(Protocol):
 
 
 def shelf_of(storage: Storage, asset: str) -> Shelf:
-    """RequestError for a name that is no folder's."""
-    if not _NAME.fullmatch(asset) or ".." in asset:
-        raise RequestError(f"'{asset}' is no name for an artifact", where=asset, next="use letters, digits, _ and .")
-    if isinstance(storage.artifacts, Bucket):
+    home = folder_of(storage, asset)
+    if isinstance(home, Bucket):
         from ratatouille.lake.artifact_objects import ObjectShelf
 
         return ObjectShelf(storage, asset)
-    return _FolderShelf(storage.artifacts / asset, storage)
+    return _FolderShelf(home)
 
 
 def folder_of(storage: Storage, asset: str) -> Path | Bucket:
-    """Where an artifact's versions lie."""
+    """Where an artifact's versions lie. RequestError for a name that is no folder's."""
+    if not _NAME.fullmatch(asset) or ".." in asset:
+        raise RequestError(f"'{asset}' is no name for an artifact", where=asset, next="use letters, digits, _ and .")
     return storage.artifacts / asset
 
 
@@ -114,7 +114,7 @@ def finish(storage: Storage, asset: str, run_id: str, attempt: str, aside: Path,
 class _FolderShelf:
     """Folders beside the catalog, and the pointer a file in their midst."""
 
-    def __init__(self, home: Path, storage: Storage) -> None:
+    def __init__(self, home: Path) -> None:
         self.home, self.root = home, home.parent.parent
 
     def locked(self, doing: str) -> AbstractContextManager[None]:
