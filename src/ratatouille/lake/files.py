@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ratatouille.lake import unsettled
-from ratatouille.lake.bucket import Bucket
+from ratatouille.lake.bucket import Bucket, publishing_limits
 from ratatouille.lake.durable import checksum, fsync_folders, fsync_path
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ _CLOCK_S = 2.0  # by so much two clocks of one machine may differ
 
 class Files(Protocol):
     """What publishing and upkeep ask of the place of the data."""
+
+    @property
+    def limits(self) -> Sequence[str]:
+        """Settings of a session that publishes."""
 
     def relative(self, path: str) -> str: ...
 
@@ -59,6 +63,8 @@ class Files(Protocol):
 
 
 class _Folder:
+    limits = ()
+
     def __init__(self, data: Path) -> None:
         self.data = data
 
@@ -117,6 +123,7 @@ class _Folder:
 class _Bucket:
     def __init__(self, data: Bucket) -> None:
         self.data = data
+        self.limits = publishing_limits()
 
     def relative(self, path: str) -> str:
         return self.data.relative(path)

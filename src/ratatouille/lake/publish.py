@@ -125,6 +125,8 @@ def _commit(lake: Lake, journal: Journal, run_id: str, publications: Sequence[Pu
     doing = f"publishing {', '.join(names[:3])}"
     with exclusive(storage.catalog, doing), lake.session(doing) as session:
         started = time.time()
+        for limit in storage.files.limits:
+            session.execute(limit)
         publications = _laid_out(session, publications)
         before = session.value(f"select id from {LAKE}.last_committed_snapshot()")
         session.execute("begin transaction")
