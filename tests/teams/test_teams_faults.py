@@ -17,8 +17,8 @@ from pathlib import Path
 import crash_lab
 import pytest
 from s3_server import a_proxy
+from team import Machine
 
-from conftest import Machine
 from ratatouille.engine import open_workbench
 from ratatouille.lake import journal as journal_module
 from ratatouille.lake import open_journal
@@ -192,17 +192,16 @@ def test_two_machines_publish_at_once_and_nothing_is_lost(team):
 # Leases of other machines
 
 
-def test_a_lease_of_another_machine_is_judged_by_its_heartbeat_and_by_the_servers_clock(team, monkeypatch):
+def test_a_lease_of_another_machine_is_judged_by_its_heartbeat_and_by_the_servers_clock(team):
     here = team.machine("here")
     here.land("a.csv", [(1, 1, 10)])
     here.run()
     server = Server.of(team.catalog)
     other = journal_module.Owner(1, "1", "another boot", "another machine")
-    with open_journal(server) as mine:
-        monkeypatch.setattr(mine, "_me", other)
-        mine.start_run("other-run", {})
-        token = mine.take_lease("gold.totals", "other-run")
-        monkeypatch.undo()
+    with open_journal(server) as theirs:
+        theirs._me = other
+        theirs.start_run("other-run", {})
+        token = theirs.take_lease("gold.totals", "other-run")
     with open_journal(server) as mine:
         assert mine.take_lease("gold.totals", "my-run") is None, "its heart beats"
         assert mine.reap() == []
