@@ -84,6 +84,14 @@ _ASSIGNED = re.compile(
 )
 _SECRET_NAME = re.compile(r"password|passwd|secret|token|api_?key|access_?key|private_?key|dsn", re.IGNORECASE)
 _HIDDEN = "[hidden]"
+_SHORTEST = 6  # shorter values ("1", "on") would blank out half of every message
+_kept: set[str] = set()
+
+
+def keep_secret(value: str) -> None:
+    """From now on `value` is hidden wherever `redact` looks, whatever its variable is called."""
+    if len(value) >= _SHORTEST:
+        _kept.add(value)
 
 
 def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
@@ -97,9 +105,8 @@ def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
 
 
 def _secret_values(environment: Mapping[str, str]) -> Iterable[str]:
-    # Shorter values ("1", "on") would blank out half of every message.
-    values = {value for name, value in environment.items() if _SECRET_NAME.search(name) and len(value) >= 6}
-    return sorted(values, key=len, reverse=True)
+    values = {value for name, value in environment.items() if _SECRET_NAME.search(name) and len(value) >= _SHORTEST}
+    return sorted(values | _kept, key=len, reverse=True)
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:

@@ -31,7 +31,7 @@ from ratatouille.dagster.keys import Prefix, key_of, word
 from ratatouille.dagster.metadata import materialization_metadata
 from ratatouille.engine.workbench import storage_of
 from ratatouille.errors import RatError
-from ratatouille.lake import Entry, Session, catalog_file, ledger, open_lake
+from ratatouille.lake import Entry, Session, catalogs, ledger, open_lake
 from ratatouille.project.records import Project
 
 LOOK_EVERY_S = 15
@@ -91,7 +91,7 @@ def ledger_sensor(
 def _tick(watched: Watched, instance: dg.DagsterInstance, text: str | None, most: int) -> dg.SensorResult:
     cursor = _read(text)
     catalog = storage_of(watched.project.workspace).catalog
-    newest = catalog_file.newest_version(catalog)
+    newest = catalogs.newest_version(catalog)
     if newest is None:
         reason = "The catalog is in use; it is looked at again." if catalog.exists() else "There is no lake yet."
         return dg.SensorResult(skip_reason=reason, cursor=text)

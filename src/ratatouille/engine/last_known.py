@@ -14,7 +14,7 @@ from typing import Any
 
 from ratatouille.engine.plan import State
 from ratatouille.engine.workbench import storage_of
-from ratatouille.lake import Entry, Hold, LandingFile, Session, catalog_file, ledger, newest_version
+from ratatouille.lake import Entry, Hold, LandingFile, Session, catalogs, ledger, newest_version
 from ratatouille.project import cache
 from ratatouille.project.records import Project
 
@@ -25,7 +25,7 @@ def recall(project: Project) -> State | None:
     """The state of this project's lake; None if it may have changed since it was written down."""
     if project.workspace.environment:
         return None  # it also reads the default lake
-    newest = catalog_file.newest_version(storage_of(project.workspace).catalog)
+    newest = catalogs.newest_version(storage_of(project.workspace).catalog)
     if newest is None:
         return None
     try:

@@ -23,7 +23,19 @@ from ratatouille.engine.run import plan
 from ratatouille.engine.work import UnreadableFiles, Work
 from ratatouille.engine.workbench import Workbench, journal_path, storage_of
 from ratatouille.errors import RequestError, near_miss
-from ratatouille.lake import Entry, Hold, Journal, Lake, Session, Storage, artifacts, ledger, open_journal, open_lake
+from ratatouille.lake import (
+    Entry,
+    Hold,
+    Journal,
+    Lake,
+    Session,
+    Storage,
+    artifacts,
+    catalogs,
+    ledger,
+    open_journal,
+    open_lake,
+)
 from ratatouille.lake.quoting import table
 from ratatouille.project.find import PIPELINES
 from ratatouille.project.records import Asset, Native, Project, Workspace
@@ -330,8 +342,7 @@ def first_rows(session: Session, name: str, asset: Asset | None, count: int) -> 
 
 def attach_sql(workspace: Workspace) -> str:
     """What any DuckDB of the same version runs to read this lake."""
-    catalog = str(storage_of(workspace).catalog).replace("'", "''")
-    return f"LOAD ducklake; LOAD sqlite; ATTACH 'ducklake:sqlite:{catalog}' AS lake (READ_ONLY);"
+    return catalogs.catalog_of(storage_of(workspace).catalog).example_sql()
 
 
 # What was published, and what went on

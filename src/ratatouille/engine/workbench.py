@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ratatouille import project as files
 from ratatouille.lake import Journal, Lake, Storage, open_journal, open_lake
+from ratatouille.lake.server import SCHEMES, Server
 from ratatouille.project.records import Project, Workspace
 
 
@@ -28,18 +29,32 @@ def storage_of(workspace: Workspace) -> Storage:
     """Where a workspace's lake lives, as absolute paths."""
     root = Path(workspace.root)
     return Storage(
-        catalog=root / workspace.catalog.removeprefix("sqlite:"),
+        catalog=_catalog(root, workspace.catalog),
         data=root / workspace.data,
         spill=root / workspace.resources.spill,
         memory_bytes=workspace.resources.memory_bytes,
         threads=workspace.resources.threads,
-        base_catalog=root / workspace.base_catalog.removeprefix("sqlite:") if workspace.environment else None,
+        base_catalog=_catalog(root, workspace.base_catalog) if workspace.environment else None,
         base_data=root / workspace.base_data if workspace.environment else None,
+        local=_home(root, workspace),
     )
 
 
-def journal_path(workspace: Workspace) -> Path:
-    return storage_of(workspace).catalog.parent / "journal.sqlite"
+def _catalog(root: Path, said: str) -> Path | Server:
+    return Server.of(said) if said.startswith(SCHEMES) else root / said.removeprefix("sqlite:")
+
+
+def _home(root: Path, workspace: Workspace) -> Path | None:
+    """A catalog in a file has everything else beside it."""
+    if not workspace.catalog.startswith(SCHEMES):
+        return None
+    return root / ".rat" / (f"environments/{workspace.environment}" if workspace.environment else "")
+
+
+def journal_path(workspace: Workspace) -> Path | Server:
+    """Where the journal is: beside a catalog in a file, or on the catalog's server."""
+    storage = storage_of(workspace)
+    return storage.catalog if isinstance(storage.catalog, Server) else storage.home / "journal.sqlite"
 
 
 @contextmanager

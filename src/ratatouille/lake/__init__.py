@@ -6,7 +6,7 @@ This is the only package that knows what the lake is made of. The rest of the ho
 
 from ratatouille.lake.attached import External, attached_table
 from ratatouille.lake.checkpoint import Checkpoint, Spool, open_checkpoint, stage_chunks
-from ratatouille.lake.connect import Lake, Storage, load_extension, open_lake
+from ratatouille.lake.connect import Lake, Storage, load_extension, open_lake, storage_as_text
 from ratatouille.lake.faults import QueryFailed
 from ratatouille.lake.journal import Journal, heartbeat, open_journal
 from ratatouille.lake.layout import Layout
@@ -68,5 +68,6 @@ __all__ = [
     "stage_batches",
     "stage_chunks",
     "standing",
+    "storage_as_text",
     "table_columns",
 ]

@@ -30,7 +30,6 @@ from ratatouille.lake.stage import Staged, StagedFile, checksum, fsync_folders
 
 MANIFEST = "manifest.json"
 POINTER = "current.json"
-FOLDER = "artifacts"
 _NAME = re.compile(r"[\w][\w.\- ]*")
 
 
@@ -46,7 +45,7 @@ def folder_of(storage: Storage, asset: str) -> Path:
     """Where an artifact's versions lie. RequestError for a name that is no folder's."""
     if not _NAME.fullmatch(asset) or ".." in asset:
         raise RequestError(f"'{asset}' is no name for an artifact", where=asset, next="use letters, digits, _ and .")
-    return storage.catalog.parent / FOLDER / asset
+    return storage.artifacts / asset
 
 
 def begin(storage: Storage, asset: str, run_id: str, attempt: str) -> Path:
@@ -56,7 +55,7 @@ def begin(storage: Storage, asset: str, run_id: str, attempt: str) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, mode=0o700)
     except OSError as error:
-        raise explain(error, "making room for the artifact", folder=storage.catalog.parent) from error
+        raise explain(error, "making room for the artifact", folder=storage.home) from error
     return folder
 
 
@@ -77,10 +76,10 @@ def finish(storage: Storage, asset: str, run_id: str, attempt: str, aside: Path,
         fsync_path(aside)
         version = home / run_id if not (home / run_id).exists() else home / f"{run_id}-{attempt}"
         os.rename(aside, version)
-        fsync_folders(home, storage.catalog.parent)
+        fsync_folders(home, storage.artifacts.parent)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
-        raise explain(error, f"storing {asset}", folder=storage.catalog.parent) from error
+        raise explain(error, f"storing {asset}", folder=storage.home) from error
     moved = [StagedFile(str(version / file["path"]), 0, file["bytes"], file["sha256"]) for file in listed]  # type: ignore[operator, arg-type]
     return Staged(version, (), tuple(moved))
 
@@ -187,7 +186,7 @@ def release(storage: Storage, asset: str) -> Hold:
 
 def names(storage: Storage) -> list[str]:
     """Every artifact that was ever published."""
-    return sorted(pointer.parent.name for pointer in (storage.catalog.parent / FOLDER).glob(f"*/{POINTER}"))
+    return sorted(pointer.parent.name for pointer in storage.artifacts.glob(f"*/{POINTER}"))
 
 
 def published(storage: Storage, asset: str) -> list[Published]:

@@ -25,22 +25,18 @@ from typing import Any
 from ratatouille.lake import ledger
 from ratatouille.lake.journal import Journal
 from ratatouille.lake.quoting import LAKE, ident, table, text
+from ratatouille.lake.server import Server
 from ratatouille.lake.session import Session
 from ratatouille.lake.stage import Staged, StagedFile
 
 _KEEP_S = 90 * 86_400.0
-_TABLES = """
-create table if not exists candidates (
-    asset text, run_id text, token integer, entry text, staged text, gates text, state text, version integer, at real,
-    primary key (asset, run_id, token));
-create table if not exists verdicts (
-    asset text, run_id text, token integer, gate text, passed integer, record text, at real,
-    primary key (asset, run_id, token, gate))
-"""
 _NAMES = ("asset", "run_id", "token", "entry", "staged", "gates", "state", "version", "at")
 
 # Of the calling code: catalog -> {asset: the SELECT that stands for it}.
-_in_view: ContextVar[Mapping[Path, Mapping[str, str]]] = ContextVar("ratatouille_candidates_in_view", default={})  # noqa: B039  never changed
+_in_view: ContextVar[Mapping[Path | Server, Mapping[str, str]]] = ContextVar(
+    "ratatouille_candidates_in_view",
+    default={},  # noqa: B039  never changed
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +77,6 @@ class Candidate:
 
 def put(journal: Journal, candidate: Candidate) -> Candidate:
     """Remember a sealed candidate. Its files are durable already, so it can be judged by another process."""
-    prepare(journal)
     now = time.time()
     _sql(journal, "delete from candidates where asset = ? and at < ?", (candidate.asset, now - _KEEP_S))
     _sql(journal, "delete from verdicts where asset = ? and at < ?", (candidate.asset, now - _KEEP_S))
@@ -96,7 +91,9 @@ def put(journal: Journal, candidate: Candidate) -> Candidate:
         0,
         now,
     )
-    _sql(journal, f"insert or replace into candidates values ({', '.join('?' * len(values))})", values)
+    same = "asset = ? and run_id = ? and token = ?"
+    _sql(journal, f"delete from candidates where {same}", values[:3])
+    _sql(journal, f"insert into candidates values ({', '.join('?' * len(values))}) on conflict do nothing", values)
     found = find(journal, candidate.asset, [candidate.run_id])
     assert found is not None  # noqa: S101  just written
     return found
@@ -104,7 +101,6 @@ def put(journal: Journal, candidate: Candidate) -> Candidate:
 
 def find(journal: Journal, asset: str, run_ids: Sequence[str]) -> Candidate | None:
     """The newest candidate of the first of these runs that has one."""
-    prepare(journal)
     for run_id in run_ids:
         found = _rows(journal, "asset = ? and run_id = ? order by token desc limit 1", (asset, run_id))
         if found:
@@ -114,14 +110,12 @@ def find(journal: Journal, asset: str, run_ids: Sequence[str]) -> Candidate | No
 
 def newest_open(journal: Journal, asset: str) -> Candidate | None:
     """The newest candidate, if nothing has become of it yet."""
-    prepare(journal)
     found = _rows(journal, "asset = ? order by at desc, token desc limit 1", (asset,))
     return found[0] if found and found[0].state in ("waiting", "passed") else None
 
 
 def all_of(journal: Journal, asset: str, limit: int = 20) -> list[Candidate]:
     """The newest candidates of an asset, newest first: for people who look at what was kept out."""
-    prepare(journal)
     return _rows(journal, "asset = ? order by at desc, token desc limit ?", (asset, limit))
 
 
@@ -134,13 +128,14 @@ def record(journal: Journal, candidate: Candidate, gate: str, verdict: Mapping[s
     """Note what a gate said; gives the candidate as it stands then. `let_pass` in the verdict decides."""
     _sql(
         journal,
-        "insert or replace into verdicts values (?, ?, ?, ?, ?, ?, ?)",
+        "insert into verdicts values (?, ?, ?, ?, ?, ?, ?) on conflict (asset, run_id, token, gate) do update set"
+        " passed = excluded.passed, record = excluded.record, at = excluded.at",
         (
             candidate.asset,
             candidate.run_id,
             candidate.token,
             gate,
-            bool(verdict["let_pass"]),
+            int(bool(verdict["let_pass"])),
             json.dumps(verdict, default=str),
             time.time(),
         ),
@@ -162,7 +157,7 @@ def mark(journal: Journal, candidate: Candidate, state: str, version: int = 0) -
 
 
 @contextmanager
-def in_view(catalog: Path, relations: Mapping[str, str]) -> Iterator[None]:
+def in_view(catalog: Path | Server, relations: Mapping[str, str]) -> Iterator[None]:
     """While the block runs, its queries on the lake at `catalog` see these SELECTs where the tables' names stand."""
     before = _in_view.get()
     _in_view.set({**before, catalog: {**before.get(catalog, {}), **relations}})
@@ -172,7 +167,7 @@ def in_view(catalog: Path, relations: Mapping[str, str]) -> Iterator[None]:
         _in_view.set(before)
 
 
-def stand_in(session: Session, catalog: Path) -> None:
+def stand_in(session: Session, catalog: Path | Server) -> None:
     """Let a session in which two-part names resolve see the candidates that are in view of the calling code."""
     relations = _in_view.get().get(catalog)
     if not relations:
@@ -193,11 +188,6 @@ def stand_in(session: Session, catalog: Path) -> None:
 def _again(journal: Journal, candidate: Candidate) -> Candidate:
     where = "asset = ? and run_id = ? and token = ?"
     return _rows(journal, where, (candidate.asset, candidate.run_id, candidate.token))[0]
-
-
-def prepare(journal: Journal) -> None:
-    for statement in _TABLES.split(";"):
-        _sql(journal, statement)
 
 
 def _sql(journal: Journal, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

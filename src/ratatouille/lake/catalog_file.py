@@ -10,20 +10,92 @@ moved     a workspace that was moved or copied takes its catalog along, and that
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
 import sqlite3
+import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 from ratatouille.errors import LakeError
 from ratatouille.lake.faults import can_be_written
 from ratatouille.lake.lock import exclusive
+from ratatouille.lake.quoting import text
 
 _PATH_TABLES = ("ducklake_data_file", "ducklake_delete_file", "ducklake_files_scheduled_for_deletion")
 _guard = threading.RLock()
 _attached: Counter[Path] = Counter()
+
+
+class CatalogFile:
+    """A catalog in a SQLite file: what `catalogs.Catalog` asks for."""
+
+    extension = "sqlite_scanner"
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def attaching(self) -> AbstractContextManager[bool]:
+        return attaching(self.file)
+
+    def detached(self) -> None:
+        detached(self.file)
+
+    def is_created(self) -> bool:
+        return is_created(self.file)
+
+    def follow(self, data: Path) -> None:
+        follow(self.file, data)
+
+    def newest_version(self) -> tuple[int, str] | None:
+        return newest_version(self.file)
+
+    def attach(self, run: Callable[[str], object], alias: str, options: Sequence[str], *, write: bool) -> None:
+        busy = ["meta_busy_timeout 10000", *(["meta_journal_mode 'WAL'"] if write else [])]
+        listed = ", ".join([*options, *busy])
+        try:
+            run(f"attach {text(f'ducklake:sqlite:{self.file}')} as {alias} ({listed})")
+        except Exception:
+            if write or can_be_written(self.file.parent):
+                raise
+            # SQLite needs room beside the catalog even to read it; a copy elsewhere reads as well.
+            run(f"attach {text(f'ducklake:sqlite:{_copy_of(self.file)}')} as {alias} ({listed})")
+
+    def example_sql(self) -> str:
+        return f"LOAD ducklake; LOAD sqlite; ATTACH {text(f'ducklake:sqlite:{self.file}')} AS lake (READ_ONLY);"
+
+    def settle(self, about: str, before: int) -> int | None:
+        """SQLite may have written all of a commit to the WAL before the fsync failed. This process no longer sees it,
+        but the next one would recover it after a crash. A checkpoint that truncates the WAL decides it either way;
+        then the same connection looks for what the commit says about itself.
+        """
+        try:
+            with closing(sqlite3.connect(self.file, timeout=5)) as catalog:
+                (busy, _, _) = catalog.execute("pragma wal_checkpoint(truncate)").fetchone()
+                found = catalog.execute(
+                    "select max(snapshot_id) from ducklake_snapshot_changes"
+                    " where commit_extra_info = ? and snapshot_id > ?",
+                    (about, before),
+                ).fetchone()
+        except sqlite3.Error:
+            return None
+        if found[0] is not None:
+            return int(found[0])
+        return 0 if busy == 0 else None
+
+
+def _copy_of(catalog: Path) -> Path:
+    """The catalog and its WAL in a private folder that goes with this process."""
+    folder = tempfile.mkdtemp(prefix="rat-catalog-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for suffix in ("", "-wal"):
+        if os.path.exists(f"{catalog}{suffix}"):
+            shutil.copyfile(f"{catalog}{suffix}", f"{folder}/{catalog.name}{suffix}")
+    return Path(folder) / catalog.name
 
 
 @contextmanager

@@ -200,7 +200,7 @@ def open_checkpoint(
 
     Whoever calls holds the asset's lease.
     """
-    found = Checkpoint(storage.catalog.parent / FOLDER / asset / key, key, run_id)
+    found = Checkpoint(storage.home / FOLDER / asset / key, key, run_id)
     for other in _entries(found.folder.parent):
         if other.name != key:
             shutil.rmtree(other, ignore_errors=True)

@@ -1,35 +1,35 @@
 """Opening the lake: the only place that connects, and it always closes.
 
-lake      the catalog (SQLite in WAL mode) and the parquet files that it names
+lake      the catalog (SQLite in WAL mode, or a schema on PostgreSQL) and the parquet files that it names
 pinned    a session inside a read transaction: every query in it sees one version
 
-Readers attach read-only. A writer holds `<catalog>.lock` from before BEGIN to after COMMIT, because
+Readers attach read-only. A writer holds the catalog's lock from before BEGIN to after COMMIT, because
 two SQLite writers lose commits to "database is locked" and DuckLake does not retry that.
 """
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import os
 import shutil
 import stat
-import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ratatouille.errors import LakeError, RatError, RequestError
-from ratatouille.lake import catalog_file, ledger, unsettled
-from ratatouille.lake.faults import can_be_written, explain
+from ratatouille.lake import ledger, unsettled
+from ratatouille.lake.catalogs import catalog_of
+from ratatouille.lake.faults import explain
 from ratatouille.lake.limits import duckdb_bytes
 from ratatouille.lake.lock import exclusive, looking_back
 from ratatouille.lake.quoting import BASE, LAKE, text
+from ratatouille.lake.server import SCHEMES, Server
 from ratatouille.lake.session import Session
 
 if TYPE_CHECKING:
@@ -43,13 +43,42 @@ _opened = itertools.count()
 class Storage:
     """Where a lake lives and what it may use. Paths are absolute; 0 takes the value from the machine."""
 
-    catalog: Path
+    catalog: Path | Server
     data: Path
     spill: Path
     memory_bytes: int = 0
     threads: int = 0
-    base_catalog: Path | None = None  # of an environment: the default lake
+    base_catalog: Path | Server | None = None  # of an environment: the default lake
     base_data: Path | None = None
+    local: Path | None = None  # this workspace's own folder; None: where the catalog is
+
+    @property
+    def home(self) -> Path:
+        """The folder of this machine for what is no part of the lake: copies, scratch, a journal in a file."""
+        return self.local or Path(str(self.catalog)).parent
+
+    @property
+    def artifacts(self) -> Path:
+        """Where artifacts lie: beside a catalog in a file, else in the data folder, which everybody has."""
+        return self.home / "artifacts" if isinstance(self.catalog, Path) else self.data / ".artifacts"
+
+
+def storage_as_text(storage: Storage) -> dict[str, Any]:
+    """What another process needs to open the same lake, JSON-safe."""
+    said = {name: str(getattr(storage, name)) for name in ("catalog", "data", "spill", "home")}
+    return said | {name: getattr(storage, name) for name in ("memory_bytes", "threads")}
+
+
+def storage_from_text(said: Mapping[str, Any]) -> Storage:
+    return Storage(
+        place(said["catalog"]), Path(said["data"]), Path(said["spill"]), said["memory_bytes"], said["threads"],
+        local=Path(said["home"]),
+    )  # fmt: skip
+
+
+def place(said: str) -> Path | Server:
+    """Where a catalog is: an absolute path, or an address."""
+    return Server.of(said) if said.startswith(SCHEMES) else Path(said)
 
 
 class Lake:
@@ -78,7 +107,7 @@ class Lake:
         with self._guard:
             cursor = self._connection.cursor()
             self._open.append(cursor)
-        session = Session(cursor, doing, self.storage.catalog.parent)
+        session = Session(cursor, doing, self.storage.home)
         try:
             yield session
         finally:
@@ -126,9 +155,9 @@ class Lake:
         shutil.rmtree(self._spill, ignore_errors=True)
         if self.attached:
             self.attached = False
-            catalog_file.detached(self.storage.catalog)
+            catalog_of(self.storage.catalog).detached()
             if self.storage.base_catalog is not None:
-                catalog_file.detached(self.storage.base_catalog)
+                catalog_of(self.storage.base_catalog).detached()
 
 
 @contextmanager
@@ -143,7 +172,7 @@ def open_lake(
     with ExitStack() as stack:
         if at is not None:
             stack.enter_context(looking_back(storage.catalog))
-        with catalog_file.attaching(storage.catalog) as alone:
+        with catalog_of(storage.catalog).attaching() as alone:
             lake = _attached(storage, alone=alone, write=write, create=create, at=at)
             stack.callback(lake.close)
         if create or (write and at is None):
@@ -154,9 +183,9 @@ def open_lake(
 def _attached(storage: Storage, *, alone: bool, write: bool, create: bool, at: int | datetime | None) -> Lake:
     """The lake, attached. `alone`: this process has not attached it already, so its file may be looked at."""
     try:
-        exists = not alone or catalog_file.is_created(storage.catalog)
+        exists = not alone or catalog_of(storage.catalog).is_created()
     except OSError as error:
-        raise explain(error, "opening the lake", folder=storage.catalog.parent) from error
+        raise explain(error, "opening the lake", folder=storage.home) from error
     if not exists and not create:
         raise RequestError(
             "there is no lake here yet",
@@ -171,16 +200,16 @@ def _attached(storage: Storage, *, alone: bool, write: bool, create: bool, at: i
         with suppress(OSError):  # a disk that cannot be written to can still be read from
             storage.spill.mkdir(parents=True, exist_ok=True, mode=0o700)  # DuckDB makes only the last folder
         if alone:
-            catalog_file.follow(storage.catalog, storage.data)
+            catalog_of(storage.catalog).follow(storage.data)
             unsettled.heal(storage)
         connection = _connect(storage, spill)
     except Exception as error:
-        raise explain(error, "opening the lake", folder=storage.catalog.parent) from error
+        raise explain(error, "opening the lake", folder=storage.home) from error
     lake = Lake(storage, connection, spill, writable=write or create)
     try:
         if create and not exists:
             with exclusive(storage.catalog, "creating the lake"):
-                first = not catalog_file.is_created(storage.catalog)
+                first = not catalog_of(storage.catalog).is_created()
                 _attach(connection, storage, write=True, create=first, at=None)
         else:
             _attach(connection, storage, write=write or create, create=False, at=at)
@@ -193,34 +222,37 @@ def _attached(storage: Storage, *, alone: bool, write: bool, create: bool, at: i
     return lake
 
 
-def _attach_base(lake: Lake, connection: duckdb.DuckDBPyConnection, catalog: Path, data: Path) -> None:
+def _attach_base(lake: Lake, connection: duckdb.DuckDBPyConnection, base: Path | Server, data: Path) -> None:
     """The default lake beside an environment's: read-only, and at the version that is current now."""
-    with catalog_file.attaching(catalog) as alone:
+    catalog = catalog_of(base)
+    with catalog.attaching() as alone:
         try:
-            if alone and not catalog_file.is_created(catalog):
+            if alone and not catalog.is_created():
                 return
             if alone:
-                catalog_file.follow(catalog, data)
-            attach = f"attach {text(f'ducklake:sqlite:{catalog}')} as {BASE} ("
-            attach += f"data_path {text(str(data))}, meta_busy_timeout 10000, create_if_not_exists false, read_only"
-            connection.execute(f"{attach})")
+                catalog.follow(data)
+            _load(connection, catalog.extension)
+            options = [f"data_path {text(str(data))}", "create_if_not_exists false", "read_only"]
+            catalog.attach(connection.execute, BASE, options, write=False)
             found = connection.execute(f"select id from {BASE}.current_snapshot()").fetchone()
             connection.execute(f"detach {BASE}")
-            connection.execute(f"{attach}, snapshot_version {found[0] if found else 0})")
+            options.append(f"snapshot_version {found[0] if found else 0}")
+            catalog.attach(connection.execute, BASE, options, write=False)
         except Exception as error:
             lake.close()
-            raise _cannot_open(error, replace(lake.storage, catalog=catalog)) from error
+            raise _cannot_open(error, replace(lake.storage, catalog=base)) from error
 
 
 def attach_pinned(connection: duckdb.DuckDBPyConnection, storage: Storage, version: int) -> None:
     """Attach the lake as it was at `version`, read-only, to a connection that somebody else has opened."""
-    _load_extensions(connection)
+    _load_extensions(connection, storage)
     _attach(connection, storage, write=False, create=False, at=version)
 
 
 def _make_folders(storage: Storage) -> None:
-    _refuse_network_filesystem(storage.catalog)
-    storage.catalog.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if isinstance(storage.catalog, Path):
+        _refuse_network_filesystem(storage.catalog)
+    storage.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     storage.data.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
@@ -243,7 +275,7 @@ def _connect(storage: Storage, spill: Path) -> duckdb.DuckDBPyConnection:
     # hashed wheels beside DuckDB itself; once they are loaded nothing unsigned can be, and that cannot be undone.
     connection = duckdb.connect(config=settings(storage, spill) | {"allow_unsigned_extensions": True})
     try:
-        _load_extensions(connection)
+        _load_extensions(connection, storage)
         connection.execute("set allow_unsigned_extensions = false")
     except BaseException:
         connection.close()
@@ -251,9 +283,13 @@ def _connect(storage: Storage, spill: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _load_extensions(connection: duckdb.DuckDBPyConnection) -> None:
+def _load_extensions(connection: duckdb.DuckDBPyConnection, storage: Storage) -> None:
     connection.execute("set global TimeZone = 'UTC'")
-    for name in ("ducklake", "sqlite_scanner"):
+    _load(connection, "ducklake", catalog_of(storage.catalog).extension)
+
+
+def _load(connection: duckdb.DuckDBPyConnection, *names: str) -> None:
+    for name in names:
         connection.execute(f"load {text(str(extension_file(name)))}")
 
 
@@ -286,22 +322,15 @@ def _attach(
     create: bool,
     at: int | datetime | None,
 ) -> None:
-    options = [f"data_path {text(str(storage.data))}", "meta_busy_timeout 10000"]
-    options += [f"create_if_not_exists {str(create).lower()}"]
+    options = [f"data_path {text(str(storage.data))}", f"create_if_not_exists {str(create).lower()}"]
     # A version is files with checksums, so tables are never inlined into the catalog; the ledger is.
-    options += ["meta_journal_mode 'WAL'", "data_inlining_row_limit 0"] if write else ["read_only"]
+    options += ["data_inlining_row_limit 0"] if write else ["read_only"]
     if isinstance(at, datetime):
         options += [f"snapshot_time {text(at.isoformat(sep=' '))}"]
     elif at is not None:
         options += [f"snapshot_version {int(at)}"]
     try:
-        try:
-            _attach_file(connection, storage.catalog, options)
-        except Exception:
-            if write or can_be_written(storage.catalog.parent):
-                raise
-            # SQLite needs room beside the catalog even to read it; a copy elsewhere reads as well.
-            _attach_file(connection, _copy_of(storage.catalog), options)
+        catalog_of(storage.catalog).attach(connection.execute, LAKE, options, write=write)
     except Exception as error:
         if at is not None and "snapshot" in str(error).lower():
             raise RequestError(
@@ -310,23 +339,11 @@ def _attach(
         raise _cannot_open(error, storage) from error
 
 
-def _attach_file(connection: duckdb.DuckDBPyConnection, catalog: Path, options: Sequence[str]) -> None:
-    connection.execute(f"attach {text(f'ducklake:sqlite:{catalog}')} as {LAKE} ({', '.join(options)})")
-
-
-def _copy_of(catalog: Path) -> Path:
-    """The catalog and its WAL in a private folder that goes with this process."""
-    folder = tempfile.mkdtemp(prefix="rat-catalog-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for suffix in ("", "-wal"):
-        if os.path.exists(f"{catalog}{suffix}"):
-            shutil.copyfile(f"{catalog}{suffix}", f"{folder}/{catalog.name}{suffix}")
-    return Path(folder) / catalog.name
-
-
 def _cannot_open(error: Exception, storage: Storage) -> RatError:
-    known = explain(error, "opening the lake", folder=storage.catalog.parent)
-    if not isinstance(known, LakeError):
+    known = explain(error, "opening the lake", folder=storage.home)
+    if isinstance(storage.catalog, Server):
+        known.where = str(storage.catalog)
+    elif not isinstance(known, LakeError):
         return LakeError(
             f"the catalog cannot be opened: {known.what.removeprefix('opening the lake: ')}",
             where=str(storage.catalog),

@@ -24,7 +24,7 @@ from dbt.adapters.duckdb.plugins import BasePlugin  # type: ignore[import-not-fo
 from dbt_common.exceptions import DbtRuntimeError  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
 from ratatouille.errors import RatError, near_miss
-from ratatouille.lake.connect import Storage, attach_pinned, settings
+from ratatouille.lake.connect import attach_pinned, settings, storage_from_text
 from ratatouille.lake.faults import QueryFailed
 from ratatouille.lake.quoting import ident, idents, table
 from ratatouille.lake.session import Session
@@ -58,9 +58,7 @@ class Plugin(BasePlugin):  # type: ignore[misc,unused-ignore]
 
     def initialize(self, plugin_config: Mapping[str, Any]) -> None:
         self.order = json.loads(Path(os.environ[ORDER]).read_text())
-        said = self.order["storage"]
-        catalog, data, spill = (Path(said[name]) for name in ("catalog", "data", "spill"))
-        self.storage = Storage(catalog, data, spill, said["memory_bytes"], said["threads"])
+        self.storage = storage_from_text(self.order["storage"])
         self.connection: duckdb.DuckDBPyConnection | None = None
 
     def update_connection_config(self, creds: Any, config: dict[str, Any]) -> None:
@@ -99,7 +97,7 @@ class Plugin(BasePlugin):  # type: ignore[misc,unused-ignore]
     def _session(self, doing: str) -> Session:
         if self.connection is None:
             raise DbtRuntimeError("the lake is not attached")
-        return Session(self.connection.cursor(), doing, self.storage.catalog.parent)
+        return Session(self.connection.cursor(), doing, self.storage.home)
 
     def _made(self, session: Session, name: str, select: str, how: str, config: Any) -> dict[str, Any]:
         if how == "view":

@@ -21,11 +21,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ratatouille.errors import UNCHANGED, RatError
+from ratatouille.lake.catalogs import catalog_of
 from ratatouille.lake.connect import NETWORK_FILESYSTEMS, Storage, extension_file, filesystem_of
+from ratatouille.lake.server import Server
 from ratatouille.lake.unsettled import FOLDER as UNSETTLED
 
 FORMAT = (1, 0)  # of the catalog, as this version's DuckLake writes it
-EXTENSIONS = ("ducklake", "sqlite_scanner", "excel")
 _MAGIC = b"SQLite format 3\x00"
 _FREE_BYTES, _FREE_SHARE = 200 << 20, 0.05  # less is an error; less is worth a warning
 _WAL_BYTES = 64 << 20
@@ -45,30 +46,65 @@ class Finding:
     next: str = ""
 
 
-def findings(storage: Storage, journal: Path) -> Iterator[Finding]:
+def findings(storage: Storage, journal: Path | Server) -> Iterator[Finding]:
     """Everything that can be known of the lake at `storage` from outside, in the order in which to mend it."""
-    yield from _extensions()
+    file = storage.catalog
+    yield from _extensions(catalog_of(file).extension)
     yield from _folder(storage)
     yield from _disk(storage)
-    yield from _locks(storage)
-    yield from _catalog(storage)
-    yield from _wal(storage)
+    if isinstance(file, Server):
+        yield from _server(file)
+    else:
+        yield from _locks(file)
+        yield from _catalog(file, storage)
+        yield from _wal(file)
     yield from _unsettled(storage)
-    yield from _journal(journal)
+    if isinstance(journal, Path):
+        yield from _journal(journal)
+
+
+def _server(server: Server) -> Iterator[Finding]:
+    cure = "start it, or mend lake.catalog in workspace.yaml"
+    metadata = f'"{server.schema}".ducklake_metadata'
+    try:
+        if not server.exists():
+            yield Finding("catalog", "ok", "nothing was built yet", str(server))
+            return
+        made = str(server.ask("looking at the catalog", f"select value from {metadata} where key = 'version'")[0])
+        newest = f'select count(*), max(snapshot_time)::text from "{server.schema}".ducklake_snapshot'
+        count, last = server.ask("looking at the catalog", newest)
+        idle = (
+            "select count(*) from pg_stat_activity where state = 'idle in transaction'"
+            " and application_name like 'rat %' and xact_start < now() - interval '1 day'"
+        )
+        old = server.ask("looking at the catalog", idle)[0]
+    except RatError as error:
+        yield _bad("catalog", "error", error.what, server, error.next or cure)
+        return
+    if _number(made) > FORMAT:
+        what = f"the catalog has format {made}, which is newer than this version of rat ({FORMAT[0]}.{FORMAT[1]})"
+        yield _bad("catalog", "error", what, server, "pip install --upgrade ratatouille-lakehouse")
+        return
+    if old:
+        what = f"{old} processes have been reading the catalog for more than a day: the server cannot tidy up"
+        yield _bad("catalog", "warn", what, server, "rat runs shows what is going on; end what hangs")
+    yield from _clock(last, server)
+    yield Finding("catalog", "ok", f"format {made}, {count:,} versions, on PostgreSQL", str(server))
 
 
 def _bad(name: str, status: str, what: str, where: object, next: str, state: str = UNCHANGED) -> Finding:
     return Finding(name, status, what, str(where), state, next)
 
 
-def _extensions() -> Iterator[Finding]:
+def _extensions(reader: str) -> Iterator[Finding]:
     try:
         wanted = version("duckdb")
     except PackageNotFoundError:
         yield _bad("extensions", "error", "DuckDB is not installed", "Python package duckdb", "pip install duckdb")
         return
     wrong = False
-    for name in EXTENSIONS:
+    names = ("ducklake", reader, "excel")
+    for name in names:
         package = f"duckdb-extension-{name.replace('_', '-')}"
         cure = f"pip install '{package}=={wanted}'"
         try:
@@ -88,11 +124,11 @@ def _extensions() -> Iterator[Finding]:
             yield _bad("extensions", "error", f"{package} has no binary for DuckDB {wanted}", package, cure)
             wrong = True
     if not wrong:
-        yield Finding("extensions", "ok", f"DuckDB {wanted} with {', '.join(EXTENSIONS)}")
+        yield Finding("extensions", "ok", f"DuckDB {wanted} with {', '.join(names)}")
 
 
 def _folder(storage: Storage) -> Iterator[Finding]:
-    folder = storage.catalog.parent
+    folder = storage.home
     if not folder.exists():
         return
     kind = filesystem_of(folder)
@@ -100,7 +136,7 @@ def _folder(storage: Storage) -> Iterator[Finding]:
         what = f"the catalog is on a network filesystem ({kind}), where locks are not reliable"
         cure = "set `lake: {catalog: ...}` in workspace.yaml to a local folder"
         yield _bad("folder", "error", what, folder, cure)
-    here = [path for path in (folder, storage.catalog, storage.data) if path.exists()]
+    here = [path for path in (folder, Path(str(storage.catalog)), storage.data) if path.exists()]
     closed = [path for path in here if not os.access(path, os.W_OK | os.R_OK)]
     foreign = [path for path in here if path.stat().st_uid != os.getuid()]
     others = stat.S_IMODE(folder.stat().st_mode) & 0o077
@@ -118,7 +154,7 @@ def _folder(storage: Storage) -> Iterator[Finding]:
 
 
 def _disk(storage: Storage) -> Iterator[Finding]:
-    for folder in dict.fromkeys((_there(storage.catalog.parent), _there(storage.data), _there(storage.spill))):
+    for folder in dict.fromkeys((_there(storage.home), _there(storage.data), _there(storage.spill))):
         found = os.statvfs(folder)
         free, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
         cure = "rat clean --dry-run\nfree some space; a run needs about twice what it writes"
@@ -141,8 +177,8 @@ def _there(path: Path) -> Path:
     return next(one for one in (path, *path.parents) if one.exists())
 
 
-def _locks(storage: Storage) -> Iterator[Finding]:
-    lock = Path(f"{storage.catalog}.lock")
+def _locks(file: Path) -> Iterator[Finding]:
+    lock = Path(f"{file}.lock")
     cure = "wait for it to end; rat runs shows what is going on"
     try:
         descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
@@ -156,7 +192,7 @@ def _locks(storage: Storage) -> Iterator[Finding]:
             yield _bad("lock", "warn", "another process is writing to the lake just now", holder, cure)
         finally:
             os.close(descriptor)
-    holder = _sqlite_writer(storage.catalog)
+    holder = _sqlite_writer(file)
     if holder:
         what = "another program keeps the catalog locked"
         yield _bad(
@@ -189,8 +225,7 @@ def _copied(file: Path) -> Iterator[sqlite3.Connection]:
             yield copy
 
 
-def _catalog(storage: Storage) -> Iterator[Finding]:
-    file = storage.catalog
+def _catalog(file: Path, storage: Storage) -> Iterator[Finding]:
     restore = f"restore it from a backup, or move it away (mv '{file}' '{file}.bad') and run: rat run"
     if not file.exists():
         if storage.data.is_dir() and any(storage.data.rglob("*.parquet")):
@@ -215,7 +250,7 @@ def _catalog(storage: Storage) -> Iterator[Finding]:
         return
     try:
         with _copied(file) as copy:
-            yield from _inside(copy, storage, restore)
+            yield from _inside(copy, file, storage, restore)
     except sqlite3.DatabaseError as error:
         yield _bad("catalog", "error", f"the catalog is damaged: {error}", file, restore)
     except OSError as error:
@@ -229,8 +264,7 @@ def _start_of(file: Path) -> bytes:
         return handle.read(16)
 
 
-def _inside(copy: sqlite3.Connection, storage: Storage, restore: str) -> Iterator[Finding]:
-    file = storage.catalog
+def _inside(copy: sqlite3.Connection, file: Path, storage: Storage, restore: str) -> Iterator[Finding]:
     said = copy.execute("pragma integrity_check(3)").fetchall()
     if said != [("ok",)]:
         yield _bad("catalog", "error", f"the catalog is damaged: {said[0][0].splitlines()[-1]}", file, restore)
@@ -268,7 +302,7 @@ def _number(said: str) -> tuple[int, ...]:
         return (0,)
 
 
-def _clock(newest: str | None, file: Path) -> Iterator[Finding]:
+def _clock(newest: str | None, file: object) -> Iterator[Finding]:
     now = time.time()
     try:
         last = datetime.fromisoformat(newest).timestamp() if newest else 0.0
@@ -286,8 +320,8 @@ def _clock(newest: str | None, file: Path) -> Iterator[Finding]:
         yield Finding("clock", "ok", shown)
 
 
-def _wal(storage: Storage) -> Iterator[Finding]:
-    log = Path(f"{storage.catalog}-wal")
+def _wal(file: Path) -> Iterator[Finding]:
+    log = Path(f"{file}-wal")
     try:
         size = log.stat().st_size
     except OSError:

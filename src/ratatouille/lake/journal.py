@@ -3,7 +3,8 @@
 lease     the right to publish one asset, with a token that grows each time it changes hands
 dead      a run whose process is gone (pid and boot id), or whose heartbeat stopped on another machine
 
-It lies beside the lake (`.rat/journal.sqlite`) and may be deleted: nothing that was published is only here.
+It lies beside the lake (`.rat/journal.sqlite`, or a schema on the catalog's server) and may be deleted: nothing that
+was published is only here.
 """
 
 from __future__ import annotations
@@ -15,33 +16,44 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ratatouille.errors import LakeError
+from ratatouille.lake.books import Books, Do, PostgresBooks, SqliteBooks
 from ratatouille.lake.faults import explain
+from ratatouille.lake.server import Server
 
 HEARTBEAT_S = 5.0
 DEAD_AFTER_S = 30.0  # without a heartbeat, on a machine whose processes we cannot see
 RESUME_WITHIN_S = 86_400.0
 
-_TABLES = """
-create table if not exists runs (
-    run_id text primary key, status text, request text, pid integer, started_ticks text, boot_id text, host text,
-    started_at real, heartbeat_at real, ended_at real, error text, resumes text);
-create table if not exists steps (
-    run_id text, asset text, attempt integer, status text, record text, started_at real, ended_at real,
-    primary key (run_id, asset, attempt));
-create table if not exists leases (
-    asset text primary key, token integer, run_id text, pid integer, started_ticks text, boot_id text, host text,
-    heartbeat_at real, held integer);
-create table if not exists set_aside (
-    asset text, file text, bytes integer, modified_ns integer, reason text, run_id text, at real, primary key (asset, file));
-create table if not exists verified (path text primary key, at real);
-create index if not exists steps_by_asset on steps (asset, started_at);
-"""
+_TABLES = (
+    """create table if not exists runs (
+    run_id text primary key, status text, request text, pid bigint, started_ticks text, boot_id text, host text,
+    started_at double precision, heartbeat_at double precision, ended_at double precision, error text, resumes text)""",
+    """create table if not exists steps (
+    run_id text, asset text, attempt bigint, status text, record text, started_at double precision,
+    ended_at double precision, primary key (run_id, asset, attempt))""",
+    """create table if not exists leases (
+    asset text primary key, token bigint, run_id text, pid bigint, started_ticks text, boot_id text, host text,
+    heartbeat_at double precision, held bigint)""",
+    """create table if not exists set_aside (
+    asset text, file text, bytes bigint, modified_ns bigint, reason text, run_id text, at double precision,
+    primary key (asset, file))""",
+    "create table if not exists verified (path text primary key, at double precision)",
+    # Of candidates.py: versions that wait for verdicts.
+    """create table if not exists candidates (
+    asset text, run_id text, token bigint, entry text, staged text, gates text, state text, version bigint,
+    at double precision, primary key (asset, run_id, token))""",
+    """create table if not exists verdicts (
+    asset text, run_id text, token bigint, gate text, passed bigint, record text, at double precision,
+    primary key (asset, run_id, token, gate))""",
+    "create index if not exists steps_by_asset on steps (asset, started_at)",
+)
 _LAST_ATTEMPT_FAILED = """
 select 1 from steps s where run_id = ? and status in ('failed', 'died', 'blocked')
 and attempt = (select max(attempt) from steps t where t.run_id = s.run_id and t.asset = s.asset)"""
@@ -89,44 +101,20 @@ def _started_ticks(pid: int) -> str:
 class Journal:
     """One open journal; safe from several threads and processes. Use `open_journal`."""
 
-    def __init__(self, path: Path, *, create: bool = True) -> None:
-        self._guard = threading.Lock()
-        if create:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        elif not path.exists():
-            path = Path(":memory:")  # nobody has run anything here
-        self._connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        self._connection.execute("pragma journal_mode = wal")
-        self._connection.execute("pragma synchronous = normal")
-        self._connection.executescript(_TABLES)
+    def __init__(self, books: Books) -> None:
+        self._books = books
         self._me = this_process()
 
     def close(self) -> None:
-        self._connection.close()
+        self._books.close()
 
     def do(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self._guard, self._explained():
-            return self._connection.execute(sql, values).fetchall()
+        """One statement, with `?` for values. It may run twice: see `Books`."""
+        return self._books.do(sql, values)
 
-    @contextmanager
-    def _immediate(self) -> Iterator[sqlite3.Connection]:
-        with self._guard, self._explained():
-            self._connection.execute("begin immediate")
-            try:
-                yield self._connection
-                self._connection.execute("commit")
-            except BaseException:
-                if self._connection.in_transaction:
-                    with suppress(sqlite3.Error):
-                        self._connection.execute("rollback")
-                raise
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise explain(error, "writing the journal") from error
+    def now(self) -> float:
+        """Seconds since 1970, by the journal's clock."""
+        return self._books.now()
 
     # Runs
 
@@ -136,7 +124,7 @@ class Journal:
         A run may have several processes, as those of an orchestrator have: each starts it, and its row names one
         of them that lives.
         """
-        now, me = time.time(), self._me
+        now, me = self.now(), self._me
         asked = json.dumps(request, sort_keys=True)
         self.do(
             "insert into runs (run_id, status, request, pid, started_ticks, boot_id, host, started_at, heartbeat_at,"
@@ -148,52 +136,56 @@ class Journal:
 
     def end_run(self, run_id: str, status: str, error: Mapping[str, str] | None = None) -> None:
         """This process is done with the run; the run ends with the last of its processes."""
-        now = time.time()
-        with self._immediate() as connection:
-            if self._handed_over(connection, run_id, now):
+        now = self.now()
+
+        def end(do: Do) -> None:
+            if self._handed_over(do, run_id, now):
                 return
-            if status == "done" and connection.execute(_LAST_ATTEMPT_FAILED, (run_id,)).fetchone():
-                status = "failed"  # in another of its processes
-            connection.execute(
+            # In another of its processes:
+            failed = status == "done" and do(_LAST_ATTEMPT_FAILED, (run_id,))
+            how = "failed" if failed else status
+            do(
                 "update runs set status = ?, ended_at = ?, error = coalesce(?, error) where run_id = ?",
-                (status, now, json.dumps(error) if error else None, run_id),
+                (how, now, json.dumps(error) if error else None, run_id),
             )
-            connection.execute("update steps set status = ? where run_id = ? and status = 'running'", (status, run_id))
+            do("update steps set status = ? where run_id = ? and status = 'running'", (how, run_id))
+
+        self._books.alone(end)
 
     def beat(self, run_id: str) -> None:
-        now, me = time.time(), self._me
+        now, me = self.now(), self._me
         mine = "run_id = ? and pid = ? and host = ?"
         self.do(f"update runs set heartbeat_at = ? where {mine}", (now, run_id, me.pid, me.host))
         self.do(f"update leases set heartbeat_at = ? where {mine} and held = 1", (now, run_id, me.pid, me.host))
 
     def reap(self) -> list[str]:
         """Mark runs whose process is gone as died; returns them. The leases of dead processes are free again."""
-        now, dead = time.time(), []
+        now, dead = self.now(), []
         found = self.do(
             "select run_id, pid, started_ticks, boot_id, host, heartbeat_at from runs where status = 'running'"
         )
         for run_id, pid, ticks, boot_id, host, heartbeat_at in found:
             if Owner(pid, ticks, boot_id, host).is_alive(heartbeat_at, now):
                 continue
-            with self._immediate() as connection:
-                if self._handed_over(connection, run_id, now):
-                    continue
-                connection.execute(
-                    "update runs set status = 'died', ended_at = ? where run_id = ?", (heartbeat_at, run_id)
-                )
-                connection.execute(
-                    "update steps set status = 'died' where run_id = ? and status = 'running'", (run_id,)
-                )
-                connection.execute("update leases set held = 0 where run_id = ?", (run_id,))
-            dead.append(run_id)
+            if self._books.alone(partial(self._bury, run_id, heartbeat_at, now)):
+                dead.append(run_id)
         return dead
 
-    def _handed_over(self, connection: sqlite3.Connection, run_id: str, now: float) -> bool:
+    def _bury(self, run_id: str, heartbeat_at: float, now: float, do: Do) -> bool:
+        """Whether the run is dead now."""
+        if self._handed_over(do, run_id, now):
+            return False
+        do("update runs set status = 'died', ended_at = ? where run_id = ?", (heartbeat_at, run_id))
+        do("update steps set status = 'died' where run_id = ? and status = 'running'", (run_id,))
+        do("update leases set held = 0 where run_id = ?", (run_id,))
+        return True
+
+    def _handed_over(self, do: Do, run_id: str, now: float) -> bool:
         """Whether another process works on the run; its row names that one then. Leases of dead ones are freed."""
-        others = connection.execute(
+        others = do(
             "select asset, pid, started_ticks, boot_id, host, heartbeat_at from leases where run_id = ? and held = 1",
             (run_id,),
-        ).fetchall()
+        )
         living = None
         for asset, *owner, heartbeat_at in others:
             if Owner(*owner) == self._me:
@@ -201,13 +193,13 @@ class Journal:
             if Owner(*owner).is_alive(heartbeat_at, now):
                 living = (*owner, heartbeat_at)
                 continue
-            connection.execute("update leases set held = 0 where run_id = ? and asset = ?", (run_id, asset))
-            connection.execute(
+            do("update leases set held = 0 where run_id = ? and asset = ?", (run_id, asset))
+            do(
                 "update steps set status = 'died' where run_id = ? and asset = ? and status = 'running'",
                 (run_id, asset),
             )
         if living is not None:
-            connection.execute(
+            do(
                 "update runs set pid = ?, started_ticks = ?, boot_id = ?, host = ?, heartbeat_at = ? where run_id = ?",
                 (*living, run_id),
             )
@@ -222,7 +214,7 @@ class Journal:
             return []
         run_id, status, asked, heartbeat_at, resumes = found[0]
         same = asked == json.dumps(request, sort_keys=True)
-        if status != "died" or not same or time.time() - heartbeat_at > RESUME_WITHIN_S:
+        if status != "died" or not same or self.now() - heartbeat_at > RESUME_WITHIN_S:
             return []
         return [run_id, *json.loads(resumes or "[]")]
 
@@ -243,7 +235,7 @@ class Journal:
     def record_step(
         self, run_id: str, asset: str, attempt: int, status: str, record: Mapping[str, Any] | None = None
     ) -> None:
-        now = time.time()
+        now = self.now()
         ended = None if status == "running" else now
         self.do(
             "insert into steps (run_id, asset, attempt, status, record, started_at, ended_at)"
@@ -271,20 +263,25 @@ class Journal:
 
     def take_lease(self, asset: str, run_id: str) -> int | None:
         """A token for `asset`, or None while a living process holds its lease."""
-        now, me = time.time(), self._me
-        with self._immediate() as connection:
-            found = connection.execute(
+        now, me = self.now(), self._me
+
+        def take(do: Do) -> int | None:
+            known = do(
                 "select token, run_id, pid, started_ticks, boot_id, host, heartbeat_at, held from leases where asset = ?",
                 (asset,),
-            ).fetchone()
-            if found and found[7] and Owner(*found[2:6]).is_alive(found[6], now):
-                return None
-            token = (found[0] if found else 0) + 1
-            connection.execute(
-                "insert or replace into leases values (?, ?, ?, ?, ?, ?, ?, ?, 1)",
-                (asset, token, run_id, me.pid, me.started_ticks, me.boot_id, me.host, now),
             )
-        return token
+            found = known[0] if known else (0, "", 0, "", "", "", 0.0, 0)
+            if found[7] and (found[1], Owner(*found[2:6]), found[6]) == (run_id, me, now):
+                return int(found[0])  # taken a moment ago, and the answer to that was lost
+            if found[7] and Owner(*found[2:6]).is_alive(found[6], now):
+                return None
+            token = int(found[0]) + 1
+            values = (asset, token, run_id, me.pid, me.started_ticks, me.boot_id, me.host, now)
+            do("delete from leases where asset = ?", (asset,))
+            do("insert into leases values (?, ?, ?, ?, ?, ?, ?, ?, 1)", values)
+            return token
+
+        return self._books.alone(take)
 
     def holds_leases(self, tokens: Mapping[str, int]) -> list[str]:
         """The assets of `tokens` whose lease was lost to somebody else."""
@@ -305,9 +302,15 @@ class Journal:
     # Files whose checksum was found right
 
     def note_verified(self, paths: Sequence[str]) -> None:
+        if not paths:
+            return
         now = time.time()
-        with self._immediate() as connection:
-            connection.executemany("insert or replace into verified values (?, ?)", [(path, now) for path in paths])
+
+        def note(do: Do) -> None:
+            for path in paths:
+                do("insert into verified values (?, ?) on conflict (path) do update set at = excluded.at", (path, now))
+
+        self._books.alone(note)
 
     def not_verified_since(self, moment: float) -> Callable[[str], bool]:
         """Tells for a path whether its last verification is older than `moment`, or there was none."""
@@ -318,7 +321,9 @@ class Journal:
 
     def set_aside(self, asset: str, file: str, size: int, modified_ns: int, reason: str, run_id: str) -> None:
         self.do(
-            "insert or replace into set_aside values (?, ?, ?, ?, ?, ?, ?)",
+            "insert into set_aside values (?, ?, ?, ?, ?, ?, ?) on conflict (asset, file) do update set"
+            " bytes = excluded.bytes, modified_ns = excluded.modified_ns, reason = excluded.reason,"
+            " run_id = excluded.run_id, at = excluded.at",
             (asset, file, size, modified_ns, reason, run_id, time.time()),
         )
 
@@ -334,21 +339,30 @@ class Journal:
 
 
 @contextmanager
-def open_journal(path: Path, *, create: bool = True) -> Iterator[Journal]:
-    """Open the journal at `path`. Without `create` (readers) one that cannot be opened is an empty one."""
-    try:
-        journal = Journal(path, create=create)
-    except (sqlite3.Error, OSError) as error:
-        if create:
-            known = explain(error, "the journal cannot be opened", folder=path.parent if path.parent.is_dir() else None)
-            known.where = str(path)
-            known.next = known.next or "move a damaged journal away; it holds no data"
-            raise known from error
-        journal = Journal(Path(":memory:"), create=False)
+def open_journal(place: Path | Server, *, create: bool = True) -> Iterator[Journal]:
+    """Open the journal at `place`. Without `create` (readers) one that cannot be opened is an empty one."""
+    journal = Journal(_books(place, create))
     try:
         yield journal
     finally:
         journal.close()
+
+
+def _books(place: Path | Server, create: bool) -> Books:
+    if isinstance(place, Server):
+        return PostgresBooks(place, _TABLES) if create or place.exists() else SqliteBooks(None, _TABLES)
+    try:
+        if create:
+            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return SqliteBooks(place if create or place.exists() else None, _TABLES)
+    except (sqlite3.Error, OSError) as error:
+        if create:
+            folder = place.parent if place.parent.is_dir() else None
+            known = explain(error, "the journal cannot be opened", folder=folder)
+            known.where = str(place)
+            known.next = known.next or "move a damaged journal away; it holds no data"
+            raise known from error
+        return SqliteBooks(None, _TABLES)
 
 
 @contextmanager

@@ -25,7 +25,6 @@ from ratatouille.lake.connect import Storage, fsync_path
 from ratatouille.lake.journal import Journal
 from ratatouille.lake.ledger import Hold
 from ratatouille.lake.lock import exclusive
-from ratatouille.lake.unsettled import FOLDER as UNSETTLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ def old_files(storage: Storage, before: float) -> list[Leftover]:
     """
     found = []
     for folder, below, names in os.walk(storage.data):
-        below[:] = [name for name in below if name != UNSETTLED]
+        below[:] = [name for name in below if not name.startswith(".")]  # artifacts, and commits not settled yet
         inside = Path(folder).relative_to(storage.data).parts
         for name in names:
             if not _is_ours(inside, name):
@@ -72,7 +71,6 @@ def _is_ours(folders: tuple[str, ...], name: str) -> bool:
 
 def candidate_files(journal: Journal, rejected_before: float) -> set[str]:
     """Files and folders of candidates that may still be judged, or were kept out after `rejected_before`."""
-    candidates.prepare(journal)
     kept = candidates.where(
         journal,
         "state in ('waiting', 'passed') or (state in ('rejected', 'superseded') and at >= ?)",

@@ -1,5 +1,7 @@
 """One writer at a time: an flock beside the catalog, which the kernel frees when its holder dies.
 
+A catalog on a server has locks of the same meaning there: `server.py`.
+
 Whoever reads an earlier version shares a second lock, `<catalog>.readers`: a version that expires under a reader would
 give it no rows and no error, because DuckLake reads its catalog anew for each query.
 """
@@ -11,22 +13,37 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from ratatouille.errors import LakeError
 from ratatouille.lake.faults import explain
+from ratatouille.lake.server import Server
 
 # A publish takes tens of milliseconds; a minute of waiting means that somebody is stuck.
 WAIT_S = 60.0
 
 
-@contextmanager
-def exclusive(catalog: Path, doing: str, *, wait_s: float | None = None) -> Iterator[None]:
+def exclusive(catalog: Path | Server, doing: str, *, wait_s: float | None = None) -> AbstractContextManager[None]:
     """Hold the lake's write lock; waits up to `wait_s` seconds (WAIT_S, or RATATOUILLE_LOCK_WAIT)."""
-    deadline = time.monotonic() + (
-        wait_s if wait_s is not None else float(os.environ.get("RATATOUILLE_LOCK_WAIT", WAIT_S))
-    )
+    if wait_s is None:
+        wait_s = float(os.environ.get("RATATOUILLE_LOCK_WAIT", WAIT_S))
+    return catalog.exclusive(doing, wait_s) if isinstance(catalog, Server) else _locked(catalog, doing, wait_s)
+
+
+def looking_back(catalog: Path | Server) -> AbstractContextManager[None]:
+    """While the block runs no version expires. Where no file can be made nobody cleans either."""
+    return catalog.looking_back() if isinstance(catalog, Server) else _shared(catalog)
+
+
+def nobody_looks_back(catalog: Path | Server) -> AbstractContextManager[bool]:
+    """Gives whether nobody reads an earlier version; if so, nobody begins to while the block runs."""
+    return catalog.nobody_looks_back() if isinstance(catalog, Server) else _unshared(catalog)
+
+
+@contextmanager
+def _locked(catalog: Path, doing: str, wait_s: float) -> Iterator[None]:
+    deadline = time.monotonic() + wait_s
     try:
         descriptor = os.open(f"{catalog}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -49,8 +66,7 @@ def exclusive(catalog: Path, doing: str, *, wait_s: float | None = None) -> Iter
 
 
 @contextmanager
-def looking_back(catalog: Path) -> Iterator[None]:
-    """While the block runs no version expires. Where no file can be made nobody cleans either."""
+def _shared(catalog: Path) -> Iterator[None]:
     descriptor = _readers(catalog)
     try:
         if descriptor is not None:
@@ -62,8 +78,7 @@ def looking_back(catalog: Path) -> Iterator[None]:
 
 
 @contextmanager
-def nobody_looks_back(catalog: Path) -> Iterator[bool]:
-    """Gives whether nobody reads an earlier version; if so, nobody begins to while the block runs."""
+def _unshared(catalog: Path) -> Iterator[bool]:
     descriptor = _readers(catalog)
     try:
         yield descriptor is not None and _taken(descriptor)

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 
 from ratatouille.errors import LakeError, RatError, TransientError
 from ratatouille.lake import ledger, unsettled
+from ratatouille.lake.catalogs import catalog_of
 from ratatouille.lake.connect import Lake, Storage, fsync_path
 from ratatouille.lake.faults import explain
 from ratatouille.lake.journal import Journal
@@ -30,7 +30,6 @@ from ratatouille.lake.quoting import LAKE, ident, idents, table, text
 from ratatouille.lake.session import Session
 from ratatouille.lake.stage import Staged, fsync_folders, glob_safe
 from ratatouille.lake.types import Columns
-
 
 # A table with more rows that all go is dropped and created. DuckLake 1.5 empties a table by reading it: under the lock,
 # with 0.4 µs of time and 60 bytes of memory that no limit counts for each row. Making it anew takes 20 ms.
@@ -340,7 +339,7 @@ def commit_and_prove(storage: Storage, session: Session, about: str, before: int
         session.rollback()
         with suppress(OSError):  # then the next process that opens the lake does it
             lost = unsettled.restore(storage, kept)
-        outcome = _settle(storage, about)
+        outcome = catalog_of(storage.catalog).settle(about, before or 0)
         if outcome is None:
             raise UnknownOutcome(
                 error.what,
@@ -356,23 +355,3 @@ def commit_and_prove(storage: Storage, session: Session, about: str, before: int
     if after is None or after == before:
         raise LakeError("the commit changed nothing", where=about, next="run the same command again")
     return int(after)
-
-
-def _settle(storage: Storage, about: str) -> int | None:
-    """After a failed COMMIT, under the lock: the version that it made, 0 if it made none, None if nobody can tell.
-
-    SQLite may have written all of a commit to the WAL before the fsync failed. This process no longer sees it,
-    but the next one would recover it after a crash. A checkpoint that truncates the WAL decides it either way;
-    then the same connection looks for what the commit says about itself.
-    """
-    try:
-        with closing(sqlite3.connect(storage.catalog, timeout=5)) as catalog:
-            (busy, _, _) = catalog.execute("pragma wal_checkpoint(truncate)").fetchone()
-            found = catalog.execute(
-                "select max(snapshot_id) from ducklake_snapshot_changes where commit_extra_info = ?", (about,)
-            ).fetchone()
-    except sqlite3.Error:
-        return None
-    if found[0] is not None:
-        return int(found[0])
-    return 0 if busy == 0 else None

@@ -14,6 +14,7 @@ from typing import Any
 from ratatouille.errors import RequestError, near_miss, underline
 from ratatouille.project import units
 from ratatouille.project.find import NAME, WORKSPACE_FILE
+from ratatouille.project.lake_address import address
 from ratatouille.project.records import RETENTION, Database, Problem, Resources, Workspace
 from ratatouille.project.sources import make_source
 from ratatouille.project.text_file import decode
@@ -67,8 +68,8 @@ def expand(root: Path, settings: Settings, environment: Mapping[str, str]) -> Wo
     """The workspace with every `${NAME}` replaced. RequestError naming the variable that is missing."""
     chosen = environment.get(ENVIRONMENT, "")
     default, settings = settings, _in_environment(settings, chosen)
-    lake = _expanded(settings["lake"], environment, "lake")
-    base = _expanded(default["lake"], environment, "lake") if chosen else {"catalog": "", "data": ""}
+    lake = _lake(settings["lake"], environment, f"environments.{chosen}.lake" if chosen else "lake")
+    base = _lake(default["lake"], environment, "lake") if chosen else {"catalog": "", "data": ""}
     if lake["catalog"] == base["catalog"]:
         raise RequestError(
             f"the environment {chosen} has the catalog of the default lake",
@@ -106,6 +107,10 @@ def expand(root: Path, settings: Settings, environment: Mapping[str, str]) -> Wo
         verify_every_s=settings["verify_every"],
         retention={**RETENTION, **{k: v for k, v in settings["retention"].items() if v is not None}},
     )
+
+
+def _lake(said: Settings, environment: Mapping[str, str], where: str) -> dict[str, str]:
+    return address(said, where, lambda text: str(_expanded(text, environment, where)))
 
 
 def _in_environment(settings: Settings, name: str) -> Settings:

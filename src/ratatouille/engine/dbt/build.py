@@ -43,6 +43,7 @@ from ratatouille.lake import (
     publish,
     seal,
     standing,
+    storage_as_text,
     table_columns,
 )
 from ratatouille.lake.faults import plainly
@@ -266,7 +267,7 @@ class _Run:
 
     def go(self, full_refresh: bool, listener: Callable[[str], None] | None) -> Built:
         self._refuse_damaged(full_refresh)
-        with process.run_folder(self.bench.lake.storage.catalog.parent / "dbt") as folder:
+        with process.run_folder(self.bench.lake.storage.home / "dbt") as folder:
             began = time.monotonic()
             try:
                 said, told = self._dbt(folder, full_refresh, listener)
@@ -288,10 +289,7 @@ class _Run:
         storage, report = self.bench.lake.storage, folder / "staged.jsonl"
         own = [m.name for m in self.selection.models if self._is_shown(m)]
         order = {
-            "storage": {
-                **{name: str(getattr(storage, name)) for name in ("catalog", "data", "spill")},
-                **{name: getattr(storage, name) for name in ("memory_bytes", "threads")},
-            },
+            "storage": storage_as_text(storage),
             "version": self.now.version,
             "views": sorted({*self.selection.needs, *own}),
             "run_id": self.outer.run_id,

@@ -134,7 +134,7 @@ def _alone(journal: Journal, run_id: str) -> Iterator[list[str]]:
 
 def living(journal: Journal) -> list[str]:
     """Runs and lease holders whose process lives, as a person would name them."""
-    now, process = time.time(), "pid, started_ticks, boot_id, host, heartbeat_at"
+    now, process = journal.now(), "pid, started_ticks, boot_id, host, heartbeat_at"
     runs = journal.do(f"select run_id, 'run ' || run_id, {process} from runs where status = 'running'")
     leases = journal.do(
         f"select run_id, 'run ' || run_id, {process} from leases where held = 1 and asset <> ?", [_LEASE]

@@ -109,7 +109,7 @@ def _refuse_format(format: str) -> None:
 
 def _refuse_place(to: Path, storage: Storage) -> None:
     resolved = to.resolve()
-    if resolved.is_relative_to(storage.catalog.parent.resolve()) or resolved.is_relative_to(storage.data.resolve()):
+    if resolved.is_relative_to(storage.home.resolve()) or resolved.is_relative_to(storage.data.resolve()):
         raise RequestError(
             "an export does not go into the lake's own folder", where=str(to), next="--to ANOTHER_FOLDER"
         )
