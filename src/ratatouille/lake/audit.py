@@ -6,10 +6,8 @@ none: they are read, and their rows counted. What a killed compaction left witho
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ratatouille.errors import RatError
 from ratatouille.lake import artifacts, ledger
@@ -17,8 +15,9 @@ from ratatouille.lake.connect import Lake, Storage
 from ratatouille.lake.journal import Journal
 from ratatouille.lake.quoting import METADATA, text
 from ratatouille.lake.session import Session
-from ratatouille.lake.stage import checksum, glob_safe
+from ratatouille.lake.stage import glob_safe
 from ratatouille.lake.upkeep import TABLE_NAMES
+from ratatouille.lake.verify import what_is_wrong
 from ratatouille.lake.versions import standing
 
 
@@ -77,9 +76,12 @@ def damaged_files(
     progress: Callable[[int], None] = lambda done: None,
 ) -> Iterator[Damage]:
     """Every file that is gone, has another size or other bytes. `progress` is told the bytes read so far."""
-    whole, done = [], 0
+    whole, done, files = [], 0, lake.storage.files
+    there = files.sizes({file.asset.replace(".", "/", 1) for file in found}, [file.path for file in found])
     for file in found:
-        said = what_is_wrong(lake, lake.storage.data / file.path, file)
+        said = what_is_wrong(files, file.path, file.bytes, there.get(file.path), file.sha256)
+        if not said and file.deletes:
+            said = _unreadable_deletes(lake, file)
         done += file.bytes
         progress(done)
         if said:
@@ -92,27 +94,11 @@ def damaged_files(
     journal.note_verified(whole)
 
 
-def what_is_wrong(lake: Lake, path: Path, file: StoredFile) -> str:
-    try:
-        size = os.stat(path).st_size
-        if size != file.bytes:
-            return f"it has {size:,} bytes instead of {file.bytes:,}"
-        if file.sha256:
-            with open(path, "rb") as handle:
-                return "" if checksum(handle) == file.sha256 else "its checksum is not the one it was published with"
-    except FileNotFoundError:
-        return "the file is gone"
-    except OSError as error:
-        return f"it cannot be read: {error.strerror}"
-    if file.deletes:
-        return _unreadable_deletes(lake, path, file.rows)
-    return ""
-
-
-def _unreadable_deletes(lake: Lake, path: Path, rows: int) -> str:
+def _unreadable_deletes(lake: Lake, file: StoredFile) -> str:
+    path, rows = lake.storage.files.absolute(file.path), file.rows
     try:
         with lake.session("reading a delete file") as session:  # of its own: an error ends the transaction
-            counted = session.value(f"select count(pos) from read_parquet({text(glob_safe(str(path)))})")
+            counted = session.value(f"select count(pos) from read_parquet({text(glob_safe(path))})")
     except RatError:
         return "it cannot be read"
     return "" if counted == rows else f"it deletes {counted:,} rows instead of {rows:,}"
@@ -151,9 +137,8 @@ def damaged_artifacts(storage: Storage, assets: Sequence[str] | None, *, every_v
             yield Damage(name, error.where, error.what)
             continue
         for folder in dict.fromkeys(one.folder for one in (known if every_version else known[-1:])):
-            path = artifacts.folder_of(storage, name) / folder
             try:
-                yield sum(file["bytes"] for file in artifacts.verify(path)["files"])
+                yield sum(file["bytes"] for file in artifacts.shelf_of(storage, name).check(folder)["files"])
             except RatError as error:
                 yield Damage(
                     name, error.where.partition(": ")[0], error.where.partition(": ")[2], folder == known[-1].folder

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ratatouille.lake import ledger
+from ratatouille.lake.connect import data_place
 from ratatouille.lake.journal import Journal
 from ratatouille.lake.quoting import LAKE, ident, table, text
 from ratatouille.lake.server import Server
@@ -227,4 +228,4 @@ def _plain(staged: Staged) -> dict[str, Any]:
 
 def _staged(plain: Mapping[str, Any]) -> Staged:
     columns = tuple((name, kind) for name, kind in plain["columns"])
-    return Staged(Path(plain["folder"]), columns, tuple(StagedFile(**file) for file in plain["files"]))
+    return Staged(data_place(plain["folder"]), columns, tuple(StagedFile(**file) for file in plain["files"]))

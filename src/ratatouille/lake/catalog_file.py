@@ -22,6 +22,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 from ratatouille.errors import LakeError
+from ratatouille.lake.bucket import Bucket
 from ratatouille.lake.faults import can_be_written
 from ratatouille.lake.lock import exclusive
 from ratatouille.lake.quoting import text
@@ -48,8 +49,8 @@ class CatalogFile:
     def is_created(self) -> bool:
         return is_created(self.file)
 
-    def follow(self, data: Path) -> None:
-        follow(self.file, data)
+    def follow(self, data: Path | Bucket) -> None:
+        follow(self.file, Path(str(data)))
 
     def newest_version(self) -> tuple[int, str] | None:
         return newest_version(self.file)

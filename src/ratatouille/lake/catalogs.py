@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
+from ratatouille.lake.bucket import Bucket
 from ratatouille.lake.catalog_file import CatalogFile
 from ratatouille.lake.server import Server
 
@@ -26,7 +27,7 @@ class Catalog(Protocol):
     def is_created(self) -> bool:
         """Whether there is a lake's catalog."""
 
-    def follow(self, data: Path) -> None:
+    def follow(self, data: Path | Bucket) -> None:
         """Mend what it says of the data folder, if it was moved together with it."""
 
     def newest_version(self) -> tuple[int, str] | None:
@@ -58,7 +59,7 @@ class _ServerCatalog:
     def is_created(self) -> bool:
         return self.server.exists()
 
-    def follow(self, data: Path) -> None:
+    def follow(self, data: Path | Bucket) -> None:
         pass  # the data is where everybody who shares the catalog says it is
 
     def newest_version(self) -> tuple[int, str] | None:

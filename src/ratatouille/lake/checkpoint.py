@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ratatouille.lake.connect import Storage, fsync_path
+from ratatouille.lake.connect import Storage
+from ratatouille.lake.durable import checksum, fsync_path
 from ratatouille.lake.faults import plainly
 from ratatouille.lake.quoting import ident, text
 from ratatouille.lake.session import Session
@@ -28,7 +29,6 @@ from ratatouille.lake.stage import (
     PARQUET,
     Staged,
     batch_select,
-    checksum,
     glob_safe,
     make_folder,
     no_batch,

@@ -12,9 +12,8 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import stat
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -23,9 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratatouille.errors import LakeError, RatError, RequestError
-from ratatouille.lake import ledger, unsettled
+from ratatouille.lake import bucket, ledger
+from ratatouille.lake.bucket import Bucket
 from ratatouille.lake.catalogs import catalog_of
-from ratatouille.lake.faults import explain
+from ratatouille.lake.durable import fsync_path
+from ratatouille.lake.faults import explain, first_line
+from ratatouille.lake.files import Files, files_of
 from ratatouille.lake.limits import duckdb_bytes
 from ratatouille.lake.lock import exclusive, looking_back
 from ratatouille.lake.quoting import BASE, LAKE, text
@@ -44,12 +46,12 @@ class Storage:
     """Where a lake lives and what it may use. Paths are absolute; 0 takes the value from the machine."""
 
     catalog: Path | Server
-    data: Path
+    data: Path | Bucket
     spill: Path
     memory_bytes: int = 0
     threads: int = 0
     base_catalog: Path | Server | None = None  # of an environment: the default lake
-    base_data: Path | None = None
+    base_data: Path | Bucket | None = None
     local: Path | None = None  # this workspace's own folder; None: where the catalog is
 
     @property
@@ -58,9 +60,18 @@ class Storage:
         return self.local or Path(str(self.catalog)).parent
 
     @property
-    def artifacts(self) -> Path:
-        """Where artifacts lie: beside a catalog in a file, else in the data folder, which everybody has."""
+    def artifacts(self) -> Path | Bucket:
+        """Where artifacts lie: beside a catalog in a file, else with the data, which everybody has."""
         return self.home / "artifacts" if isinstance(self.catalog, Path) else self.data / ".artifacts"
+
+    @property
+    def files(self) -> Files:
+        return files_of(self.data)
+
+    @property
+    def staging(self) -> Path:
+        """The folder of this machine into which candidates are written: the data's own, or one beside a bucket."""
+        return self.data if isinstance(self.data, Path) else self.home / "stage"
 
 
 def storage_as_text(storage: Storage) -> dict[str, Any]:
@@ -71,7 +82,7 @@ def storage_as_text(storage: Storage) -> dict[str, Any]:
 
 def storage_from_text(said: Mapping[str, Any]) -> Storage:
     return Storage(
-        place(said["catalog"]), Path(said["data"]), Path(said["spill"]), said["memory_bytes"], said["threads"],
+        place(said["catalog"]), data_place(said["data"]), Path(said["spill"]), said["memory_bytes"], said["threads"],
         local=Path(said["home"]),
     )  # fmt: skip
 
@@ -79,6 +90,11 @@ def storage_from_text(said: Mapping[str, Any]) -> Storage:
 def place(said: str) -> Path | Server:
     """Where a catalog is: an absolute path, or an address."""
     return Server.of(said) if said.startswith(SCHEMES) else Path(said)
+
+
+def data_place(said: str) -> Path | Bucket:
+    """Where the data is: an absolute path, or an address."""
+    return Bucket.of(said) if said.startswith("s3://") else Path(said)
 
 
 class Lake:
@@ -201,7 +217,8 @@ def _attached(storage: Storage, *, alone: bool, write: bool, create: bool, at: i
             storage.spill.mkdir(parents=True, exist_ok=True, mode=0o700)  # DuckDB makes only the last folder
         if alone:
             catalog_of(storage.catalog).follow(storage.data)
-            unsettled.heal(storage)
+            if write or isinstance(storage.data, Path):  # a bucket is asked only by those who write
+                storage.files.heal(storage)
         connection = _connect(storage, spill)
     except Exception as error:
         raise explain(error, "opening the lake", folder=storage.home) from error
@@ -222,7 +239,7 @@ def _attached(storage: Storage, *, alone: bool, write: bool, create: bool, at: i
     return lake
 
 
-def _attach_base(lake: Lake, connection: duckdb.DuckDBPyConnection, base: Path | Server, data: Path) -> None:
+def _attach_base(lake: Lake, connection: duckdb.DuckDBPyConnection, base: Path | Server, data: Path | Bucket) -> None:
     """The default lake beside an environment's: read-only, and at the version that is current now."""
     catalog = catalog_of(base)
     with catalog.attaching() as alone:
@@ -253,7 +270,7 @@ def _make_folders(storage: Storage) -> None:
     if isinstance(storage.catalog, Path):
         _refuse_network_filesystem(storage.catalog)
     storage.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    storage.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    storage.staging.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
 def settings(storage: Storage, spill: Path) -> dict[str, str | bool | int | float | list[str]]:
@@ -286,6 +303,22 @@ def _connect(storage: Storage, spill: Path) -> duckdb.DuckDBPyConnection:
 def _load_extensions(connection: duckdb.DuckDBPyConnection, storage: Storage) -> None:
     connection.execute("set global TimeZone = 'UTC'")
     _load(connection, "ducklake", catalog_of(storage.catalog).extension)
+    for data in (storage.data, storage.base_data):
+        if isinstance(data, Bucket):
+            _open_bucket(connection, data)
+
+
+def _open_bucket(connection: duckdb.DuckDBPyConnection, data: Bucket) -> None:
+    _load(connection, "httpfs", *(["aws"] if bucket.needs_chain() else []))
+    connection.execute(f"set global http_timeout = {max(1, round(bucket.deadline_s()))}")
+    try:
+        connection.execute(data.secret_sql())
+    except Exception as error:  # from nothing: the statement holds the key
+        raise LakeError(
+            f"the keys of the bucket cannot be had: {first_line(error)}",
+            where=str(data),
+            next="export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine a role",
+        ) from None
 
 
 def _load(connection: duckdb.DuckDBPyConnection, *names: str) -> None:
@@ -301,17 +334,9 @@ def _create_ledger(lake: Lake, *, create: bool) -> None:
     with exclusive(lake.storage.catalog, "creating the lake"), lake.session("creating the lake") as session:
         ledger.create(session)
     # The names of the new folders, up to the one that was there before.
-    for folder in (lake.storage.data, lake.storage.data.parent, lake.storage.data.parent.parent):
+    root = lake.storage.staging
+    for folder in (root, root.parent, root.parent.parent):
         fsync_path(folder)
-
-
-def fsync_path(path: Path) -> None:
-    """Make a file's bytes, or the names in a folder, durable: a file is only there when its folder says so."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _attach(
@@ -409,9 +434,3 @@ def filesystem_of(path: Path) -> str:
         return ""
     inside = [(point, kind) for point, kind in mounts if path.is_relative_to(point)]
     return max(inside, key=lambda mount: len(mount[0]))[1] if inside else ""
-
-
-def make_private(paths: Sequence[Path]) -> None:
-    """Published files are read-only: a plain `COPY ... TO` must not overwrite them."""
-    for path in paths:
-        os.chmod(path, stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)

@@ -12,7 +12,9 @@ from ratatouille.errors import LakeError, RatError, StepFailed, TransientError
 
 _TRANSIENT = re.compile(
     r"database is locked|Could not set lock|Transaction conflict|Connection refused|Timeout was reached"
-    r"|could not connect|server closed the connection|HTTP (?:GET|PUT|HEAD|POST).*(?:50[0234]|429)",
+    r"|could not connect|unable to connect|server closed the connection|terminating connection|no connection to the server"
+    r"|could not (?:receive|send) data|database system is (?:starting|shutting|in recovery)|connection .*(?:reset|lost)"
+    r"|Failed to execute query \"ROLLBACK\": *$|HTTP.*(?:50[0234]|429)|Server sent no data|Failure when receiving",
     re.IGNORECASE,
 )
 _FULL = re.compile(r"No space left on device|database or disk is full|disk quota", re.IGNORECASE)

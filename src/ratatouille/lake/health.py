@@ -21,6 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ratatouille.errors import UNCHANGED, RatError
+from ratatouille.lake.bucket import Bucket
 from ratatouille.lake.catalogs import catalog_of
 from ratatouille.lake.connect import NETWORK_FILESYSTEMS, Storage, extension_file, filesystem_of
 from ratatouille.lake.server import Server
@@ -52,6 +53,8 @@ def findings(storage: Storage, journal: Path | Server) -> Iterator[Finding]:
     yield from _extensions(catalog_of(file).extension)
     yield from _folder(storage)
     yield from _disk(storage)
+    if isinstance(storage.data, Bucket):
+        yield _bucket(storage.data)
     if isinstance(file, Server):
         yield from _server(file)
     else:
@@ -61,6 +64,18 @@ def findings(storage: Storage, journal: Path | Server) -> Iterator[Finding]:
     yield from _unsettled(storage)
     if isinstance(journal, Path):
         yield from _journal(journal)
+
+
+def _bucket(data: Bucket) -> Finding:
+    """Whether objects can be listed. Nothing is written, so whether they can be written is not known."""
+    try:
+        left = {one.path.split("/")[1] for one in data.listed(UNSETTLED, "looking into the bucket")}
+    except RatError as error:
+        return _bad("bucket", "error", error.what, data, error.next)
+    if left:
+        state = "Nothing is lost: the next run settles it."
+        return _bad("commits", "warn", f"{len(left)} commits were stopped half-way", data, "rat run", state)
+    return Finding("bucket", "ok", "it answers", str(data))
 
 
 def _server(server: Server) -> Iterator[Finding]:
@@ -136,7 +151,7 @@ def _folder(storage: Storage) -> Iterator[Finding]:
         what = f"the catalog is on a network filesystem ({kind}), where locks are not reliable"
         cure = "set `lake: {catalog: ...}` in workspace.yaml to a local folder"
         yield _bad("folder", "error", what, folder, cure)
-    here = [path for path in (folder, Path(str(storage.catalog)), storage.data) if path.exists()]
+    here = [path for path in (folder, Path(str(storage.catalog)), storage.staging) if path.exists()]
     closed = [path for path in here if not os.access(path, os.W_OK | os.R_OK)]
     foreign = [path for path in here if path.stat().st_uid != os.getuid()]
     others = stat.S_IMODE(folder.stat().st_mode) & 0o077
@@ -154,7 +169,7 @@ def _folder(storage: Storage) -> Iterator[Finding]:
 
 
 def _disk(storage: Storage) -> Iterator[Finding]:
-    for folder in dict.fromkeys((_there(storage.home), _there(storage.data), _there(storage.spill))):
+    for folder in dict.fromkeys((_there(storage.home), _there(storage.staging), _there(storage.spill))):
         found = os.statvfs(folder)
         free, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
         cure = "rat clean --dry-run\nfree some space; a run needs about twice what it writes"
@@ -228,7 +243,7 @@ def _copied(file: Path) -> Iterator[sqlite3.Connection]:
 def _catalog(file: Path, storage: Storage) -> Iterator[Finding]:
     restore = f"restore it from a backup, or move it away (mv '{file}' '{file}.bad') and run: rat run"
     if not file.exists():
-        if storage.data.is_dir() and any(storage.data.rglob("*.parquet")):
+        if storage.staging.is_dir() and any(storage.staging.rglob("*.parquet")):
             yield _bad("catalog", "error", "the catalog is gone, and its data files are there", file, restore)
         else:
             yield Finding("catalog", "ok", "nothing was built yet", str(file))
@@ -336,7 +351,7 @@ def _wal(file: Path) -> Iterator[Finding]:
 
 
 def _unsettled(storage: Storage) -> Iterator[Finding]:
-    left = list((storage.data / UNSETTLED).glob("*"))
+    left = list((storage.staging / UNSETTLED).glob("*"))
     if left:
         state = "Nothing is lost: the next command settles it."
         yield _bad(

@@ -21,19 +21,21 @@ from pathlib import Path
 
 from ratatouille.lake import artifacts, candidates
 from ratatouille.lake.artifacts import POINTER, Published
-from ratatouille.lake.connect import Storage, fsync_path
+from ratatouille.lake.bucket import Bucket
+from ratatouille.lake.connect import Storage
+from ratatouille.lake.durable import fsync_path
 from ratatouille.lake.journal import Journal
 from ratatouille.lake.ledger import Hold
-from ratatouille.lake.lock import exclusive
 
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A file or folder that can go. `bytes` are those that no other name holds."""
+    """A file or folder that can go, or an object of a bucket. `bytes` are those that no other name holds."""
 
     path: Path
     bytes: int
     files: int = 1
+    in_bucket: str = ""  # its path below the data; `path` is only for showing then
 
 
 # An attempt's own folder: the run's id, ours or Dagster's, and what tells its attempts apart.
@@ -45,10 +47,10 @@ def old_files(storage: Storage, before: float) -> list[Leftover]:
 
     Somebody may keep other things in the folder that `lake: {data: ...}` names: those are not looked at.
     """
-    found = []
-    for folder, below, names in os.walk(storage.data):
+    found = _old_objects(storage.data, before) if isinstance(storage.data, Bucket) else []
+    for folder, below, names in os.walk(storage.staging):
         below[:] = [name for name in below if not name.startswith(".")]  # artifacts, and commits not settled yet
-        inside = Path(folder).relative_to(storage.data).parts
+        inside = Path(folder).relative_to(storage.staging).parts
         for name in names:
             if not _is_ours(inside, name):
                 continue
@@ -57,6 +59,16 @@ def old_files(storage: Storage, before: float) -> list[Leftover]:
                 status = path.lstat()
                 if max(status.st_mtime, status.st_ctime) < before:
                     found.append(Leftover(path, status.st_size))
+    return found
+
+
+def _old_objects(data: Bucket, before: float) -> list[Leftover]:
+    found = []
+    for one in data.listed(doing="looking for orphans"):
+        *folders, name = one.path.split("/")
+        hidden = any(folder.startswith(".") for folder in folders)
+        if not hidden and _is_ours(tuple(folders), name) and one.modified < before:
+            found.append(Leftover(Path(f"{data}/{one.path}"), one.bytes, in_bucket=one.path))
     return found
 
 
@@ -112,23 +124,14 @@ def _measured(path: Path) -> tuple[int, int, float]:
 def artifact_folders(storage: Storage, asset: str, named: Collection[str], before: float) -> list[Leftover]:
     """Folders of an artifact that are not `named` by its pointer, nor open, nor young."""
     home = artifacts.folder_of(storage, asset)
+    if isinstance(home, Bucket):
+        found = artifacts.shelf_of(storage, asset).leftovers(named, before)
+        return [Leftover(Path(f"{storage.data}/{path}"), size, count, path) for path, size, count in found]
     return [
         one
         for one in folders_below(home, before)
         if one.path.name not in named and not one.path.name.startswith(POINTER)
     ]
-
-
-def forget_artifacts(storage: Storage, asset: str, gone: Collection[int]) -> list[Path]:
-    """Let an artifact's pointer name fewer versions; the folders that nothing names then. The newest is never gone."""
-    home = artifacts.folder_of(storage, asset)
-    with exclusive(home / POINTER, f"expiring versions of {asset}"):
-        known = artifacts.published(storage, asset)
-        stay = [one for one in known[:-1] if one.entry.version not in gone] + known[-1:]
-        if len(stay) < len(known):
-            artifacts._move_pointer(home, stay, artifacts.hold(storage, asset))
-    named = {one.folder for one in stay}
-    return [home / one for one in sorted({one.folder for one in known} - named)]
 
 
 def artifact_versions(storage: Storage, asset: str) -> tuple[list[Published], Hold | None]:
@@ -152,7 +155,7 @@ def remove(path: Path) -> None:
 
 
 def remove_emptied(files: Collection[Path], data: Path) -> None:
-    """Remove the attempts' folders that have lost their last file."""
+    """Remove the attempts' folders below `data` that have lost their last file."""
     for folder in {path.parent for path in files}:
         if folder.is_relative_to(data) and len(folder.relative_to(data).parts) > 2:
             with suppress(OSError):

@@ -9,26 +9,25 @@ of them cannot be published, the rest are redone one by one.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from ratatouille.errors import LakeError, RatError, TransientError
-from ratatouille.lake import ledger, unsettled
+from ratatouille.lake import ledger
 from ratatouille.lake.catalogs import catalog_of
-from ratatouille.lake.connect import Lake, Storage, fsync_path
+from ratatouille.lake.connect import Lake, Storage
 from ratatouille.lake.faults import explain
+from ratatouille.lake.files import Files
 from ratatouille.lake.journal import Journal
 from ratatouille.lake.layout import Layout, layouts, set_layout
 from ratatouille.lake.lock import exclusive
 from ratatouille.lake.quoting import LAKE, ident, idents, table, text
 from ratatouille.lake.session import Session
-from ratatouille.lake.stage import Staged, fsync_folders, glob_safe
+from ratatouille.lake.stage import Staged, glob_safe
 from ratatouille.lake.types import Columns
 
 # A table with more rows that all go is dropped and created. DuckLake 1.5 empties a table by reading it: under the lock,
@@ -126,6 +125,8 @@ def _commit(lake: Lake, journal: Journal, run_id: str, publications: Sequence[Pu
     doing = f"publishing {', '.join(names[:3])}"
     with exclusive(storage.catalog, doing), lake.session(doing) as session:
         started = time.time()
+        for limit in storage.files.limits:
+            session.execute(limit)
         publications = _laid_out(session, publications)
         before = session.value(f"select id from {LAKE}.last_committed_snapshot()")
         session.execute("begin transaction")
@@ -136,11 +137,11 @@ def _commit(lake: Lake, journal: Journal, run_id: str, publications: Sequence[Pu
         now = datetime.now(UTC).replace(tzinfo=None)
         for layer in sorted({p.asset.partition(".")[0] for p in todo if not p.was}):
             session.execute(f"create schema if not exists {LAKE}.{ident(layer)}")
-        entries = [_apply(session, p, heads.get(p.asset), now, storage.data) for p in todo]
+        entries = [_apply(session, p, heads.get(p.asset), now, storage.files) for p in todo]
         ledger.write_entries(session, entries)
         about = say_who(session, run_id, [p.asset for p in todo])
         try:
-            kept = unsettled.keep(storage, run_id, _make_durable(storage, todo, started))
+            kept = storage.files.keep(run_id, _written(storage, todo, started))
         except OSError as error:
             raise explain(error, doing) from error
         version = commit_and_prove(storage, session, about, before, kept)
@@ -188,7 +189,7 @@ def _check_still_ours(
     return heads, already
 
 
-def _apply(session: Session, p: Publication, head: ledger.Entry | None, now: datetime, data: Path) -> ledger.Entry:
+def _apply(session: Session, p: Publication, head: ledger.Entry | None, now: datetime, files: Files) -> ledger.Entry:
     """The changes of one publication; returns its ledger entry, complete but for the version."""
     deleted = 0
     if p.how == "replace" and p.was == "table" and head is not None and head.rows_total >= REMADE_FROM_ROWS:
@@ -219,7 +220,7 @@ def _apply(session: Session, p: Publication, head: ledger.Entry | None, now: dat
         rows_total=0 if p.how == "view" else total,
         bytes_written=p.staged.bytes if p.staged else 0,
         columns=p.columns,
-        manifest=_manifest(p, data),
+        manifest=_manifest(p, files),
         published_at=now,
     )
 
@@ -230,11 +231,9 @@ def _unchanged_since(p: Publication, head: ledger.Entry | None, written: int, de
     return head.data_version if same and head is not None else 0
 
 
-def _manifest(p: Publication, data: Path) -> tuple[dict[str, Any], ...]:
+def _manifest(p: Publication, data: Files) -> tuple[dict[str, Any], ...]:
     files = p.staged.files if p.staged else ()
-    return tuple(
-        {"path": os.path.relpath(f.path, data), "rows": f.rows, "bytes": f.bytes, "sha256": f.sha256} for f in files
-    )
+    return tuple({"path": data.relative(f.path), "rows": f.rows, "bytes": f.bytes, "sha256": f.sha256} for f in files)
 
 
 def _put_view(session: Session, p: Publication) -> None:
@@ -311,34 +310,29 @@ def say_who(session: Session, run_id: str, assets: Sequence[str]) -> str:
     return about
 
 
-def _make_durable(storage: Storage, publications: Sequence[Publication], started: float) -> list[Path]:
-    """fsync the files that the transaction itself wrote, DuckLake's delete files: it never does. These files."""
-    written: list[Path] = []
-    folders = {storage.data / p.asset.partition(".")[0] / p.asset.partition(".")[2] for p in publications}
-    folders.add(storage.data / ledger.SCHEMA / "quarantine")
-    for folder in folders:
-        if not folder.is_dir():
-            continue
-        with os.scandir(folder) as found:
-            fresh = [f.path for f in found if f.name.startswith("ducklake-") and f.stat().st_mtime >= started - 2]
-        for path in fresh:
-            fsync_path(Path(path))
-        if fresh:
-            fsync_folders(folder, storage.data)
-        written += map(Path, fresh)
-    return written
+def _written(storage: Storage, publications: Sequence[Publication], started: float) -> list[str]:
+    """The files that the transaction itself wrote, DuckLake's delete files, made durable: it never does that."""
+    folders = {p.asset.replace(".", "/", 1) for p in publications if p.was == "table" or p.forget_quarantine}
+    if folders:
+        folders.add(f"{ledger.SCHEMA}/quarantine")
+    return storage.files.written(folders, started)
 
 
-def commit_and_prove(storage: Storage, session: Session, about: str, before: int | None, kept: Path | None) -> int:
+def _forget(storage: Storage, kept: Any, files: Sequence[str] = ()) -> None:
+    with suppress(OSError, RatError):  # upkeep of the next process that opens the lake
+        storage.files.forget(kept, files)
+
+
+def commit_and_prove(storage: Storage, session: Session, about: str, before: int | None, kept: Any) -> int:
     """COMMIT, and the version that it made. COMMIT of an aborted transaction says OK and does nothing."""
-    lost: list[Path] = []
+    lost: list[str] = []
     try:
         session.execute("commit")
         after = session.value(f"select id from {LAKE}.last_committed_snapshot()")
     except RatError as error:
         session.rollback()
-        with suppress(OSError):  # then the next process that opens the lake does it
-            lost = unsettled.restore(storage, kept)
+        with suppress(OSError, RatError):  # then the next process that opens the lake does it
+            lost = storage.files.restore(kept)
         outcome = catalog_of(storage.catalog).settle(about, before or 0)
         if outcome is None:
             raise UnknownOutcome(
@@ -347,11 +341,11 @@ def commit_and_prove(storage: Storage, session: Session, about: str, before: int
                 state="Whether the commit was written is not known; nothing was deleted.",
                 next="rat history tells; then run the same command again",
             ) from error
-        unsettled.forget(kept, lost if outcome == 0 else ())
+        _forget(storage, kept, lost if outcome == 0 else ())
         if outcome == 0:
             raise
         return outcome  # what failed came after the commit
-    unsettled.forget(kept)
+    _forget(storage, kept)
     if after is None or after == before:
         raise LakeError("the commit changed nothing", where=about, next="run the same command again")
     return int(after)

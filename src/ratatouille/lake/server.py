@@ -181,7 +181,7 @@ class Server:
 
         with self.connect(doing) as connection:
             try:
-                return connection.execute(sql, values).fetchone() or (None,)
+                return connection.execute(sql, values or None).fetchone() or (None,)
             except psycopg.Error as error:
                 raise self.explained(error, doing) from None
 

@@ -7,30 +7,31 @@ that dies leaves only files, which `discard` or upkeep removes.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ratatouille.errors import LakeError
-from ratatouille.lake.connect import Storage, fsync_path, make_private
+from ratatouille.errors import LakeError, RatError
+from ratatouille.lake.bucket import Bucket
+from ratatouille.lake.connect import Storage
+from ratatouille.lake.durable import checksum, fsync_folders, make_private
 from ratatouille.lake.faults import explain
 from ratatouille.lake.layout import Layout, copy_options, in_order
 from ratatouille.lake.quoting import ident, text
 from ratatouille.lake.session import Session
 from ratatouille.lake.types import Columns, storable_select
 
-_CHUNK = 1 << 22  # 4 MiB
 # Version 2's delta encodings: half the bytes, a fifth less time to write, half the time to read.
 PARQUET = "format parquet, parquet_version v2, return_stats true"
 
 
 @dataclass(frozen=True, slots=True)
 class StagedFile:
-    path: str  # absolute
+    path: str  # absolute, or an address
     rows: int
     bytes: int
     sha256: str = ""  # known once sealed
@@ -50,7 +51,7 @@ class ColumnFacts:
 class Staged:
     """Rows on disk that no reader sees."""
 
-    folder: Path
+    folder: Path | Bucket  # a bucket once sealed, where the data is in one
     columns: Columns
     files: tuple[StagedFile, ...]
     facts: Mapping[str, ColumnFacts] = field(default_factory=dict)
@@ -77,7 +78,7 @@ class Staged:
 def attempt_folder(storage: Storage, asset: str, run_id: str, attempt: str) -> Path:
     """Where an attempt at `asset` stages its files: inside the table's folder, never used twice."""
     layer, _, table = asset.partition(".")
-    return storage.data / layer / table / f"{run_id}-{attempt}"
+    return storage.staging / layer / table / f"{run_id}-{attempt}"
 
 
 def stage(
@@ -184,11 +185,13 @@ def _extreme(known: Sequence[Mapping[str, str]], which: str, pick: Any) -> str |
         return values[0] if len(values) == 1 else None
 
 
-def seal(staged: Staged, root: Path) -> Staged:
-    """Make the staged files durable and read-only, and take their checksums. `root` is the data folder."""
+def seal(staged: Staged, root: Path | Bucket) -> Staged:
+    """Make the staged files durable and read-only, and take their checksums. `root` is where the lake's data is."""
     if not staged.files:
         discard(staged)
         return staged
+    if isinstance(root, Bucket):
+        return _uploaded(staged, root)
     files = []
     try:
         for file in staged.files:
@@ -197,32 +200,39 @@ def seal(staged: Staged, root: Path) -> Staged:
                 os.fsync(handle.fileno())
             files.append(replace(file, sha256=digest))
         make_private([Path(file.path) for file in files])
+        folder = Path(str(staged.folder))
         for below in {Path(file.path).parent for file in files}:
-            fsync_folders(below, staged.folder)
-        fsync_folders(staged.folder, root)
+            fsync_folders(below, folder)
+        fsync_folders(folder, root)
     except OSError as error:
         raise explain(error, "making the staged files durable") from error
     return replace(staged, files=tuple(files))
 
 
-def checksum(handle: Any) -> str:
-    digest = hashlib.sha256()
-    while chunk := handle.read(_CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def fsync_folders(folder: Path, root: Path) -> None:
-    """fsync `folder` and every folder above it up to `root`: a file is only there when its names are."""
-    while True:
-        fsync_path(folder)
-        if folder == root or folder.parent == folder:
-            return
-        folder = folder.parent
+def _uploaded(staged: Staged, root: Bucket) -> Staged:
+    """The staged files as objects of the same names below `root`; those of this machine are gone then."""
+    folder = Path(str(staged.folder))
+    target = root / "/".join(folder.parts[-3:])  # <layer>/<table>/<attempt>
+    below = {file.path: Path(file.path).relative_to(folder).as_posix() for file in staged.files}
+    files = []
+    try:
+        for file in staged.files:
+            with open(file.path, "rb") as handle:
+                digest = checksum(handle)
+            files.append(replace(file, path=f"{target}/{below[file.path]}", sha256=digest))
+        target.upload(((Path(path), name) for path, name in below.items()), "uploading the candidate")
+    except OSError as error:
+        raise explain(error, "uploading the candidate") from error
+    shutil.rmtree(folder, ignore_errors=True)
+    return replace(staged, folder=target, files=tuple(files))
 
 
 def discard(staged: Staged) -> None:
-    shutil.rmtree(staged.folder, ignore_errors=True)
+    if isinstance(staged.folder, Bucket):
+        with suppress(RatError):  # upkeep finds what nobody names
+            staged.folder.delete([staged.folder.relative(file.path) for file in staged.files])
+    else:
+        shutil.rmtree(staged.folder, ignore_errors=True)
 
 
 def glob_safe(path: str) -> str:

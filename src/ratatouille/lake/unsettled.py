@@ -13,37 +13,36 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 from ratatouille.errors import LakeError
 from ratatouille.lake.lock import exclusive
+from ratatouille.lake.server import Server
 
-if TYPE_CHECKING:
-    from ratatouille.lake.connect import Storage
-
+T = TypeVar("T")
 FOLDER = ".unsettled"
 
 
-def keep(storage: Storage, run_id: str, files: Sequence[Path]) -> Path | None:
+def keep(data: Path, run_id: str, files: Sequence[Path]) -> Path | None:
     """Give files below the data folder a second name; the folder with these names, None without files."""
     if not files:
         return None
-    folder = storage.data / FOLDER / f"{run_id}-{time.time_ns()}"
+    folder = data / FOLDER / f"{run_id}-{time.time_ns()}"
     for file in files:
-        name = folder / file.relative_to(storage.data)
+        name = folder / file.relative_to(data)
         name.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.link(file, name)
     return folder
 
 
-def restore(storage: Storage, kept: Path | None) -> list[Path]:
+def restore(data: Path, kept: Path | None) -> list[Path]:
     """Give files their names back where they have lost them; these names."""
     lost = []
     for name in _files(kept):
-        file = storage.data / name.relative_to(kept or name)
+        file = data / name.relative_to(kept or name)
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.link(name, file)
@@ -62,15 +61,22 @@ def forget(kept: Path | None, files: Sequence[Path] = ()) -> None:
             kept.parent.rmdir()  # only when it is empty
 
 
-def heal(storage: Storage) -> None:
+def heal(catalog: Path | Server, data: Path) -> None:
     """Restore what processes have left that died before they knew; nothing while somebody is committing."""
     try:
-        left = list((storage.data / FOLDER).iterdir())
+        left = list((data / FOLDER).iterdir())
     except OSError:
         return
-    with suppress(LakeError, OSError), exclusive(storage.catalog, "settling a commit", wait_s=0):
+    settle_left(catalog, left, lambda kept: restore(data, kept), forget)
+
+
+def settle_left(
+    catalog: Path | Server, left: Sequence[T], restore: Callable[[T], object], forget: Callable[[T], object]
+) -> None:
+    """Restore and forget each of `left`, unless somebody is committing just now."""
+    with suppress(LakeError, OSError), exclusive(catalog, "settling a commit", wait_s=0):
         for kept in left:
-            restore(storage, kept)
+            restore(kept)
             forget(kept)
 
 

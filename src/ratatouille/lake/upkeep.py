@@ -10,24 +10,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ratatouille.errors import LakeError
-from ratatouille.lake import ledger, unsettled
-from ratatouille.lake.connect import Lake, Storage, fsync_path, make_private
+from ratatouille.lake import ledger
+from ratatouille.lake.connect import Lake, Storage
+from ratatouille.lake.durable import make_private
 from ratatouille.lake.faults import explain
+from ratatouille.lake.files import Files
 from ratatouille.lake.journal import Journal
 from ratatouille.lake.layout import Layout, layout_of
 from ratatouille.lake.lock import exclusive
 from ratatouille.lake.publish import Publication, Superseded, commit_and_prove, publish, say_who
 from ratatouille.lake.quoting import LAKE, METADATA, literal, table, text
 from ratatouille.lake.session import Session
-from ratatouille.lake.stage import attempt_folder, checksum, discard, fsync_folders, seal, stage
+from ratatouille.lake.stage import attempt_folder, discard, seal, stage
 from ratatouille.lake.versions import table_columns
 
 # Files below this size are worth merging, from so many on.
@@ -135,31 +136,33 @@ def expire(lake: Lake, gone: Collection[int]) -> None:
         raise LakeError(f"{len(left)} versions did not expire", where=str(sorted(left)[:5]), next="rat clean")
 
 
-def scheduled(session: Session, storage: Storage) -> list[tuple[Path, int, datetime]]:
-    """Files that no version needs: path, bytes (0: gone already), since when (UTC)."""
+def scheduled(session: Session, storage: Storage) -> list[tuple[str, int, datetime]]:
+    """Files that no version needs: path below the data folder, bytes (0: gone already), since when (UTC)."""
     rows = session.rows(
         f"select path, path_is_relative, schedule_start::timestamptz::timestamp"
         f" from {METADATA}.ducklake_files_scheduled_for_deletion order by path"
     )
-    found = [(storage.data / path if relative else Path(path), since) for path, relative, since in rows]
-    return [(path, size_of(path), since) for path, since in found]
+    files = storage.files
+    found = [(path if relative else files.relative(path), since) for path, relative, since in rows]
+    folders = {"/".join(path.split("/")[:2]) for path, _ in found}
+    there = files.sizes(folders, [path for path, _ in found])
+    return [(path, there.get(path, 0), since) for path, since in found]
 
 
 def delete_scheduled(lake: Lake, before: datetime) -> None:
     """Delete the files that no version has needed since `before` (UTC), and the folders that are empty then."""
     storage = lake.storage
     with exclusive(storage.catalog, "deleting old files"), lake.session("deleting old files") as session:
-        folders = {path.parent for path, _, since in scheduled(session, storage) if since < before}
+        folders = {os.path.dirname(path) for path, _, since in scheduled(session, storage) if since < before}
         until = f"{literal(before)} at time zone 'UTC'"
         session.execute(f"call ducklake_cleanup_old_files({text(LAKE)}, older_than => {until})")
     for folder in folders:
-        if folder.is_relative_to(storage.data) and len(folder.relative_to(storage.data).parts) > 2:
-            with suppress(OSError):
-                folder.rmdir()  # an attempt's own folder, if it is empty; a table's stays
+        if len(folder.split("/")) > 2:
+            storage.files.remove_folder(folder)  # an attempt's own, if it is empty; a table's stays
 
 
 def named_files(session: Session, storage: Storage) -> set[str]:
-    """Every file that the catalog knows of, absolute: of all versions, and those that wait for their deletion."""
+    """Every file that the catalog knows of, by its whole path: of all versions, and those that wait for their end."""
     inside = " union all ".join(
         f"select case when f.path_is_relative then s.path || t.path || f.path else f.path end"
         f" from {METADATA}.ducklake_{kind}_file f join {METADATA}.ducklake_table t using (table_id)"
@@ -167,14 +170,7 @@ def named_files(session: Session, storage: Storage) -> set[str]:
         for kind in ("data", "delete")
     )
     waiting = f"select path from {METADATA}.ducklake_files_scheduled_for_deletion"
-    return {str(storage.data / path) for (path,) in session.rows(f"{inside} union all {waiting}")}
-
-
-def size_of(path: Path) -> int:
-    try:
-        return os.lstat(path).st_size
-    except OSError:
-        return 0
+    return {storage.files.absolute(path) for (path,) in session.rows(f"{inside} union all {waiting}")}
 
 
 # Compaction
@@ -254,7 +250,6 @@ def _lay_out_anew(lake: Lake, journal: Journal, run_id: str, asset: str, layout:
 def _rewrite(lake: Lake, journal: Journal, run_id: str, asset: str, token: int, call: str) -> None:
     """One commit in which DuckLake writes files of a table anew; they are durable before it."""
     storage, doing = lake.storage, f"compacting {asset}"
-    folder = storage.data.joinpath(*asset.split(".", 1))
     with exclusive(storage.catalog, doing), lake.session(doing) as session:
         started = time.time()
         before = session.value(f"select id from {LAKE}.last_committed_snapshot()")
@@ -266,13 +261,12 @@ def _rewrite(lake: Lake, journal: Journal, run_id: str, asset: str, token: int, 
         if session.value(f"select count(*) from {table(asset)}") != rows:
             raise LakeError(f"compacting {asset} would have changed its rows", where=asset, next="rat verify")
         try:
-            written = [path for path in _fresh(folder, started) if str(path) not in known]
-            for path in written:
-                fsync_path(path)
-            for below in {path.parent for path in written} or {folder}:
-                fsync_folders(below, storage.data)
-            make_private(written)
-            kept = unsettled.keep(storage, run_id, written)
+            files = storage.files
+            fresh = files.written([asset.replace(".", "/", 1)], started, deep=True)
+            written = [path for path in fresh if files.absolute(path) not in known]
+            if isinstance(storage.data, Path):
+                make_private([storage.data / path for path in written])
+            kept = files.keep(run_id, written)
         except OSError as error:
             raise explain(error, doing) from error
         about = say_who(session, f"{run_id}-{before}", [asset])
@@ -313,8 +307,8 @@ def write_checksums(lake: Lake, journal: Journal, run_id: str, asset: str, token
     if not paths:
         return
     try:
-        manifest = tuple(_in_manifest(path, storage) for path in paths)
-    except OSError as error:
+        manifest = tuple(_in_manifest(paths, asset, storage.files))
+    except (OSError, KeyError) as error:
         raise explain(error, doing) from error
     with exclusive(storage.catalog, doing), lake.session(doing) as session:
         before = session.value(f"select id from {LAKE}.last_committed_snapshot()")
@@ -331,15 +325,10 @@ def write_checksums(lake: Lake, journal: Journal, run_id: str, asset: str, token
         commit_and_prove(storage, session, about, before, None)
 
 
-def _fresh(folder: Path, started: float) -> list[Path]:
-    """What DuckLake wrote, in the folders of partitions too."""
-    return [path for path in folder.rglob("ducklake-*") if path.stat().st_mtime >= started - 2]
-
-
-def _in_manifest(path: str, storage: Storage) -> dict[str, Any]:
-    with open(storage.data / path, "rb") as handle:
-        digest = checksum(handle)
-        return {"path": path, "rows": 0, "bytes": os.fstat(handle.fileno()).st_size, "sha256": digest}
+def _in_manifest(paths: Sequence[str], asset: str, files: Files) -> Iterator[dict[str, Any]]:
+    there = files.sizes([asset.replace(".", "/", 1)], paths)
+    for path in paths:
+        yield {"path": path, "rows": 0, "bytes": there[path], "sha256": files.sha256(path)}
 
 
 # Tables whose file is gone

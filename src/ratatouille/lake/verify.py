@@ -7,17 +7,15 @@ gone. So before a step reads, the files of its inputs are looked at.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from ratatouille.lake import ledger
 from ratatouille.lake.connect import Storage
+from ratatouille.lake.files import Files
 from ratatouille.lake.journal import Journal
 from ratatouille.lake.quoting import METADATA, text
 from ratatouille.lake.session import Session
-from ratatouille.lake.stage import checksum
 
 
 def damaged_tables(
@@ -40,10 +38,12 @@ def damaged_tables(
     due = journal.not_verified_since(time.time() - verify_every_s) if verify_every_s < math.inf else lambda path: False
     damaged: dict[str, str] = {}
     verified: list[str] = []
-    for asset, path, size in _files(session, assets, session.snapshot if version is None else version):
+    files = _files(session, assets, session.snapshot if version is None else version)
+    there = storage.files.sizes([asset.replace(".", "/", 1) for asset in assets], [path for _, path, _ in files])
+    for asset, path, size in files:
         if asset in damaged:
             continue
-        reason = _what_is_wrong(storage.data / path, size, known.get(path, ""), due(path))
+        reason = what_is_wrong(storage.files, path, size, there.get(path), known.get(path, "") if due(path) else "")
         if reason:
             damaged[asset] = f"{path}: {reason}"
         elif due(path):
@@ -74,15 +74,16 @@ def _checksums(session: Session, assets: Sequence[str]) -> dict[str, str]:
     return {file["path"]: file["sha256"] for entry in ledger.all_of(session, assets) for file in entry.manifest}
 
 
-def _what_is_wrong(path: Path, size: int, sha256: str, hash_is_due: bool) -> str:
+def what_is_wrong(files: Files, path: str, size: int, found: int | None, sha256: str) -> str:
+    """Why the file at `path`, which has `found` bytes, is not what was published; "" if it is. Without `sha256` its
+    bytes are not read."""
+    if found is None:
+        return "the file is gone"
+    if found != size:
+        return f"it has {found:,} bytes instead of {size:,}"
     try:
-        found = os.stat(path).st_size
-        if found != size:
-            return f"it has {found:,} bytes instead of {size:,}"
-        if sha256 and hash_is_due:
-            with open(path, "rb") as handle:
-                if checksum(handle) != sha256:
-                    return "its checksum is not the one it was published with"
+        if sha256 and files.sha256(path) != sha256:
+            return "its checksum is not the one it was published with"
     except FileNotFoundError:
         return "the file is gone"
     except OSError as error:

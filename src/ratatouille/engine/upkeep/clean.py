@@ -224,7 +224,9 @@ def _delete_orphans(broom: _Broom) -> None:
     with bench.lake.session("looking for orphans") as session:
         named = upkeep.named_files(session, bench.lake.storage)
     named |= leftovers.candidate_files(bench.journal, broom.now - KEEP_REJECTED_S)
-    _remove(broom, "orphans", [one for one in found if str(one.path) not in named], "no version has them, and no run")
+    files = bench.lake.storage.files
+    orphans = [one for one in found if (files.absolute(one.in_bucket) if one.in_bucket else str(one.path)) not in named]
+    _remove(broom, "orphans", orphans, "no version has them, and no run")
 
 
 def _remove(broom: _Broom, what: str, found: Collection[leftovers.Leftover], why: str) -> None:
@@ -239,12 +241,20 @@ def _remove(broom: _Broom, what: str, found: Collection[leftovers.Leftover], why
         broom.removed.append(Removed(what, str(shown), size, count, why))
     if broom.dry_run:
         return
+    storage = broom.bench.lake.storage
+    if objects := [one.in_bucket for one in found if one.in_bucket]:
+        try:
+            storage.files.remove(objects)
+        except RatError as error:
+            broom.warnings.append(error.what)
     for one in found:
+        if one.in_bucket:
+            continue
         try:
             leftovers.remove(one.path)
         except OSError as error:
             broom.warnings.append(f"{one.path} cannot be deleted: {error.strerror}")
-    leftovers.remove_emptied([one.path for one in found], broom.bench.lake.storage.data)
+    leftovers.remove_emptied([one.path for one in found if not one.in_bucket], storage.staging)
 
 
 def _clean_artifacts(broom: _Broom) -> None:
@@ -268,7 +278,7 @@ def _clean_artifacts(broom: _Broom) -> None:
         gone = {one.entry.version for one in known} - newest - young - pinned
         named = {one.folder for one in known if one.entry.version not in gone} | {Path(one).name for one in open_ones}
         if gone and not broom.dry_run:
-            leftovers.forget_artifacts(storage, asset, gone)
+            artifacts.expire(storage, asset, gone)
         before = broom.now - GRACE_S
         found = leftovers.artifact_folders(storage, asset, named, before)
         _remove(broom, "artifacts", found, "beyond its retention, or never published")

@@ -20,7 +20,7 @@ from ratatouille import project as files
 from ratatouille.engine.workbench import journal_path, storage_of
 from ratatouille.errors import LakeError, RatError, RequestError
 from ratatouille.lake import Session, Storage, damaged_tables, ledger, open_journal, open_lake, standing, upkeep
-from ratatouille.lake.connect import fsync_path
+from ratatouille.lake.durable import fsync_path
 from ratatouille.lake.faults import explain, plainly
 from ratatouille.lake.lock import looking_back
 from ratatouille.lake.quoting import ident, table, text
@@ -109,7 +109,7 @@ def _refuse_format(format: str) -> None:
 
 def _refuse_place(to: Path, storage: Storage) -> None:
     resolved = to.resolve()
-    if resolved.is_relative_to(storage.home.resolve()) or resolved.is_relative_to(storage.data.resolve()):
+    if resolved.is_relative_to(storage.home.resolve()) or resolved.is_relative_to(storage.staging.resolve()):
         raise RequestError(
             "an export does not go into the lake's own folder", where=str(to), next="--to ANOTHER_FOLDER"
         )
