@@ -5,7 +5,7 @@ This is the only package that knows what the lake is made of. The rest of the ho
 """
 
 from ratatouille.lake.attached import External, attached_table
-from ratatouille.lake.connect import Lake, Storage, default_memory_bytes, load_extension, open_lake
+from ratatouille.lake.connect import Lake, Storage, confine, default_memory_bytes, load_extension, open_lake
 from ratatouille.lake.faults import QueryFailed
 from ratatouille.lake.journal import Journal, heartbeat, open_journal
 from ratatouille.lake.layout import Layout
@@ -34,6 +34,7 @@ __all__ = [
     "UnknownOutcome",
     "attached_table",
     "attempt_folder",
+    "confine",
     "borrowed",
     "damaged_tables",
     "default_memory_bytes",

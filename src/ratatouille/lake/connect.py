@@ -28,7 +28,7 @@ from ratatouille.errors import LakeError, RatError, RequestError
 from ratatouille.lake import catalog_file, ledger, unsettled
 from ratatouille.lake.faults import can_be_written, explain
 from ratatouille.lake.lock import exclusive, looking_back
-from ratatouille.lake.quoting import BASE, LAKE, text
+from ratatouille.lake.quoting import BASE, LAKE, text, texts
 from ratatouille.lake.session import Session
 
 if TYPE_CHECKING:
@@ -331,6 +331,16 @@ def _cannot_open(error: Exception, storage: Storage) -> RatError:
 def load_extension(session: Session, name: str) -> None:
     """Load an extension from its wheel, e.g. `excel`; says which package to install if it is missing."""
     session.execute(f"load {text(str(extension_file(name)))}")
+
+
+def confine(session: Session, folders: Sequence[Path]) -> None:
+    """From here on this opening of the lake reaches only files below `folders`, and no setting can be changed.
+
+    What is attached stays attached. Extensions must be loaded before. It cannot be undone.
+    """
+    session.execute(f"set allowed_directories = {texts(f'{folder}/' for folder in folders)}")
+    session.execute("set enable_external_access = false")
+    session.execute("set lock_configuration = true")
 
 
 def extension_file(name: str) -> Path:
