@@ -28,15 +28,18 @@ PROGRAMS = {
     "with dg.DagsterInstance.get() as instance:\n"
     "    job = definitions('.').resolve_implicit_global_asset_job_def()\n"
     "    assert job.execute_in_process(instance=instance).success",
-    "a build of dbt": RAT + "sys.exit(rat(['run']))",
+    "a build of dbt": "from pathlib import Path; from ratatouille.engine.dbt.build import build\n"
+    "from ratatouille.engine.dbt.copy import Asked\n"
+    "build(Path.cwd(), Asked(Path.cwd() / 'pipelines/shop/dbt', ''))",
     "a tokenizer": "from tokenizers import Tokenizer, models, trainers\nimport tiktoken\nt = Tokenizer(models.BPE())\n"
     "t.train_from_iterator(['a b c'] * 10, trainers.BpeTrainer(vocab_size=50, show_progress=False)); t.encode('a b')\n"
     "tiktoken.Encoding('x', pat_str='.', mergeable_ranks={bytes([i]): i for i in range(256)}, special_tokens={}).encode('a')",
 }
 EVERY_DAY = list(PROGRAMS)[:1]
 DBT = {
-    "pipelines/kitchen/dbt_project.yml": "name: kitchen\nprofile: kitchen\nmodel-paths: [models]\nmodels: {kitchen: {+schema: silver}}\n",
-    "pipelines/kitchen/models/m.sql": "select 1 as id",
+    "pipelines/shop/dbt/dbt_project.yml": "name: shop\nprofile: not_ours\n"
+    "models: {shop: {+schema: silver, +materialized: table}}\n",
+    "pipelines/shop/dbt/models/m.sql": "select 1 as id",
 }
 
 
