@@ -28,6 +28,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
+from ratatouille.engine.nesting import refuse_deep
 from ratatouille.errors import RatError, StepFailed
 from ratatouille.lake import LandingFile, Session
 from ratatouille.lake.quoting import ident, literal, text, texts
@@ -36,6 +37,7 @@ from ratatouille.project.records import ORIGIN_COLUMNS, Source
 
 _CHUNK = 1 << 22  # 4 MiB
 _MAX_LINE = 10_000_000  # bytes of one CSV record; DuckDB's own limit is 2 MB
+csv.field_size_limit(_MAX_LINE)  # of Python's reader, which counts again: its own is 128 KiB
 _BUFFER = 32_000_000  # bytes; left alone it would be 16 of the longest lines
 UNFINISHED = (".tmp", ".part", ".partial", ".crdownload", ".filepart", "~")
 
@@ -160,8 +162,10 @@ def inspect(root: Path, file: str, source: Source) -> Inspection:
                 raise ValueError("the file is empty")
             if source.format == "json":
                 _refuse_open_array(path)
+                with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
+                    refuse_deep(stream)  # type: ignore[arg-type]
         after = os.stat(path)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, csv.Error) as error:
         raise ValueError(f"it cannot be read: {error}") from error
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise ValueError("it changed while it was being read; it is still being written")
@@ -477,7 +481,11 @@ def unaccounted(root: Path, landing: Landing, read: Mapping[str, int]) -> dict[s
         one.rows_read = read.get(file, 0)
         if one.records is None or one.rows_read + one.rejects == one.records:
             continue
-        records = careful_count(root / file, one.source)
+        try:
+            records = careful_count(root / file, one.source)
+        except csv.Error as error:
+            lost[file] = f"its records cannot be counted: {error}"
+            continue
         if one.rows_read + one.rejects != records:
             lost[file] = f"it holds {records} records, but {one.rows_read} were read and {one.rejects} rejected"
         one.records = records
