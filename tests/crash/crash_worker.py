@@ -261,6 +261,25 @@ def land_and_run(root: str, folder: str, who: int, commits: int, rows: int, *sel
     return {"wrong": wrong, "seconds": seconds}
 
 
+def land_until(root: str, who: int, stop: str, told: str) -> dict[str, Any]:
+    """Land a file and run, again and again, until the file `stop` exists; every landing file whose run came back
+    with its rows published is written down in `told`, durably, before the next begins."""
+    wrong: list[Any] = []
+    number = 0
+    while not Path(stop).exists():
+        name = f"{who}-{number}.csv"
+        kitchen.land(Path(root), name, kitchen.own_rows(who, number, 10))
+        try:
+            result = run_once(root)
+            wrong += [] if result["status"] in ("done", "fresh") else [result]
+            with open(told, "a", encoding="utf-8") as acknowledged:
+                acknowledged.write(f"landing/{name}\n")
+        except Exception as error:
+            wrong.append(f"{type(error).__name__}: {error}")
+        number += 1
+    return {"wrong": wrong}
+
+
 def read_for(root: str, stop: str, select: str) -> dict[str, Any]:
     """Read again and again until the file `stop` exists; what was seen, and the errors."""
     seen: list[Any] = []

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import kitchen
 import pytest
 from crash_lab import Lab, trials
 
+from ratatouille import project as files
 from ratatouille.engine import open_workbench
+from ratatouille.engine.upkeep.verify import verify
 from ratatouille.lake import ledger
 
 WRITERS = int(os.environ.get("RATATOUILLE_WRITERS", "4"))
+SEED = int(os.environ.get("RATATOUILLE_SEED", "7"))
 ROWS = 20  # of one landing file
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -124,6 +128,45 @@ def test_whole_runs_side_by_side_lose_no_row_on_the_way_up(lab: Lab) -> None:
     with open_workbench(root) as bench, bench.lake.session() as session:
         assert kitchen.found(session) == kitchen.expected(root)
     _assert_published_once(root)
+
+
+def test_writers_that_are_killed_at_random_lose_nothing_that_was_acknowledged(lab: Lab) -> None:
+    root, kills, random = _base(lab), trials(3), Random(SEED)
+    stop, told = lab.folder / "stop", lab.folder / "acknowledged"
+    told.touch()
+    writers = [lab.nursery.spawn("land_until", root, who, stop, told) for who in range(WRITERS)]
+    for child in writers:
+        child.go()
+    wrong: list[Any] = []
+    for number in range(kills):
+        time.sleep(random.uniform(0.05, 0.5))
+        at = random.randrange(WRITERS)
+        writers[at].kill()
+        ended = writers[at].wait()
+        wrong += [] if "killed" in ended else [ended]
+        writers[at] = lab.nursery.spawn("land_until", root, 100 + number, stop, told).go()
+    stop.touch()
+    answers = [child.wait() for child in writers]
+    wrong += [answer for answer in answers if answer.get("ok", {"wrong": answer})["wrong"]]
+    again = lab.nursery.do("run_once", root)
+    wrong += [] if again.get("ok", {}).get("status") in ("done", "fresh") else [again]
+    acknowledged = told.read_text().split()
+    with open_workbench(root) as bench, bench.lake.session() as session:
+        stored = {row[0] for row in session.rows("select distinct _file from lake.bronze.sales")}
+        wrong += [f"{file} was acknowledged and is gone" for file in acknowledged if file not in stored]
+        wrong += [
+            f"{name} differs" for name, rows in kitchen.found(session).items() if rows != kitchen.expected(root)[name]
+        ]
+    lab.figure(
+        "writers under random kills, whole runs",
+        size=f"{WRITERS} writers, {kills} kills",
+        seeds=str(SEED),
+        said=f"{len(acknowledged)} runs acknowledged",
+        wrong=len(wrong),
+    )
+    assert not wrong, wrong
+    _assert_published_once(root)
+    assert verify(files.load(root)).whole
 
 
 def test_four_first_runs_at_once_make_one_lake(lab: Lab) -> None:

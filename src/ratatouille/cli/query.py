@@ -53,9 +53,10 @@ def query(
 
     text = _text(sql)
     settings = files.load(options.root_of(ctx, workspace)).workspace
-    with ask.reading(settings, at=None if at is None else ask.moment(at)) as session:
+    output = output.expanduser() if output is not None else None
+    with ask.reading(settings, at=None if at is None else ask.moment(at), writes=output) as session:
         if output is not None:
-            rows = ask.write_answer(session, text, output.expanduser(), storage_of(settings))
+            rows = ask.write_answer(session, text, output, storage_of(settings))
             p.print_json({"file": str(output), "rows": rows}) if as_json else p.say(
                 f"{p.plural(rows, 'row')} in {output}"
             )

@@ -20,9 +20,19 @@ from ratatouille.engine.gates import MASK
 from ratatouille.engine.records import Answer
 from ratatouille.engine.workbench import storage_of
 from ratatouille.errors import LakeError, RequestError, underline
-from ratatouille.lake import Lake, QueryFailed, Session, Storage, candidates, load_extension, open_lake
+from ratatouille.lake import (
+    Lake,
+    QueryFailed,
+    Session,
+    Storage,
+    candidates,
+    confine,
+    ledger,
+    load_extension,
+    open_lake,
+)
 from ratatouille.lake.faults import explain
-from ratatouille.lake.quoting import LAKE, ident, text
+from ratatouille.lake.quoting import BASE, LAKE, ident, text
 from ratatouille.project.records import Asset, Workspace
 
 FORMATS = ("csv", "parquet", "xlsx", "json")
@@ -52,9 +62,17 @@ def moment(said: str | int | datetime) -> int | datetime:
 
 
 @contextmanager
-def reading(workspace: Workspace, *, at: int | datetime | None = None) -> Iterator[Session]:
-    """A session on the workspace's lake, read-only, in which two-part names resolve."""
-    with open_lake(storage_of(workspace), at=at) as lake, session_on(lake, candidates_too=at is None) as session:
+def reading(workspace: Workspace, *, at: int | datetime | None = None, writes: Path | None = None) -> Iterator[Session]:
+    """A session on the workspace's lake, read-only, in which two-part names resolve.
+
+    It reaches no file but the lake's own and those beside `writes`, where `write_answer` will put the answer.
+    """
+    storage = storage_of(workspace)
+    with open_lake(storage, at=at) as lake, session_on(lake, candidates_too=at is None) as session:
+        if writes is not None and writes.suffix.lower() == ".xlsx":
+            load_extension(session, "excel")
+        folders = [storage.data, storage.base_data, writes.resolve().parent if writes is not None else None]
+        confine(session, [folder for folder in folders if folder is not None])
         yield session
 
 
@@ -62,9 +80,22 @@ def reading(workspace: Workspace, *, at: int | datetime | None = None) -> Iterat
 def session_on(lake: Lake, doing: str = "the query", *, candidates_too: bool = True) -> Iterator[Session]:
     with lake.session(doing) as session:
         session.execute(f"use {LAKE}")
+        if lake.storage.base_catalog is not None:
+            _see_the_default_lake(session)
         if candidates_too:
             candidates.stand_in(session, lake.storage.catalog)
         yield session
+
+
+def _see_the_default_lake(session: Session) -> None:
+    """In an environment: what it has not built is found in the default lake, as its runs find it."""
+    schemas = session.rows(
+        "select database_name, schema_name from duckdb_schemas()"
+        f" where database_name in ('{LAKE}', '{BASE}') and schema_name not in ('main', '{ledger.SCHEMA}')"
+        f" order by database_name <> '{LAKE}', schema_name"
+    )
+    path = [f"{ident(database)}.{ident(schema)}" for database, schema in schemas]
+    session.execute(f"set search_path = {text(','.join([f'{LAKE}.main', *path]))}")
 
 
 def answer(session: Session, sql: str, limit: int, *, ours: bool = False) -> Answer:
@@ -131,7 +162,6 @@ def write_answer(session: Session, sql: str, target: Path, storage: Storage) -> 
         listed = ", ".join(f"{_cell(f'c{i}', columns[i][1], kind)} as {ident(name)}" for i, name in enumerate(names))
         select = f"select {listed} from {_numbered(sql, columns)}"
         if kind == "xlsx":
-            load_extension(session, "excel")
             _refuse_too_many(session, sql, columns)
         beside = target.with_name(f".{target.stem}.{os.getpid()}.partial.{kind}")
         try:
@@ -231,6 +261,12 @@ def _as_request(sql: str, ours: bool = False) -> Iterator[None]:
     try:
         yield
     except QueryFailed as failed:
+        if "disabled by configuration" in (failed.message or failed.what):
+            raise RequestError(
+                "This query cannot run: a query reads tables of the lake, and no files.",
+                where=_place(sql, failed),
+                next="read the file with an asset: select * from {{ source('landing/...') }}, then: rat run",
+            ) from failed
         raise RequestError(
             f"This query cannot run: {failed.message or failed.what}",
             where=_place(sql, failed),

@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from ratatouille import project as files
-from ratatouille.engine import chunks, context, evolve, intake, modes
+from ratatouille.engine import chunks, context, evolve, fitting, intake, modes
 from ratatouille.engine.changes import changes_of
 from ratatouille.engine.work import Work, table_read, watermark
-from ratatouille.errors import RatError, RequestError, StepFailed, underline
+from ratatouille.errors import RatError, RequestError, StepFailed, TransientError, underline
 from ratatouille.lake import External, QueryFailed, Staged, attached_table, discard, stage, stage_chunks, table_columns
 from ratatouille.lake.quoting import ident, table, text
 from ratatouille.lake.types import Columns
 from ratatouille.project.modes import stores_rows
-from ratatouille.project.records import Source
+from ratatouille.project.records import Asset, Source
 
 
 class Bindings:
@@ -88,12 +88,15 @@ def render(work: Work) -> None:
 
 def build(work: Work) -> None:
     """Run it: the candidate's rows as staged files."""
-    if work.asset.kind == "python":
-        _build_python(work)
-    elif stores_rows(work.asset):
-        work.staged = _stage(work, work.select)
-    else:
-        described(work, work.select)
+    try:
+        if work.asset.kind == "python":
+            _build_python(work)
+        elif stores_rows(work.asset):
+            work.staged = _stage(work, work.select)
+        else:
+            described(work, work.select)
+    except TransientError as error:
+        raise _of_a_database(work, error) from error
     modes.refuse_loss(work)
     if work.asset.sources:
         intake.account_for_rows(work)
@@ -104,8 +107,13 @@ def _build_python(work: Work) -> None:
     work.checkpoint = parts.checkpoint
     returned = context.call_build(work.root, work.asset, _context(work, parts))
     if not context.is_batches(returned):
-        built = f"built_{work.run_id}_{work.token}"
-        work.staged = _stage(work, context.select_over(work.session, returned, built))
+        try:
+            select = context.select_over(work.session, returned, f"built_{work.run_id}_{work.token}")
+        except RatError:
+            raise
+        except Exception as error:
+            raise context.python_error(error, work.root, work.asset, "what build() returned is no table") from error
+        work.staged = _stage(work, select)
         return
     work.staged = _stage_batches(work, parts, returned)
     if parts.checkpoint.taken_over and parts.checkpoint.needs_all:
@@ -186,10 +194,55 @@ def _stage(work: Work, select: str, beside: str = "") -> Staged:
     select, columns = described(work, select)
     try:
         select = modes.shaped(work, select, columns)
+        select = _without_reserved_folders(work.asset, select, columns)
         columns = modes.columns_of(work.asset, columns)
         return stage(work.session, select, work.asset.name, work.folder(beside), columns, work.layout)
     except QueryFailed as error:
+        if fitting.UNFIT in error.message:
+            raise _unfit(work, error) from error
         raise intake.blame_files(work, error) if work.landing.files else _point_at(work, error) from error
+
+
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"  # how the folder of a partition without a value is called
+
+
+def _without_reserved_folders(asset: Asset, select: str, columns: Columns) -> str:
+    """`select` that fails at a partition whose folder would be read as that of null."""
+    texts = {name.lower() for name, kind in columns if kind == "VARCHAR"} & {n.lower() for n in asset.partition_by}
+    if not texts:
+        return select
+    said = fitting.misfit
+    checked = ", ".join(
+        f"case when {ident(name)} = {text(_NO_VALUE)} then error({said(name, ident(name), 'null', 'a partition')})"
+        f" else {ident(name)} end as {ident(name)}"
+        for name, _ in columns
+        if name.lower() in texts
+    )
+    return f"select * replace ({checked}) from (\n{select}\n)"
+
+
+def _of_a_database(work: Work, error: TransientError) -> TransientError:
+    """A database that is read may be locked by the program that writes it; the lake would say so by itself."""
+    names = ", ".join(dict.fromkeys(name.partition(".")[0] for name in work.asset.tables))
+    if not names or "locked" not in error.what:
+        return error
+    return TransientError(
+        f"{work.asset.name}: another program has locked the database {names}",
+        where=f"workspace.yaml: databases.{names}",
+        next=f"let it finish, then: rat run {work.asset.name}",
+    )
+
+
+def _unfit(work: Work, error: QueryFailed) -> StepFailed:
+    asset = work.asset
+    cure = "say in the query what shall become of it, like round(x, 2) or cast(x as ...)"
+    if asset.kind != "sql":
+        cure = "mend the file, or declare another type"
+    return StepFailed(
+        f"{asset.name}: {error.message.removeprefix('Invalid Input Error: ')}",
+        where=asset.sidecar or asset.path,
+        next=f"{cure}, then: rat run {asset.name}",
+    )
 
 
 def described(work: Work, select: str) -> tuple[str, Columns]:
@@ -200,13 +253,10 @@ def described(work: Work, select: str) -> tuple[str, Columns]:
         raise _point_at(work, error) from error
     select, columns = _with_absent(work, select, columns)
     wanted = evolve.wanted_types(work.asset, columns, work.existing if work.incremental else {})
+    wanted = fitting.spelled(work.session, columns, wanted)
     _check_columns(work, modes.columns_of(work.asset, tuple(wanted.items())))
-    if wanted == dict(columns):
-        return select, columns
-    casts = ", ".join(
-        ident(n) if wanted[n] == kind else f"cast({ident(n)} as {wanted[n]}) as {ident(n)}" for n, kind in columns
-    )
-    return f"select {casts} from (\n{select}\n)", tuple(wanted.items())
+    hidden = [column.name.lower() for column in work.asset.columns if column.sensitive]
+    return fitting.strictly(select, columns, wanted, hidden), tuple(wanted.items())
 
 
 def _with_absent(work: Work, select: str, columns: Columns) -> tuple[str, Columns]:

@@ -6,7 +6,7 @@ This is the only package that knows what the lake is made of. The rest of the ho
 
 from ratatouille.lake.attached import External, attached_table
 from ratatouille.lake.checkpoint import Checkpoint, Spool, open_checkpoint, stage_chunks
-from ratatouille.lake.connect import Lake, Storage, load_extension, open_lake, storage_as_text
+from ratatouille.lake.connect import Lake, Storage, confine, load_extension, open_lake, storage_as_text
 from ratatouille.lake.faults import QueryFailed
 from ratatouille.lake.journal import Journal, heartbeat, open_journal
 from ratatouille.lake.layout import Layout
@@ -50,6 +50,7 @@ __all__ = [
     "before_and_after",
     "borrowed",
     "budget_bytes",
+    "confine",
     "container_limit_bytes",
     "damaged_tables",
     "discard",

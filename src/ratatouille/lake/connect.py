@@ -13,7 +13,7 @@ import itertools
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -30,7 +30,7 @@ from ratatouille.lake.faults import explain, first_line
 from ratatouille.lake.files import Files, files_of
 from ratatouille.lake.limits import duckdb_bytes
 from ratatouille.lake.lock import exclusive, looking_back
-from ratatouille.lake.quoting import BASE, LAKE, text
+from ratatouille.lake.quoting import BASE, LAKE, text, texts
 from ratatouille.lake.server import SCHEMES, Server
 from ratatouille.lake.session import Session
 
@@ -381,6 +381,16 @@ def _cannot_open(error: Exception, storage: Storage) -> RatError:
 def load_extension(session: Session, name: str) -> None:
     """Load an extension from its wheel, e.g. `excel`; says which package to install if it is missing."""
     session.execute(f"load {text(str(extension_file(name)))}")
+
+
+def confine(session: Session, folders: Sequence[Path | Bucket]) -> None:
+    """From here on this opening of the lake reaches only files below `folders`, and no setting can be changed.
+
+    What is attached stays attached. Extensions must be loaded before. It cannot be undone.
+    """
+    session.execute(f"set allowed_directories = {texts(f'{folder}/' for folder in folders)}")
+    session.execute("set enable_external_access = false")
+    session.execute("set lock_configuration = true")
 
 
 def extension_file(name: str) -> Path:

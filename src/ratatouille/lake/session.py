@@ -24,6 +24,7 @@ class Session:
         self.cursor = cursor
         self.doing = doing
         self.folder = folder  # of the catalog: whether its disk is full explains many errors
+        self._interrupted = False
 
     def execute(self, sql: str) -> duckdb.DuckDBPyConnection:
         try:
@@ -42,6 +43,7 @@ class Session:
 
     def _plainly(self, error: Exception) -> BaseException:
         if isinstance(error, RuntimeError) and str(error) == "Query interrupted":
+            self._interrupted = True
             return KeyboardInterrupt()  # what DuckDB makes of Ctrl-C in the middle of a query
         return explain(error, self.doing, folder=self.folder)
 
@@ -75,5 +77,10 @@ class Session:
         return int(self.value(f"select id from {LAKE}.current_snapshot()"))
 
     def rollback(self) -> None:
+        if self._interrupted:
+            # DuckDB leaves the query before its threads have. They have to be told, and no statement may come between,
+            # not even this one: it takes the interrupt back, and then waits for them for ever. Closing ends them.
+            self.cursor.interrupt()
+            return
         with suppress(Exception):  # no transaction was open, or it is gone with its connection
             self.cursor.execute("rollback")
