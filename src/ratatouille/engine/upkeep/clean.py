@@ -293,7 +293,7 @@ def _clean_artifacts(broom: _Broom) -> None:
 def _delete_old_steps(broom: _Broom) -> None:
     """Values that Dagster's steps hand each other, and the failing rows of assets that were stopped."""
     before = broom.now - KEEP_STEPS_S
-    for what, folder in (("steps", ".rat/steps"), ("failing rows", ".rat/failed")):
+    for what, folder in (("steps", ".rat/steps"), ("failing rows", ".rat/failed"), ("fetched objects", ".rat/s3")):
         found = leftovers.folders_below(broom.bench.root / folder, before)
         _remove(broom, what, found, f"untouched for {KEEP_STEPS_S / DAY_S:.0f} days")
 
