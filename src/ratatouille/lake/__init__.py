@@ -6,7 +6,7 @@ This is the only package that knows what the lake is made of. The rest of the ho
 
 from ratatouille.lake.attached import External, attached_table
 from ratatouille.lake.checkpoint import Checkpoint, Spool, open_checkpoint, stage_chunks
-from ratatouille.lake.connect import Lake, Storage, confine, load_extension, open_lake, storage_as_text
+from ratatouille.lake.connect import Lake, Storage, confine, load_extension, open_lake, storage_as_text, storage_secrets
 from ratatouille.lake.faults import QueryFailed
 from ratatouille.lake.journal import Journal, heartbeat, open_journal
 from ratatouille.lake.layout import Layout
@@ -70,5 +70,6 @@ __all__ = [
     "stage_chunks",
     "standing",
     "storage_as_text",
+    "storage_secrets",
     "table_columns",
 ]

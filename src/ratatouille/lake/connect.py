@@ -80,6 +80,14 @@ def storage_as_text(storage: Storage) -> dict[str, Any]:
     return said | {name: getattr(storage, name) for name in ("memory_bytes", "threads")}
 
 
+def storage_secrets(storage: Storage) -> dict[str, str]:
+    """The variables without which another process cannot open the lake, for its memory alone."""
+    if isinstance(storage.catalog, Path):
+        return {}
+    mine = ("AWS_", "PG", bucket.DEADLINE)
+    return {n: v for n, v in os.environ.items() if n.startswith(mine) or n == storage.catalog.password_env}
+
+
 def storage_from_text(said: Mapping[str, Any]) -> Storage:
     return Storage(
         place(said["catalog"]), data_place(said["data"]), Path(said["spill"]), said["memory_bytes"], said["threads"],

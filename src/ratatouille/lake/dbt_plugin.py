@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import duckdb
 
 ORDER = "RATATOUILLE_DBT_ORDER"
+SECRETS = "RATATOUILLE_DBT_SECRETS"  # the number of a pipe: see engine/dbt/process.py
 SCRATCH = "memory"  # the name of an in-memory database: what dbt writes in front of every name
 
 
@@ -60,16 +61,24 @@ class Plugin(BasePlugin):  # type: ignore[misc,unused-ignore]
         self.order = json.loads(Path(os.environ[ORDER]).read_text())
         self.storage = storage_from_text(self.order["storage"])
         self.connection: duckdb.DuckDBPyConnection | None = None
+        self.secrets: dict[str, str] = {}
+        if pipe := os.environ.pop(SECRETS, ""):
+            with os.fdopen(int(pipe)) as read:
+                self.secrets = json.load(read)
 
     def update_connection_config(self, creds: Any, config: dict[str, Any]) -> None:
         config |= settings(self.storage, self.storage.spill / f"{os.getpid()}-dbt")
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
         _end_with_the_parent()
+        os.environ |= self.secrets  # for as long as attaching takes: no template of the project is rendered meanwhile
         try:
             attach_pinned(conn, self.storage, self.order["version"])
         except RatError as error:
             raise DbtRuntimeError(str(error)) from error
+        finally:
+            for name in self.secrets:
+                os.environ.pop(name, None)
         self.connection = conn
         session = self._session("reading the lake")
         for name in self.order["views"]:

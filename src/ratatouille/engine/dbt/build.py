@@ -44,6 +44,7 @@ from ratatouille.lake import (
     seal,
     standing,
     storage_as_text,
+    storage_secrets,
     table_columns,
 )
 from ratatouille.lake.faults import plainly
@@ -308,6 +309,7 @@ class _Run:
             ),
             self.asked.vars,
             more_environment={ORDER: str(folder / "order.json")},
+            secrets=storage_secrets(storage),
             listener=listener,
         )
         return said, read_results(self.selection, folder, said)

@@ -23,6 +23,7 @@ from typing import Any
 from ratatouille.errors import StepFailed, redact
 from ratatouille.project.records import Workspace
 
+SECRETS = "RATATOUILLE_DBT_SECRETS"  # the number of the pipe from which lake/dbt_plugin.py reads them
 _PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV",
            "PYTHONUSERBASE", "SSL_CERT_FILE")  # fmt: skip
 _START = "import sys; from dbt.cli.main import cli; sys.argv[0] = 'dbt'; cli()"
@@ -131,11 +132,25 @@ def run_dbt(
     variables: Mapping[str, Any],
     *,
     more_environment: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
     listener: Callable[[str], None] | None = None,
 ) -> Said:
-    """Run one dbt command to its end; its files go below `folder`."""
+    """Run one dbt command to its end; its files go below `folder`.
+
+    `secrets` are what our plugin needs to open a lake on servers. They come to it through a pipe: what stands in the
+    environment any template of the project may read.
+    """
     command = [_START, *_first(folder), *words, *_options(project, copy, folder, variables)]
-    return _run(command, workspace, folder, more_environment or {}, listener)
+    if not secrets:
+        return _run(command, workspace, folder, more_environment or {}, listener)
+    read_end, write_end = os.pipe()
+    try:
+        with os.fdopen(write_end, "w") as pipe:
+            json.dump(dict(secrets), pipe)
+        environment = {**(more_environment or {}), SECRETS: str(read_end)}
+        return _run(command, workspace, folder, environment, listener, (read_end,))
+    finally:
+        os.close(read_end)
 
 
 def _first(folder: Path) -> list[str]:
@@ -156,6 +171,7 @@ def _run(
     folder: Path,
     more_environment: Mapping[str, str],
     listener: Callable[[str], None] | None,
+    pass_fds: Sequence[int] = (),
 ) -> Said:
     """A process of this Python, to its end. Whoever is interrupted takes it along."""
     environment = {name: os.environ[name] for name in (*_PASSED, *workspace.env) if name in os.environ}
@@ -171,6 +187,7 @@ def _run(
         text=True,
         errors="replace",
         start_new_session=True,
+        pass_fds=pass_fds,
     )
     try:
         for line in process.stdout or ():
