@@ -29,6 +29,7 @@ from ratatouille.lake import Checkpoint, Session, Spool, budget_bytes, open_chec
 FORMS = ("polars", "arrow", "relation")
 SHARE_OF_BUDGET = 1 / 32  # of one chunk: the frame, what build makes of it, and both once more on their way to disk
 SMALLEST, LARGEST = 1_000, 1_000_000  # rows, where nobody says how many
+LEAST = 16  # a chunk is not halved below this part of its size: then it is not the chunks that take the memory
 NOTE_EVERY_S = 1.0
 
 
@@ -104,8 +105,8 @@ class Chunks:
         if self._gauge is None:
             return step
         self._gauge.refuse_when_full(self.work.asset.name)
-        if self._gauge.is_high:
-            smaller = max(step // 2, min(most, SMALLEST))
+        if self._gauge.is_high and not self._gauge.trim():
+            smaller = max(step // 2, min(most, max(SMALLEST, most // LEAST)))
             if smaller < step:
                 self._tell(f"memory is at {self._gauge.share():.0%}: chunks of {smaller:,} rows from here on")
             return smaller

@@ -36,6 +36,7 @@ class MemoryGauge:
         self.budget_bytes = budget_bytes  # 0: nobody minds
         self.was_high = False
         self._relieve = relieve
+        self._trimmed_at = 0.0
         self._relieved_at = 0.0  # time.monotonic(); 0: DuckDB has all of its part
         self._peaks: dict[str, int] = {}
         self._active: set[str] = set()
@@ -102,17 +103,28 @@ class MemoryGauge:
             self._relieved_at = 0.0
             self._relieve(1.0)
 
+    def trim(self) -> bool:
+        """Give what no library needs any more back to the system; whether that was enough."""
+        if time.monotonic() - self._trimmed_at > RELIEVE_EVERY_S:
+            self._trimmed_at = time.monotonic()
+            _trim()
+        return self.share() < HIGH
+
     def _let_go(self) -> None:
         """DuckDB's buffers to the spill folder, and free pages of all libraries to the system."""
         with self._guard:
             if self._relieve is not None:
                 self._relieve(0.5)
-            gc.collect()
-            if "pyarrow" in sys.modules:
-                sys.modules["pyarrow"].default_memory_pool().release_unused()
-            with suppress(OSError, AttributeError):  # only the GNU library has it
-                ctypes.CDLL(None).malloc_trim(0)
+            _trim()
             self._relieved_at = time.monotonic()
+
+
+def _trim() -> None:
+    gc.collect()
+    if "pyarrow" in sys.modules:
+        sys.modules["pyarrow"].default_memory_pool().release_unused()
+    with suppress(OSError, AttributeError):  # only the GNU library has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def resident_bytes() -> int:
