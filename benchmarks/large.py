@@ -221,7 +221,6 @@ def _inside(folder: str) -> dict[str, Any]:
     from ratatouille import handle
     from ratatouille.engine import Request, crew, run
     from ratatouille.lake import journal, ledger
-    from ratatouille.lake.connect import Lake  # noqa: F401  loaded before the clock runs
 
     publishing = sys.modules["ratatouille.lake.publish"]
     asked = json.loads((Path(folder) / "inside.json").read_text())
@@ -249,11 +248,12 @@ def _inside(folder: str) -> dict[str, Any]:
     engine_run = sys.modules["ratatouille.engine.run"]
     engine_run.damaged_tables = clocked("verification", engine_run.damaged_tables)
     journal.Journal.do = clocked("journal", journal.Journal.do)  # type: ignore[method-assign]
-    journal.Journal._explained  # noqa: B018  the transactions of the journal go through take_lease, beat, ...
+    # Transactions of the journal do not go through `do`.
     for name in ("take_lease", "end_run", "note_verified", "reap"):
         setattr(journal.Journal, name, clocked("journal", getattr(journal.Journal, name)))
     for name in ("write_entries", "remember_files", "heads", "holds", "landing_by_asset", "entries"):
         setattr(ledger, name, clocked("ledger", getattr(ledger, name)))
+    ledger.create = clocked("creation", ledger.create)
     exclusive, held = publishing.exclusive, []
 
     class Held:
@@ -380,6 +380,7 @@ def _shares(rows: list[dict[str, Any]]) -> list[str]:
             ("verification of what is read", spent.get("verification", 0.0), ""),
             ("checksums and fsync of what is written", seals, ""),
             ("ledger and journal", books, "2%" if stage == "full" else ""),
+            ("making the lake, once", spent.get("creation", 0.0), ""),
         ):
             lines.append(f"| {stage} | {what} | {value:.2f} | the run | {value / total:.1%} | {goal} |")
     return lines
