@@ -200,6 +200,24 @@ def test_a_build_that_keeps_something_between_chunks_loses_nothing_by_going_on(s
     assert made(shop)[:2] == (rows, rows)
 
 
+COUNTS = """
+from pathlib import Path
+def build(context):
+    n = 0
+    for chunk in context.chunks(context.ref("bronze.base"), size=100, by="id", resume=False):
+        if (Path(__file__).parents[2] / "die_at").exists() and n == 300:
+            raise ValueError("no")
+        n += len(chunk)
+        yield chunk.select("id", total=n)
+"""
+
+
+def test_a_build_that_counts_says_so_and_begins_with_the_first_chunk(shop):
+    stopped_at(shop, 300, {"pipelines/silver/made.py": COUNTS})
+    assert shop.step("silver.made").status == "built"
+    assert shop.rows("select count(*), count(distinct id), max(total) from silver.made") == [(1000, 1000, 1000)]
+
+
 def test_rows_with_the_same_value_stay_together(shop):
     shop.write(
         {
