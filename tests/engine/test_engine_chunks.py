@@ -142,6 +142,32 @@ def test_the_error_says_which_chunks_are_kept_and_a_rebuild_forgets_them(shop):
     assert seen(shop)[0][0] == 0
 
 
+def test_landing_files_in_chunks_are_counted_and_read_anew_after_a_failure(shop):
+    code = (
+        worker("size=2")
+        .replace("context.ref('bronze.base')", "")
+        .replace('context.ref("bronze.base")', "context.source('landing/*.csv')")
+    )
+    code = code.replace('chunk.select("id", "grp", total=chunk["id"] * 2)', "chunk")
+    rules = "materialize: append\nmax_quarantine: 0.5\nsources: {landing/*.csv: {columns: {id: bigint}}}"
+    shop.write(
+        {
+            "pipelines/bronze/made.py": code,
+            "pipelines/bronze/made.yaml": rules,
+            "landing/a.csv": "id\n0\n1\n2\n3\nx\n",
+            "die_at": "2",
+        }
+    )
+    assert shop.step("bronze.made").status == "failed"
+    (shop.root / "die_at").unlink()
+    seen(shop)
+    step = shop.step("bronze.made")
+    assert (step.status, step.rows_total, step.rows_rejected, step.chunks["taken_over"]) == ("built", 4, 1, 0), (
+        step.error
+    )
+    assert shop.rows("select distinct _run_id = (select max(run_id) from rat.ledger) from bronze.made") == [(True,)]
+
+
 # What build may do that a checkpoint must not break: (code, the ids that come out)
 CARRIES = """
 import polars
@@ -172,6 +198,24 @@ def test_a_build_that_keeps_something_between_chunks_loses_nothing_by_going_on(s
     stopped_at(shop, 300, {"pipelines/silver/made.py": code})
     assert shop.step("silver.made").status == "built"
     assert made(shop)[:2] == (rows, rows)
+
+
+COUNTS = """
+from pathlib import Path
+def build(context):
+    n = 0
+    for chunk in context.chunks(context.ref("bronze.base"), size=100, by="id", resume=False):
+        if (Path(__file__).parents[2] / "die_at").exists() and n == 300:
+            raise ValueError("no")
+        n += len(chunk)
+        yield chunk.select("id", total=n)
+"""
+
+
+def test_a_build_that_counts_says_so_and_begins_with_the_first_chunk(shop):
+    stopped_at(shop, 300, {"pipelines/silver/made.py": COUNTS})
+    assert shop.step("silver.made").status == "built"
+    assert shop.rows("select count(*), count(distinct id), max(total) from silver.made") == [(1000, 1000, 1000)]
 
 
 def test_rows_with_the_same_value_stay_together(shop):
@@ -251,6 +295,19 @@ def test_chunks_are_halved_at_80_percent_and_grow_again(shop, monkeypatch):
     assert any("80 %" in warning for warning in result.warnings)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.85])
+def test_above_80_percent_steps_wait_for_each_other(shop, monkeypatch, share):
+    monkeypatch.setattr(memory.MemoryGauge, "_watch", lambda gauge: None)
+    monkeypatch.setattr(memory.MemoryGauge, "share", lambda gauge: share)
+    wait = "import time\ndef build(context):\n    time.sleep(0.2)\n    return [{'a': 1}]\n"
+    shop.write({f"pipelines/bronze/t{n}.py": wait for n in range(3)})
+    told: list[tuple[str, str]] = []
+    result = run_request(shop.root, Request(), lambda event: told.append((event.stage, event.asset)))
+    assert {step.status for step in result.steps} == {"built"}
+    steps = [stage for stage, _ in told if stage in ("render", "seal")]
+    assert (steps == ["render", "seal"] * 3) is (share > 0.8), steps
+
+
 def test_at_95_percent_the_step_stops_and_keeps_its_chunks(shop, monkeypatch):
     shop.write({"pipelines/bronze/base.sql": BASE, "pipelines/silver/made.py": worker()})
     monkeypatch.setattr(memory.MemoryGauge, "_watch", lambda gauge: None)
@@ -284,6 +341,16 @@ def test_what_is_let_go_of_is_given_back_to_the_system_and_comes_back_when_it_is
     assert shares == [0.5, 1.0]
 
 
+def test_what_a_notebook_held_before_is_not_the_runs(monkeypatch):
+    held = [900_000_000]
+    monkeypatch.setattr(memory, "resident_bytes", lambda: held[0])
+    gauge = memory.MemoryGauge(1_000_000_000)
+    assert gauge.share() == 0.2, "of which the libraries are a part"
+    held[0] += 600_000_000
+    assert gauge.is_high
+    assert memory.MemoryGauge(10**12, ceiling_bytes=1_600_000_000).is_high, "the container counts all of it"
+
+
 def test_the_container_limits_what_the_profile_may_ask_for(tmp_path: Path):
     groups = tmp_path / "cgroup"
     deep = tmp_path / "fs" / "kube" / "pod"
@@ -308,3 +375,32 @@ def test_a_profile_that_is_larger_than_the_container_is_told_once(shop, monkeypa
     monkeypatch.setattr("ratatouille.lake.limits.container_limit_bytes", lambda: 700_000_000)
     (warning,) = shop.run().warnings
     assert warning == "resources: memory: 1.0 GB is more than the container's limit, 700 MB, which counts"
+
+
+LIMITED = {
+    "workspace.yaml": "name: small\nresources: {memory: 400MB, threads: 1}\n",
+    "pipelines/bronze/texts.sql": "select i as id, repeat(hash(i)::varchar, 20) as words from range(800000) t(i)",
+    "pipelines/bronze/texts.yaml": "materialize: view",
+    "pipelines/silver/chunked.py": "import pyarrow.compute as pc\ndef build(context):\n"
+    "    for t in context.chunks(context.ref('bronze.texts'), form='arrow'):\n"
+    "        yield t.set_column(1, 'words', pc.replace_substring(t['words'], '1', '2'))\n",
+    "pipelines/silver/whole.py": "import pyarrow.compute as pc\ndef build(context):\n"
+    "    t = context.ref('bronze.texts').to_arrow_table()\n"
+    "    return t.set_column(1, 'words', pc.replace_substring(t['words'], '1', '2'))\n",
+}
+LIMIT_BYTES = 750 << 20
+
+
+def test_under_a_real_limit_chunks_end_where_one_frame_cannot(shop):
+    """The kernel refuses more than LIMIT_BYTES; address space counts, of which threads and arenas reserve a good part."""
+    shop.write(LIMITED)
+    limited = f"import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_DATA, ({LIMIT_BYTES}, {LIMIT_BYTES}))"
+    run = f"{limited}; sys.argv = ['rat', 'run']; runpy.run_module('ratatouille.cli', run_name='__main__')"
+    ran = subprocess.run([sys.executable, "-c", run], cwd=shop.root, capture_output=True, text=True, check=False)
+    said = {row["asset"]: row for row in json.loads(command(shop, "plan", "--json").stdout)["steps"]}
+    assert said["silver.chunked"]["action"] == "skip", ran.stdout + ran.stderr
+    assert said["silver.whole"]["action"] == "build", ran.stdout + ran.stderr
+    assert shop.rows("select count(*), count(distinct id), count(*) filter (words like '%1%') from silver.chunked") == [
+        (800_000, 800_000, 0)
+    ]
+    print(ran.stdout)

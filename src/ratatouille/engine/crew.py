@@ -88,7 +88,7 @@ class Crew:
         self.listener = listener
         self._first_attempt = first_attempt
         self.results: dict[str, StepResult] = {}
-        self.gauge = MemoryGauge(budget_bytes(bench.lake.storage.memory_bytes), bench.lake.limit_memory)
+        self.gauge = MemoryGauge(budget_bytes(bench.lake.storage.memory_bytes), bench.lake.limit_memory, budget_bytes())
         self._states = {state.version: state}
         self.state = state  # the newest
         self._superseded: dict[str, int] = {}

@@ -233,13 +233,11 @@ def stage_chunks(session: Session, selects: Iterator[str], asset: str, folder: P
     """`stage_batches`, of results some of which belong to chunks. Those of an earlier attempt are taken over."""
     make_folder(folder)
     written: list[tuple[Any, ...]] = []
-    columns: Columns | None = checkpoint.columns
+    columns: Columns | None = None
     try:
-        for one in checkpoint.finished:
-            for file in one.files:
-                written.append(_linked(checkpoint.folder / file["name"], folder, len(written), file))
         for select in selects:
-            stored, columns = batch_select(session, select, columns, asset)
+            # Not before: the code that gives the SELECT may have asked to begin anew.
+            stored, columns = batch_select(session, select, columns or checkpoint.columns, asset)
             path = checkpoint.path_for(folder, len(written))
             row = session.rows(f"copy (\n{stored}\n) to {text(str(path))} ({PARQUET})")[0]
             if checkpoint.in_chunk:
@@ -247,9 +245,13 @@ def stage_chunks(session: Session, selects: Iterator[str], asset: str, folder: P
                 checkpoint.wrote(path, row)
                 row = _linked(path, folder, len(written), {"rows": row[1], "bytes": row[2], "facts": row[4]})
             written.append(row)
+        for one in checkpoint.finished[: checkpoint.taken_over]:
+            for file in one.files:
+                written.append(_linked(checkpoint.folder / file["name"], folder, len(written), file))
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+    columns = columns or checkpoint.columns
     if columns is None:
         shutil.rmtree(folder, ignore_errors=True)
         raise no_batch(asset)
