@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -57,7 +58,7 @@ def a_postgres(need_tool: Callable[[str, str], str]) -> Iterator[Postgres]:
             _wait_until_it_answers(made, server, folder / "log")
             yield made
         finally:
-            server.terminate()
+            server.send_signal(signal.SIGINT)  # at once, whoever is still connected
             server.wait(30)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -6,6 +6,9 @@ import os
 
 import pytest
 
+from ratatouille import project as files
+from ratatouille.engine.upkeep.verify import verify
+
 CHAIN = {
     "pipelines/bronze/a.sql": "select i as n, repeat('x', 50) as pad from range(1000) t(i)",
     "pipelines/silver/b.sql": "select n from {{ ref('bronze.a') }}",
@@ -51,3 +54,19 @@ def test_sizes_are_compared_even_when_checksums_are_not_due(shop):
     data_file(shop, "bronze.a").unlink()
     shop.write({"pipelines/silver/b.sql": "select n + 2 as n from {{ ref('bronze.a') }}"})
     assert "gone" in shop.step("silver.b").error["where"]
+
+
+def test_a_delete_file_of_rows_that_all_went_is_no_damage(shop):
+    """DuckLake leaves it as if it were in use when a table is emptied."""
+    shop.write(
+        {
+            "pipelines/silver/m.sql": "select i as id, {{ var('v') }} as v from range({{ var('v') }}, 4) t(i)",
+            "pipelines/silver/m.yaml": "materialize: merge\nunique_key: id\nrefresh_every: 0s\non_change: forward\n",
+            "workspace.yaml": "name: shop\nvars: {v: 0}\n",
+        }
+    )
+    shop.run()
+    shop.write({"workspace.yaml": "name: shop\nvars: {v: 2}\n"})
+    assert shop.step("silver.m").entry.rows_deleted == 2
+    assert shop.step("silver.m", force=True).rows_total == 2
+    assert verify(files.load(shop.root)).damaged == ()

@@ -50,10 +50,16 @@ def stored_files(session: Session, *, every_version: bool) -> list[StoredFile]:
     now = session.snapshot
     parts = []
     for kind, rows in (("data", "record_count"), ("delete", "delete_count")):
+        # Emptying a table ends its data files, and leaves their delete files as if they were in use.
+        ended = (
+            f"(select coalesce(max(coalesce(d.end_snapshot, {1 << 62})), 0) from {METADATA}.ducklake_data_file d"
+            " where d.data_file_id = f.data_file_id)"
+        )
+        end = f"least(f.end_snapshot, {ended})" if kind == "delete" else "f.end_snapshot"
         parts.append(
             f"select n.name, case when f.path_is_relative then s.path || t.path || f.path else f.path end as path,"
             f" f.file_size_bytes as size, f.{rows} as n, f.begin_snapshot <= {now}"
-            f" and coalesce(f.end_snapshot, {now + 1}) > {now} as live, {kind == 'delete'} as deletes"
+            f" and coalesce({end}, {now + 1}) > {now} as live, {kind == 'delete'} as deletes"
             f" from {METADATA}.ducklake_{kind}_file f join {METADATA}.ducklake_table t using (table_id)"
             f" join {METADATA}.ducklake_schema s using (schema_id) join ({TABLE_NAMES}) n using (table_id)"
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ratatouille.lake import unsettled
-from ratatouille.lake.bucket import Bucket, publishing_limits
+from ratatouille.lake.bucket import Bucket, deadline_s, publishing_limits
 from ratatouille.lake.durable import checksum, fsync_folders, fsync_path
 
 if TYPE_CHECKING:
@@ -26,9 +26,8 @@ _CLOCK_S = 2.0  # by so much two clocks of one machine may differ
 class Files(Protocol):
     """What publishing and upkeep ask of the place of the data."""
 
-    @property
-    def limits(self) -> Sequence[str]:
-        """Settings of a session that publishes."""
+    limits: Sequence[str]  # settings of a session that publishes
+    retry_within_s: float  # a publish that met a passing fault is tried again for so long
 
     def relative(self, path: str) -> str: ...
 
@@ -64,6 +63,7 @@ class Files(Protocol):
 
 class _Folder:
     limits = ()
+    retry_within_s = 60.0
 
     def __init__(self, data: Path) -> None:
         self.data = data
@@ -124,6 +124,7 @@ class _Bucket:
     def __init__(self, data: Bucket) -> None:
         self.data = data
         self.limits = publishing_limits()
+        self.retry_within_s = deadline_s()
 
     def relative(self, path: str) -> str:
         return self.data.relative(path)

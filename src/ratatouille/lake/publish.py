@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -91,14 +91,15 @@ def publish(
 ) -> list[Outcome]:
     """Publish all in one commit; if that fails for a reason of one of them, one by one, or `together` none at all."""
     try:
-        return _with_retries(lambda: _commit(lake, journal, run_id, publications))
+        within = lake.storage.files.retry_within_s
+        return _with_retries(lambda: _commit(lake, journal, run_id, publications), within)
     except RatError as error:
         if len(publications) == 1 or together:
             return [Outcome(p.asset, error=error) for p in publications]
     return [outcome for one in publications for outcome in publish(lake, journal, run_id, [one])]
 
 
-def _with_retries(work: Callable[[], list[Outcome]]) -> list[Outcome]:
+def _with_retries(work: Callable[[], list[Outcome]], within_s: float) -> list[Outcome]:
     try:
         return work()
     except Superseded:
@@ -111,12 +112,26 @@ def _with_retries(work: Callable[[], list[Outcome]]) -> list[Outcome]:
             attempts=8,
             wait_initial=0.05,
             wait_max=2.0,
-            timeout=60.0,
+            timeout=within_s,
         )
-        for attempt in once_more:
-            with attempt:
-                return work()
+        with _unheard():
+            for attempt in once_more:
+                with attempt:
+                    return work()
         raise  # not reached: the last attempt raises
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """stamina tells of each retry where people and programs read our output; what comes of it they are told anyway."""
+    from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks
+
+    before = get_on_retry_hooks()
+    set_on_retry_hooks(())
+    try:
+        yield
+    finally:
+        set_on_retry_hooks(before)
 
 
 def _commit(lake: Lake, journal: Journal, run_id: str, publications: Sequence[Publication]) -> list[Outcome]:

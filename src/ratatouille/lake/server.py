@@ -106,7 +106,7 @@ class Server:
             raise RequestError(
                 f"the variable {self.password_env}, the password of the catalog, is not set",
                 where="workspace.yaml: lake.catalog",
-                next=f"export {self.password_env}=..., then the same again",
+                next=f"set {self.password_env} (export it), then run the same command again",
             )
         keep_secret(found)
         return found

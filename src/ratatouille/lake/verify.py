@@ -57,13 +57,19 @@ def _files(session: Session, assets: Sequence[str], now: int) -> list[tuple[str,
     names = ", ".join(text(asset) for asset in assets)
     parts = []
     for kind in ("data", "delete"):
+        # Emptying a table ends its data files, and leaves their delete files as if they were in use.
+        ended = (
+            f"(select coalesce(max(coalesce(d.end_snapshot, {1 << 62})), 0) from {METADATA}.ducklake_data_file d"
+            " where d.data_file_id = f.data_file_id)"
+        )
+        end = f"least(f.end_snapshot, {ended})" if kind == "delete" else "f.end_snapshot"
         parts.append(
             f"select s.schema_name || '.' || t.table_name,"
             f" case when f.path_is_relative then s.path || t.path || f.path else f.path end, f.file_size_bytes"
             f" from {METADATA}.ducklake_{kind}_file f join {METADATA}.ducklake_table t using (table_id)"
             f" join {METADATA}.ducklake_schema s using (schema_id)"
             f" where s.schema_name || '.' || t.table_name in ({names})"
-            f" and f.begin_snapshot <= {now} and coalesce(f.end_snapshot, {now + 1}) > {now}"
+            f" and f.begin_snapshot <= {now} and coalesce({end}, {now + 1}) > {now}"
             f" and t.begin_snapshot <= {now} and coalesce(t.end_snapshot, {now + 1}) > {now}"
         )
     return [(row[0], row[1], row[2]) for row in session.rows(" union all ".join(parts))]
