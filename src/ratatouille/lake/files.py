@@ -62,7 +62,7 @@ class Files(Protocol):
 
 
 class _Folder:
-    limits = ()
+    limits: Sequence[str] = ()
     retry_within_s = 60.0
 
     def __init__(self, data: Path) -> None:
@@ -123,7 +123,7 @@ class _Folder:
 class _Bucket:
     def __init__(self, data: Bucket) -> None:
         self.data = data
-        self.limits = publishing_limits()
+        self.limits: Sequence[str] = publishing_limits()
         self.retry_within_s = deadline_s()
 
     def relative(self, path: str) -> str:
