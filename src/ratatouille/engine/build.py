@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ratatouille import project as files
-from ratatouille.engine import chunks, context, evolve, intake, modes
+from ratatouille.engine import chunks, context, evolve, fitting, intake, modes
 from ratatouille.engine.changes import changes_of
 from ratatouille.engine.work import Work, table_read, watermark
 from ratatouille.errors import RatError, RequestError, StepFailed, underline
@@ -189,7 +189,21 @@ def _stage(work: Work, select: str, beside: str = "") -> Staged:
         columns = modes.columns_of(work.asset, columns)
         return stage(work.session, select, work.asset.name, work.folder(beside), columns, work.layout)
     except QueryFailed as error:
+        if fitting.UNFIT in error.message:
+            raise _unfit(work, error) from error
         raise intake.blame_files(work, error) if work.landing.files else _point_at(work, error) from error
+
+
+def _unfit(work: Work, error: QueryFailed) -> StepFailed:
+    asset = work.asset
+    cure = "say in the query what shall become of it, like round(x, 2) or cast(x as ...)"
+    if asset.kind != "sql":
+        cure = "mend the file, or declare another type"
+    return StepFailed(
+        f"{asset.name}: {error.message.removeprefix('Invalid Input Error: ')}",
+        where=asset.sidecar or asset.path,
+        next=f"{cure}, then: rat run {asset.name}",
+    )
 
 
 def described(work: Work, select: str) -> tuple[str, Columns]:
@@ -200,13 +214,10 @@ def described(work: Work, select: str) -> tuple[str, Columns]:
         raise _point_at(work, error) from error
     select, columns = _with_absent(work, select, columns)
     wanted = evolve.wanted_types(work.asset, columns, work.existing if work.incremental else {})
+    wanted = fitting.spelled(work.session, columns, wanted)
     _check_columns(work, modes.columns_of(work.asset, tuple(wanted.items())))
-    if wanted == dict(columns):
-        return select, columns
-    casts = ", ".join(
-        ident(n) if wanted[n] == kind else f"cast({ident(n)} as {wanted[n]}) as {ident(n)}" for n, kind in columns
-    )
-    return f"select {casts} from (\n{select}\n)", tuple(wanted.items())
+    hidden = [column.name.lower() for column in work.asset.columns if column.sensitive]
+    return fitting.strictly(select, columns, wanted, hidden), tuple(wanted.items())
 
 
 def _with_absent(work: Work, select: str, columns: Columns) -> tuple[str, Columns]:

@@ -38,7 +38,11 @@ def _without_declared_columns(work: Work) -> dict[str, str]:
     missing = {}
     for file in work.landing.files.values():
         wanted = [name for name, _ in file.source.columns if name not in file.source.optional]
-        if file.source.format == "json":
+        if file.source.format == "parquet":
+            have = {name.lower() for name in landing.columns_of(work.session, work.root, file)} if wanted else set()
+            lacking = [name for name in wanted if name.lower() not in have]
+            said = "it has no column"
+        elif file.source.format == "json":
             lacking = landing.absent_fields(work.session, work.root, file, wanted)
             said = "no row of it has the field"
         else:
@@ -76,10 +80,13 @@ def blame_files(work: Work, error: RatError) -> Exception:
 
 def account_for_rows(work: Work) -> None:
     """rows in = rows read + rejects, file by file; a file for which that is not so is set aside."""
+    share = work.asset.max_quarantine
     work.rejects = landing.collect_rejects(work.session, work.root, work.landing)
+    if landing.has_misfits(work.session, work.landing):
+        work.rejects += landing.collect_misfits(work.session, work.root, work.landing, share)
+        work.landing.parts.clear()
     read = _rows_by_file(work)
     lost = landing.unaccounted(work.root, work.landing, read)
-    share = work.asset.max_quarantine
     for file, one in work.landing.files.items():
         total = one.rows_read + one.rejects
         if one.rejects and one.rejects > share * total:
@@ -97,7 +104,8 @@ def _rows_by_file(work: Work) -> dict[str, int]:
     """
     landing.count_from_footers(work.session, work.root, work.landing)
     records = [one.records for one in work.landing.files.values()]
-    if None not in records and work.built.rows + len(work.rejects) == sum(r or 0 for r in records):
+    rejected = sum(one.rejects for one in work.landing.files.values())
+    if None not in records and work.built.rows + rejected == sum(r or 0 for r in records):
         return {file: (one.records or 0) - one.rejects for file, one in work.landing.files.items()}
     if any(name == "_file" for name, _ in work.built.columns):
         found = dict(work.session.rows(f"select _file, count(*) from ({work.built.relation}) group by all"))
@@ -113,6 +121,10 @@ def _rows_by_file(work: Work) -> dict[str, int]:
             # count(columns(*)) reads every column, so the same rows are rejected as in the build.
             counted = f"select _file, count(*), count(columns(* exclude _file)) from {select} group by _file"
             found |= {row[0]: row[1] for row in session.rows(counted)}
+            if work.landing.parts and landing.has_misfits(session, aside):
+                # The query has dropped them before anybody saw that they do not fit.
+                aside.broken_lines = work.landing.broken_lines
+                work.rejects += landing.collect_misfits(session, work.root, aside, work.asset.max_quarantine)
     return found
 
 

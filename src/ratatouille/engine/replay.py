@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from ratatouille.engine import stages
+from ratatouille.engine import fitting, stages
 from ratatouille.engine.gates import Candidate, flag, repeated_rows
 from ratatouille.engine.lease import leased
 from ratatouille.engine.outcomes import stamp
@@ -180,10 +180,18 @@ def _put_waiting(work: Work, some: str) -> int:
 
 
 def _cell(name: str, kind: str) -> str:
+    """The value in the type of the table now, null where it does not fit any more; and whether it fits."""
     path = member(name)
-    nested = "[" in kind or kind.startswith(("STRUCT", "MAP"))
-    value = f"json_extract(q.row, {path})" if nested else f"json_extract_string(q.row, {path})"
-    return f"cast({value} as {kind}) as {ident(name)}"
+    if fitting.is_nested(kind):
+        return f"try_cast(json_extract(q.row, {path}) as {kind}) as {ident(name)}, true as {_fits(name)}"
+    value = f"json_extract_string(q.row, {path})"
+    found = fitting.fit(value, f"({fitting.converted(value, kind)})", "VARCHAR", kind)
+    fits = f"coalesce({value} is null or {found.fits}, false)" if found else "true"
+    return f"{fitting.converted(value, kind)} as {ident(name)}, {fits} as {_fits(name)}"
+
+
+def _fits(name: str) -> str:
+    return ident(f"_rat_fits:{name}")
 
 
 def _reasons(work: Work) -> list[str]:
@@ -202,6 +210,7 @@ def _reasons(work: Work) -> list[str]:
                 test += f" or _rat_number not in (select _rat_number from waiting {first})"
         if test and check.severity == "error" and not check.error_if:
             found.append(f"case when coalesce({test}, false) then {text(check.name)} end")
+    found += [f"case when not {_fits(n)} then {text(f'{n}_{fitting.UNFIT}')} end" for n in work.existing]
     return found or ["null::varchar"]
 
 

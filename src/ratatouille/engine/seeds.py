@@ -13,7 +13,10 @@ from ratatouille.project.records import Asset, Source
 
 
 def seed_select(session: Session, root: Path, asset: Asset) -> str:
-    """A SELECT over a seed file. A CSV whose rows cannot all be read is an error, not a shorter table."""
+    """A SELECT over a seed file. A CSV whose rows cannot all be read is an error, not a shorter table.
+
+    Columns with a declared type may come as texts: `fitting.strictly` gives them their type.
+    """
     path = root / asset.path
     place = text(glob_safe(str(path)))
     match path.suffix.lower():
@@ -36,9 +39,8 @@ def _csv_seed(session: Session, root: Path, asset: Asset, place: str) -> str:
         inspection = inspect(root, asset.path, source)
     except ValueError as error:
         raise StepFailed(f"{asset.name}: {error}", where=asset.path, next=f"rat run {asset.name}") from error
-    declared = ", ".join(
-        f"{text(c.name)}: {text(c.type)}" for c in asset.columns if c.type and c.name in inspection.header
-    )
+    # What has a declared type is read as it is written, so that a value that does not fit is seen.
+    declared = ", ".join(f"{text(c.name)}: 'VARCHAR'" for c in asset.columns if c.type and c.name in inspection.header)
     names = ", ".join(text(name) for name in inspection.header)
     select = (
         f"select * from read_csv({place}, header = true, delim = ',', quote = '\"', escape = '\"', comment = '',"

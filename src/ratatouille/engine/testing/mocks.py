@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
+from ratatouille.engine import fitting
 from ratatouille.engine.landing import matching_files
 from ratatouille.engine.seeds import seed_select
 from ratatouille.errors import RequestError
@@ -42,14 +43,13 @@ def mirror(root: Path, folder: Path, sources: Iterable[Source]) -> Path:
 
 def select_of(session: Session, rows: Rows, folder: Path, declared: Mapping[str, str], fill: Iterable[str] = ()) -> str:
     """A SELECT of given rows. `declared` are types by column; columns of `fill` that no row has are null."""
-    relation = _relation(session, rows, folder)
-    have = dict(session.describe(f"select * from {relation}")) if relation else {}
     types = {name.lower(): kind for name, kind in {**declared, **rows.columns}.items() if kind}
-    columns = [
-        f"cast({ident(name)} as {types[name.lower()]}) as {ident(name)}" if name.lower() in types else ident(name)
-        for name in have
-    ]
-    known = {name.lower() for name in have}
+    relation = _relation(session, rows, folder, types)
+    have = session.describe(f"select * from {relation}") if relation else ()
+    if relation:
+        relation = f"({as_declared(session, f'select * from {relation}', types)})"
+    columns = [ident(name) for name, _ in have]
+    known = {name.lower() for name, _ in have}
     missing = dict.fromkeys(name for name in (*rows.columns, *declared, *fill) if name.lower() not in known)
     columns += [f"cast(null as {types.get(name.lower(), '')}) as {ident(name)}" if types.get(name.lower()) else f"null as {ident(name)}" for name in missing]  # fmt: skip
     if not columns:
@@ -61,8 +61,16 @@ def select_of(session: Session, rows: Rows, folder: Path, declared: Mapping[str,
     return f"select {', '.join(columns)} from {relation}" if relation else f"select {', '.join(columns)} where false"
 
 
-def _relation(session: Session, rows: Rows, folder: Path) -> str:
-    """What is given as something that can be selected from; '' for no rows."""
+def as_declared(session: Session, select: str, types: Mapping[str, str]) -> str:
+    """`select` with the declared types; it fails at a value that does not fit."""
+    have = session.describe(select)
+    by_name = {name.lower(): kind for name, kind in types.items() if kind}
+    wanted = {name: by_name.get(name.lower(), kind) for name, kind in have}
+    return fitting.strictly(select, have, fitting.spelled(session, have, wanted))
+
+
+def _relation(session: Session, rows: Rows, folder: Path, types: Mapping[str, str]) -> str:
+    """What is given as something that can be selected from; '' for no rows. CSV with a type comes as text."""
     number = sum(1 for _ in folder.iterdir())
     if rows.rows is not None:
         if not rows.rows:
@@ -77,7 +85,10 @@ def _relation(session: Session, rows: Rows, folder: Path) -> str:
     place = text(glob_safe(str(path)))
     match path.suffix:
         case ".csv":
-            return f"read_csv({place}, header = true, sample_size = -1)"
+            read = f"read_csv({place}, header = true, sample_size = -1"
+            names = [name for name, _ in session.describe(f"select * from {read})")]
+            texts = ", ".join(f"{text(name)}: 'VARCHAR'" for name in names if name.lower() in types)
+            return f"{read}, types = {{{texts}}})" if texts else f"{read})"
         case ".parquet":
             return f"read_parquet({place})"
     return f"read_json({place}, sample_size = -1, maximum_depth = -1)"
@@ -105,7 +116,7 @@ def give(lake: Lake, project: Project, asset: Asset, case: Case, root: Path, moc
                 fill = above.outputs if above else ()
                 select = select_of(session, case.given[name], mocks, _types(above), fill)
             elif above is not None and above.kind == "seed":
-                select = seed_select(session, root, above)
+                select = as_declared(session, seed_select(session, root, above), _types(above))
             else:
                 raise _not_given(asset, case, name)
         put_view(lake, name, select)
