@@ -62,13 +62,17 @@ def walk(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
 
 def usage(name: str, command: Any) -> str:
     arguments = [p for p in command.params if p.param_type_name == "argument"]
-    shown = [f"{called(p)}{'...' if p.nargs == -1 else ''}" for p in arguments]
-    optional = [text if p.required else f"[{text}]" for p, text in zip(arguments, shown, strict=True)]
+    shown = [f"{called(p)}{'...' if p.nargs == -1 and ' ' not in called(p) else ''}" for p in arguments]
+    whole = [
+        p.required or " " in text for p, text in zip(arguments, shown, strict=True)
+    ]  # says itself what is optional
+    optional = [text if one else f"[{text}]" for one, text in zip(whole, shown, strict=True)]
     return " ".join(["rat", name, "[options]", *optional])
 
 
 def called(parameter: Any) -> str:
-    return str(parameter.metavar or parameter.name.upper()).strip("[]").removesuffix("...")
+    name = str(parameter.metavar or parameter.name.upper()).removesuffix("...")
+    return name if " " in name else name.strip("[]").removesuffix("...")
 
 
 def parameters(command: Any) -> Iterator[str]:

@@ -36,7 +36,7 @@ def quarantine(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[replay|discard] ASSET",
+            metavar="[replay|discard] [ASSET]",
             help="One asset; without it, counts of all. replay: rows that pass their gates now join the table."
             " discard: rows leave the quarantine. A rebuild judges all rows anew.",
         ),

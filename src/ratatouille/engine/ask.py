@@ -20,9 +20,19 @@ from ratatouille.engine.gates import MASK
 from ratatouille.engine.records import Answer
 from ratatouille.engine.workbench import storage_of
 from ratatouille.errors import LakeError, RequestError, underline
-from ratatouille.lake import Lake, QueryFailed, Session, Storage, candidates, confine, load_extension, open_lake
+from ratatouille.lake import (
+    Lake,
+    QueryFailed,
+    Session,
+    Storage,
+    candidates,
+    confine,
+    ledger,
+    load_extension,
+    open_lake,
+)
 from ratatouille.lake.faults import explain
-from ratatouille.lake.quoting import LAKE, ident, text
+from ratatouille.lake.quoting import BASE, LAKE, ident, text
 from ratatouille.project.records import Asset, Workspace
 
 FORMATS = ("csv", "parquet", "xlsx", "json")
@@ -70,9 +80,22 @@ def reading(workspace: Workspace, *, at: int | datetime | None = None, writes: P
 def session_on(lake: Lake, doing: str = "the query", *, candidates_too: bool = True) -> Iterator[Session]:
     with lake.session(doing) as session:
         session.execute(f"use {LAKE}")
+        if lake.storage.base_catalog is not None:
+            _see_the_default_lake(session)
         if candidates_too:
             candidates.stand_in(session, lake.storage.catalog)
         yield session
+
+
+def _see_the_default_lake(session: Session) -> None:
+    """In an environment: what it has not built is found in the default lake, as its runs find it."""
+    schemas = session.rows(
+        "select database_name, schema_name from duckdb_schemas()"
+        f" where database_name in ('{LAKE}', '{BASE}') and schema_name not in ('main', '{ledger.SCHEMA}')"
+        f" order by database_name <> '{LAKE}', schema_name"
+    )
+    path = [f"{ident(database)}.{ident(schema)}" for database, schema in schemas]
+    session.execute(f"set search_path = {text(','.join([f'{LAKE}.main', *path]))}")
 
 
 def answer(session: Session, sql: str, limit: int, *, ours: bool = False) -> Answer:

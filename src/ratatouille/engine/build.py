@@ -11,7 +11,7 @@ from ratatouille import project as files
 from ratatouille.engine import chunks, context, evolve, fitting, intake, modes
 from ratatouille.engine.changes import changes_of
 from ratatouille.engine.work import Work, table_read, watermark
-from ratatouille.errors import RatError, RequestError, StepFailed, underline
+from ratatouille.errors import RatError, RequestError, StepFailed, TransientError, underline
 from ratatouille.lake import External, QueryFailed, Staged, attached_table, discard, stage, stage_chunks, table_columns
 from ratatouille.lake.quoting import ident, table, text
 from ratatouille.lake.types import Columns
@@ -88,12 +88,15 @@ def render(work: Work) -> None:
 
 def build(work: Work) -> None:
     """Run it: the candidate's rows as staged files."""
-    if work.asset.kind == "python":
-        _build_python(work)
-    elif stores_rows(work.asset):
-        work.staged = _stage(work, work.select)
-    else:
-        described(work, work.select)
+    try:
+        if work.asset.kind == "python":
+            _build_python(work)
+        elif stores_rows(work.asset):
+            work.staged = _stage(work, work.select)
+        else:
+            described(work, work.select)
+    except TransientError as error:
+        raise _of_a_database(work, error) from error
     modes.refuse_loss(work)
     if work.asset.sources:
         intake.account_for_rows(work)
@@ -105,7 +108,13 @@ def _build_python(work: Work) -> None:
     returned = context.call_build(work.root, work.asset, _context(work, parts))
     if not context.is_batches(returned):
         built = f"built_{work.run_id}_{work.token}"
-        work.staged = _stage(work, context.select_over(work.session, returned, built))
+        try:
+            select = context.select_over(work.session, returned, built)
+        except RatError:
+            raise
+        except Exception as error:
+            raise context.python_error(error, work.root, work.asset, "what build() returned is no table") from error
+        work.staged = _stage(work, select)
         return
     work.staged = _stage_batches(work, parts, returned)
     if parts.checkpoint.taken_over and parts.checkpoint.needs_all:
@@ -192,6 +201,18 @@ def _stage(work: Work, select: str, beside: str = "") -> Staged:
         if fitting.UNFIT in error.message:
             raise _unfit(work, error) from error
         raise intake.blame_files(work, error) if work.landing.files else _point_at(work, error) from error
+
+
+def _of_a_database(work: Work, error: TransientError) -> TransientError:
+    """A database that is read may be locked by the program that writes it; the lake would say so by itself."""
+    names = ", ".join(dict.fromkeys(name.partition(".")[0] for name in work.asset.tables))
+    if not names or "locked" not in error.what:
+        return error
+    return TransientError(
+        f"{work.asset.name}: another program has locked the database {names}",
+        where=f"workspace.yaml: databases.{names}",
+        next=f"let it finish, then: rat run {work.asset.name}",
+    )
 
 
 def _unfit(work: Work, error: QueryFailed) -> StepFailed:

@@ -127,7 +127,7 @@ def load_module(root: Path, asset: Asset) -> ModuleType:
                 sys.path.insert(0, folder)
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise python_error(error, root, asset, "importing it failed") from error
     return module
 
@@ -139,7 +139,7 @@ def call_build(root: Path, asset: Asset, context: Context) -> Any:
         return module.build(context)
     except RatError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise python_error(error, root, asset, "build() failed") from error
 
 
@@ -152,7 +152,7 @@ def call_version(root: Path, asset: Asset, function: str) -> Any:
         raise python_error(error, root, asset, f"{function}() failed") from error
 
 
-def python_error(error: Exception, root: Path, asset: Asset, doing: str) -> StepFailed:
+def python_error(error: BaseException, root: Path, asset: Asset, doing: str) -> StepFailed:
     """An exception of somebody's Python file, with the line of that file that it came from."""
     from traceback import extract_tb
 
@@ -161,6 +161,8 @@ def python_error(error: Exception, root: Path, asset: Asset, doing: str) -> Step
     if ours:
         where = f"{Path(ours[-1].filename).relative_to(root)}:{ours[-1].lineno}\n    {ours[-1].line}"
     said = " ".join(str(error).split())[:500]
+    if isinstance(error, SystemExit):
+        said += " (sys.exit() ends programs; return the rows, or raise an error)"
     return StepFailed(
         f"{asset.name}: {doing}: {type(error).__name__}: {said}",
         where=where,

@@ -299,6 +299,10 @@ class Crew:
         except RatError as error:
             self._drop_lease(name, token)
             return outcomes.failed(name, error, attempt, started, self._version(name), aside)
+        except KeyboardInterrupt:  # somebody pressed Ctrl-C, or build() raises it
+            self._drop_lease(name, token)
+            stopped = StepFailed(f"{name}: it was interrupted", where=asset.path, next=f"rat run {name}")
+            return outcomes.failed(name, stopped, attempt, started, self._version(name), aside)
         except BaseException as error:  # a bug of ours: it reaches the person as four lines, the traceback as cause
             self._drop_lease(name, token)
             failed = StepFailed(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ratatouille.lake import Session
-from ratatouille.lake.quoting import ident, idents, table
+from ratatouille.lake.quoting import ident, idents, table, texts
 from ratatouille.project.records import Asset
 
 # Below this many rows the plain window is faster than three scans.
@@ -43,11 +43,22 @@ def first_of_each_key(session: Session, asset: Asset, select: str, rows: int | N
     )
 
 
-def newest_of_each_key(asset: Asset, select: str) -> str:
+def newest_of_each_key(asset: Asset, select: str, loads: Mapping[str, str] | None = None) -> str:
     """`select` with those rows of each key that were loaded last, as runs one after the other would have left them.
 
-    Rows of one load stay, and so do those without a key or a time: whether they may is for the gates to say.
+    A rebuild loads all landing files at once: then `loads` says which run first read each of them, and of those that
+    no run has read, or the same one, the later name counts. Rows of one file stay, and so do those without a key or
+    a time: whether they may is for the gates to say.
     """
+    if loads is not None:
+        files, runs = texts(loads), texts(loads.values())
+        load = f"coalesce(map({files}::varchar[], {runs}::varchar[])[_file], '~')"  # run ids begin with their time
+        last = f"(_loaded_at, {load}, _file)"
+        keys = " or ".join(f"{ident(column)} is null" for column in asset.unique_key)
+        return (
+            f"select * from (\n{select}\n) qualify {keys} or _loaded_at is null or _file is null"
+            f" or {last} = max({last}) over (partition by {idents(asset.unique_key)})"
+        )
     keyless = " or ".join(f"{ident(column)} is null" for column in asset.unique_key)
     return (
         f"select * from (\n{select}\n) qualify {keyless} or _loaded_at is null"

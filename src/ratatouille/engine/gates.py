@@ -19,7 +19,8 @@ from typing import Any
 
 from ratatouille.engine.measures import MEASURES
 from ratatouille.engine.records import CheckResult
-from ratatouille.lake import Session, Staged
+from ratatouille.errors import StepFailed
+from ratatouille.lake import QueryFailed, Session, Staged
 from ratatouille.lake.quoting import ident, idents, literal, table, text
 from ratatouille.project.checks import exceeds
 from ratatouille.project.records import Asset, Check
@@ -147,7 +148,7 @@ def judge(
 def _judge_rows(session: Session, asset: Asset, checks: Sequence[Check], candidate: Candidate) -> dict[str, Verdict]:
     """One scan for every flag and every key; a second look only at what failed."""
     unproven = [check for check in checks if not _proven(check, candidate.staged)]
-    rows, counts = _scan(session, unproven, candidate)
+    rows, counts = _scan(session, asset, unproven, candidate)
     verdicts = {}
     for check in checks:
         bad = counts.get(check.name, 0)
@@ -164,7 +165,28 @@ def _judge_rows(session: Session, asset: Asset, checks: Sequence[Check], candida
     return verdicts
 
 
-def _scan(session: Session, checks: Sequence[Check], candidate: Candidate) -> tuple[int, dict[str, int]]:
+def _named(
+    session: Session, asset: Asset, checks: Sequence[Check], candidate: Candidate, error: QueryFailed
+) -> StepFailed:
+    """The error of a scan with the name of the gate that caused it."""
+    for check in checks:
+        test = flag(check) if check.kind != "unique" else idents(check.columns)
+        try:
+            session.rows(f"select count({test}) from ({candidate.delta})" if check.kind != "unique" else "select 1")
+        except QueryFailed as failed:
+            return _cannot_be_asked(asset, check, failed)
+    return StepFailed(f"{asset.name}: its gates cannot be asked: {error.message}", where=error.where, next="rat check")
+
+
+def _cannot_be_asked(asset: Asset, check: Check, error: QueryFailed) -> StepFailed:
+    return StepFailed(
+        f"{asset.name}: the gate {check.name} cannot be asked: {error.message}",
+        where=f"{asset.sidecar or asset.path}, check {check.name}",
+        next=f"mend the gate, or the column's type, then: rat run {asset.name}",
+    )
+
+
+def _scan(session: Session, asset: Asset, checks: Sequence[Check], candidate: Candidate) -> tuple[int, dict[str, int]]:
     """Rows looked at, and for each check the number of bad ones (for keys: of surplus ones)."""
     if candidate.staged is not None and not checks:
         return candidate.staged.rows, {}
@@ -178,7 +200,10 @@ def _scan(session: Session, checks: Sequence[Check], candidate: Candidate) -> tu
             inner.append(f"({flag(check)}) as x{number}")
             outer.append(f"count(*) filter (x{number})")
     source = f"select {', '.join(inner) or '1'} from ({candidate.delta})"
-    found = session.one(f"select {', '.join(outer)} from ({source})")
+    try:
+        found = session.one(f"select {', '.join(outer)} from ({source})")
+    except QueryFailed as error:
+        raise _named(session, asset, checks, candidate, error) from error
     return found[0], {check.name: count for check, count in zip(checks, found[1:], strict=True)}
 
 
@@ -260,7 +285,10 @@ def _judge_whole(
     session: Session, asset: Asset, check: Check, candidate: Candidate, check_sql: Callable[[Check], str]
 ) -> Verdict:
     if check.kind != "sql":
-        measured = MEASURES[check.kind](session, check, candidate.whole)
+        try:
+            measured = MEASURES[check.kind](session, check, candidate.whole)
+        except QueryFailed as error:
+            raise _cannot_be_asked(asset, check, error) from error
         bad_rows = measured.bad_rows if not measured.passed else ""
         bad = measured.bad if not measured.passed else 0
         sample = sample_of(session, asset, bad_rows) if bad_rows else ()

@@ -103,8 +103,13 @@ def shaped(work: Work, select: str, columns: Columns) -> str:
         select = first_of_each_key(work.session, asset, select, rows)
         if work.incremental and asset.materialize != "partition":
             select = without_late_losers(work.session, asset, select, work.existing)
-    elif asset.materialize == "merge" and not work.incremental and "_loaded_at" in dict(columns):
-        select = newest_of_each_key(asset, select)
+    elif asset.materialize == "merge" and "_loaded_at" in dict(columns):
+        if asset.sources and "_file" in dict(columns):
+            if len(work.landing.files) > 1:
+                remembered = work.state.landing.get(asset.name, ())
+                select = newest_of_each_key(asset, select, {one.file: one.run_id for one in remembered})
+        elif not work.incremental:
+            select = newest_of_each_key(asset, select)
     return select
 
 

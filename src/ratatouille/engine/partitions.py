@@ -56,6 +56,8 @@ def asked_for(
     kinds = {name.lower(): kind for name, kind in columns}
     first = asset.partition_by[0]
     kind = kinds.get(first.lower(), "VARCHAR")
+    for one in ranges:
+        _refuse_backwards(session, asset, one, kind)
     wanted = " or ".join(_between(session, asset, one, kind) for one in ranges)
     try:
         if not select:
@@ -106,6 +108,16 @@ def _between(session: Session, asset: Asset, said: str, kind: str) -> str:
             "'..' names no partition", where=f"{asset.name}, --partition {said}", next=f"rat run {asset.name} -f"
         )
     return f"({' and '.join(bounds)})"
+
+
+def _refuse_backwards(session: Session, asset: Asset, said: str, kind: str) -> None:
+    low, _, high = (part.strip() for part in said.partition(".."))
+    if low and high and session.value(f"select try_cast({text(low)} as {kind}) > try_cast({text(high)} as {kind})"):
+        raise RequestError(
+            f"'{said}' ends before it begins",
+            where=f"{asset.name}, --partition {said}",
+            next=f"rat run {asset.name} --partition {high}..{low}",
+        )
 
 
 def _spelled_out(session: Session, asset: Asset, ranges: Sequence[str], kind: str) -> list[Partition]:

@@ -120,6 +120,8 @@ def fingerprint(asset: Asset, inputs: Mapping[str, int], token: str = "") -> str
 def make_plan(project: Project, request: Request, state: State, *, tokens: Mapping[str, str] | None = None) -> Plan:
     """What would be built now, in dependency order; with warnings about what was not asked for."""
     chosen = files.select(project, request.selectors) if request.selectors else tuple(project.assets)
+    if request.partitions and not request.selectors:
+        chosen = tuple(name for name in chosen if by_partition(project.assets[name]))
     if request.partitions and not any(by_partition(project.assets[name]) for name in chosen):
         raise RequestError(
             "--partition means assets with materialize: partition, and none was named",
@@ -132,7 +134,11 @@ def make_plan(project: Project, request: Request, state: State, *, tokens: Mappi
         if name in above or name in chosen:
             forced = request.force and name in chosen
             asked = request if name in chosen else replace(request, partitions=())
-            steps[name] = decide(project, name, state, asked, steps if name in chosen else {}, forced, tokens or {})
+            # What is not asked for is not built, so nothing below it waits for it.
+            going = {
+                above: steps[above] for above in files.upstream(project, name) if above in steps and above in chosen
+            }
+            steps[name] = decide(project, name, state, asked, going, forced, tokens or {})
     warnings = [
         f"{name} is stale ({steps[name].reason}) and was not asked for; {_readers(project, name, chosen)} read"
         f" {'its version ' + str(steps[name].version) if steps[name].version else 'nothing'} (+ builds it too)"

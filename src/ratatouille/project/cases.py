@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ratatouille.errors import RequestError, near_miss
 from ratatouille.project.find import DBT_PROJECT, PIPELINES
-from ratatouille.project.records import Problem, Project
+from ratatouille.project.records import CHANGE, ORIGIN_COLUMNS, Asset, Problem, Project
 from ratatouille.project.text_file import decode
 from ratatouille.project.workspace_file import as_error
 
@@ -109,7 +110,12 @@ def _read(project: Project, root: Path, path: Path) -> Iterator[Case | Problem]:
         yield document
         return
     if not isinstance(document.data, dict) or "tests" not in document.data:
-        return  # YAML of something else: mock data, say
+        # YAML of something else: mock data, say. But not where it looks like tests.
+        keys = [str(key) for key in document.data] if isinstance(document.data, dict) else []
+        if document.data is not None and (_named_like(project, path) or {"given", "expect"} & set(keys)):
+            hint = near_miss("tests", keys).strip() or "write tests: and, below it, a name for each test"
+            yield document.place(()).problem(f"{shown} has no tests: in it", hint=hint)
+        return
     model = validated(CasesModel, document)
     if isinstance(model, list):
         yield from model
@@ -128,11 +134,14 @@ def _read(project: Project, root: Path, path: Path) -> Iterator[Case | Problem]:
             continue
         try:
             known = {*project.assets, *project.natives, *(s.name for s in project.assets[asset].sources)}
+            at_of = partial(_place_given, document, name)
             known |= {source.glob for source in project.assets[asset].sources} | set(project.assets[asset].tables)
             for table in written.given:
                 if table not in known:
                     at = document.place(("tests", name, "given", table), key=True)
                     yield at.problem(f"'{table}' is no table or source", hint=near_miss(table, known).strip())
+                elif table in project.assets:
+                    yield from _unknown_columns(project.assets[table], written.given[table], at_of(table))
             yield Case(
                 name, asset, shown, place.line,
                 expect=_expect(written.expect, path),
@@ -143,6 +152,21 @@ def _read(project: Project, root: Path, path: Path) -> Iterator[Case | Problem]:
             )  # fmt: skip
         except ValueError as error:
             yield place.problem(f"{name}: {error}")
+
+
+def _place_given(document: Any, name: str, table: str) -> Any:
+    return document.place(("tests", name, "given", table), key=True)
+
+
+def _unknown_columns(asset: Asset, written: Any, place: Any) -> Iterator[Problem]:
+    """Columns that rows are given for and that the table has not, where all of its columns are known."""
+    rows = written if isinstance(written, list) else getattr(written, "rows", None) or []
+    names = dict.fromkeys(str(name) for row in rows if isinstance(row, dict) for name in row)
+    have = {name.lower() for name in (*asset.outputs, *ORIGIN_COLUMNS, CHANGE)}
+    for name in names:
+        if asset.outputs and name.lower() not in have:
+            hint = near_miss(name, asset.outputs).strip() or f"its columns are {', '.join(asset.outputs)}"
+            yield place.problem(f"{asset.name} has no column '{name}'", hint=hint)
 
 
 def _named_like(project: Project, path: Path) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from ratatouille.errors import near_miss
 from ratatouille.project import units
@@ -218,6 +218,10 @@ def _severity(kind: str, settings: dict[str, Any], *path: str) -> tuple[str, tup
             raise Mistake(f"'{limit}' is not a limit", *path, name, hint=hint)
     if any(limits) and "severity" in settings:
         raise Mistake("severity is for any bad row, and warn_if and error_if say from how many on", *path, "severity")
+    warn, error = (_LIMIT.fullmatch(limit) for limit in limits)
+    if warn and error and warn[2] == error[2] and float(warn[1]) > float(error[1]):
+        message = f"it would be an error ({limits[1]}) before it is a warning ({limits[0]})"
+        raise Mistake(message, *path, "warn_if", hint="warn_if is the smaller one")
     severity = settings.pop("severity", "error" if limits[1] or not limits[0] else "warn")
     if severity not in SEVERITIES:
         hint = near_miss(str(severity), SEVERITIES).strip()
@@ -243,6 +247,9 @@ def _arguments(kind: str, settings: dict[str, Any], *path: str) -> dict[str, Any
         wrong = _wrong_value(known[name].type, value)
         if wrong:
             raise Mistake(f"'{name}' must be {wrong}", *path, name)
+    low, high = settings.get("min"), settings.get("max")
+    if _number(low) and _number(high) and low > high:
+        raise Mistake(f"min {low} is above max {high}, so every row would be bad", *path, "min")
     missing = [argument.name for argument in known.values() if argument.required and argument.name not in settings]
     if missing:
         raise Mistake(f"'{kind}' needs {' and '.join(missing)}", *path)
@@ -251,9 +258,13 @@ def _arguments(kind: str, settings: dict[str, Any], *path: str) -> dict[str, Any
     return settings
 
 
+def _number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _wrong_value(type: str, value: Any) -> str:
     """What the value must be, or an empty text when it is that."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number = _number(value)
     if type == "values":
         fine = isinstance(value, list) and bool(value) and all(isinstance(v, (str, int, float, bool)) for v in value)
         return "" if fine else "a list of values"

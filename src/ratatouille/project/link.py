@@ -201,9 +201,18 @@ def _look_up(asset: Asset, above: Mapping[str, Columns], this: Relation | None) 
     return look_up
 
 
+def _without_origin(asset: Asset, found: Columns | None) -> Iterator[Problem]:
+    if asset.kind != "sql" or not asset.sources or asset.materialize not in ("append", "merge"):
+        return
+    if found is not None and found.complete and "_file" not in found.names:
+        message = "this query reads landing files but drops _file, so a rewritten file could not replace its rows"
+        yield Place(asset.path).problem(message, hint="keep _file in the select (select * does)", asset=asset.name)
+
+
 def _missing_columns(draft: Draft, columns: Mapping[str, Columns]) -> Iterator[Problem]:
     """Columns that a sidecar names and that the query evidently does not give."""
     asset = draft.asset
+    yield from _without_origin(asset, columns.get(asset.name))
     for mention in draft.mentions:
         if mention.kind == "relationship":
             target, _, column = mention.name.rpartition(".")

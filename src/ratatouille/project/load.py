@@ -143,6 +143,7 @@ class _Analysis:
     def project(self, scanned: Scan) -> Project:
         from ratatouille.project.link import link
         from ratatouille.project.native import natives
+        from ratatouille.project.python_code import odd_modules
 
         found, problems = _assets(scanned.assets, scanned.sidecars, self.files.contents)
         by_name = {one.name: one for one in found}
@@ -152,6 +153,8 @@ class _Analysis:
             key = self.key(one, modules_key)
             known = self.known_drafts.get(one.path)
             self.drafts[one.name] = known if known and known.key == key else self.draft(one, key, modules)
+        assets = {one.path for one in found}
+        problems += odd_modules(modules, self.workspace.layers, assets)
         native = {n: one for n, one in natives(modules, self.workspace.layers).items() if n not in self.drafts}
         linked = link(self.drafts, native, self.known_columns, lambda name: self.draft(by_name[name], "", modules))
         self.columns = linked.columns

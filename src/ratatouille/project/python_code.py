@@ -5,12 +5,13 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from ratatouille.errors import near_miss
 from ratatouille.project.records import Problem
-from ratatouille.project.text_file import Mention, Place, TextFile
+from ratatouille.project.text_file import Mention, Place, TextFile, decode
 
 _HAS_BUILD = re.compile(rb"^(async\s+)?def\s+build\b", re.MULTILINE)
 _NETWORK = ("httpx", "requests", "urllib", "urllib3", "aiohttp", "socket", "ftplib", "boto3")
@@ -40,6 +41,34 @@ def has_build(raw: bytes) -> bool:
     except (SyntaxError, ValueError, RecursionError):
         return True
     return any(isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == "build" for node in body)
+
+
+def odd_modules(modules: Mapping[str, bytes], layers: Collection[str], assets: Collection[str]) -> Iterator[Problem]:
+    """Python files that are no assets though somebody may think so: unreadable ones, and a `build` that is misspelt.
+
+    `assets` are the paths of those that are: they speak for themselves.
+    """
+    for path, raw in modules.items():
+        if path in assets:
+            continue
+        file = decode(path, raw)
+        if isinstance(file, Problem):
+            yield file
+            continue
+        try:
+            body = ast.parse(file.text).body
+        except SyntaxError as error:
+            yield file.at(error.lineno or 0, error.offset or 1).problem(f"Python syntax: {error.msg}")
+            continue
+        except (ValueError, RecursionError) as error:
+            yield Problem(f"{path} cannot be read as Python: {error}", path)
+            continue
+        if PurePosixPath(path).parent.name in layers:
+            functions = [node for node in body if isinstance(node, ast.FunctionDef)]
+            for node in functions:
+                if near_miss(node.name, ["build"]) and [a.arg for a in node.args.args] == ["context"]:
+                    message = f"{path} has no build(context), so it builds nothing"
+                    yield _place(file, node).problem(message, hint=f"'{node.name}' looks like build", severity="warn")
 
 
 def read_python(file: TextFile) -> PythonCode | Problem:

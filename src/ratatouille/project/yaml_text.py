@@ -24,6 +24,8 @@ Path = tuple[str | int, ...]
 # Leading zeros belong to codes (00742), which stay text.
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _FLOAT = re.compile(r"[-+]?(0|[1-9][0-9]*)?\.[0-9]+([eE][-+]?[0-9]+)?")
+# decimal(10,2) without quotes in a flow map: `decimal(10`, and a key `2)`
+_OPEN, _CUT = re.compile(r"\(\s*\d+$"), re.compile(r"\d+\s*\)")
 _WORDS: dict[str, bool | None] = {"": None, "~": None}
 _WORDS |= dict.fromkeys(("null", "Null", "NULL"))
 _WORDS |= dict.fromkeys(("true", "True", "TRUE"), True) | dict.fromkeys(("false", "False", "FALSE"), False)
@@ -96,6 +98,11 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise _Refused(place, "a key must be plain text", "templates in YAML need quotes around them")
             key = str(key_node.value)
+            before = next(reversed(result.values()), None)
+            if _CUT.fullmatch(key) and value_node.value == "" and _OPEN.search(str(before)):
+                raise _Refused(
+                    place, f"{before},{key} needs quotes: inside braces a comma ends a value", f'"{before},{key}"'
+                )
             if key in result:
                 raise _Refused(place, f"'{key}' appears twice", "keep one of them")
             self.document.keys[(*path, key)] = place
