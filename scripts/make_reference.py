@@ -82,6 +82,7 @@ def parameters(command: Any) -> Iterator[str]:
             continue
         names = called(p) if p.param_type_name == "argument" else ", ".join([*p.opts, *p.secondary_opts])
         takes = "" if p.param_type_name == "argument" or getattr(p, "is_flag", False) else f" {called(p)}"
+        names = names.replace("|", "\\|")  # a cell would end there
         yield f"| `{names}{takes}` | {cell(p.help)} |"
 
 

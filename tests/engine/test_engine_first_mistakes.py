@@ -36,6 +36,8 @@ def test_check_sees_what_a_run_would_stumble_over(shop):
             "pipelines/silver/gates.sql": "select 1 as id, 2 as v",
             "pipelines/silver/gates.yaml": "columns:\n  id: {checks: [{range: {min: 5, max: 1}}]}\n"
             "  v: {checks: [{not_null: {warn_if: '> 10', error_if: '> 5'}}]}",
+            "pipelines/silver/parts.sql": 'select 1 as id, 2 as "Größe neu"',
+            "pipelines/silver/parts.yaml": "materialize: partition\npartition_by: Größe neu",
             "pipelines/bronze/landed.sql": "select id from {{ source('f') }}",
             "pipelines/bronze/landed.yaml": "materialize: append\nsources: {f: {files: 'l/*.csv', columns: {id: int}}}",
         }
@@ -48,6 +50,7 @@ def test_check_sees_what_a_run_would_stumble_over(shop):
         "error pipelines/silver/flow.yaml:1 decimal(10,2) needs quotes",
         "error pipelines/silver/gates.yaml:2 min 5 is above max 1",
         "error pipelines/silver/gates.yaml:3 it would be an error (> 5) before it is a warning (> 10)",
+        "error pipelines/silver/parts.yaml:2 'Größe neu' cannot name the folders",
         "error pipelines/bronze/landed.sql:0 this query reads landing files but drops _file",
     ):
         assert one in found, found
@@ -129,6 +132,25 @@ def test_a_locked_database_is_named_and_not_the_lake(shop, monkeypatch):
     error = shop.step("bronze.t").error
     assert "another program has locked the database till" in error["what"], error
     assert error["where"] == "workspace.yaml: databases.till"
+
+
+def test_columns_and_values_that_look_like_our_own_change_nothing(shop):
+    shop.write(
+        {
+            "pipelines/silver/history.sql": "select * from {{ ref('silver.now') }}",
+            "pipelines/silver/history.yaml": "materialize: snapshot\nunique_key: id\ndeletions: close",
+            "pipelines/silver/now.sql": "select 1 as id, 'a' as _gone, true as _again, 3 as _so, 4 as _since",
+            "pipelines/silver/parts.sql": "select 1 as id, '__HIVE_DEFAULT_PARTITION__' as part",
+            "pipelines/silver/parts.yaml": "materialize: partition\npartition_by: part",
+        }
+    )
+    first = shop.run()
+    assert 'part holds "__HIVE_DEFAULT_PARTITION__"' in first.step("silver.parts").error["what"], (
+        "it would be read as null"
+    )
+    shop.write({"pipelines/silver/now.sql": "select 1 as id, 'b' as _gone, true as _again, 3 as _so, 4 as _since"})
+    shop.run("silver.now", "silver.history")
+    assert shop.rows("select _gone, is_current from silver.history order by 1") == [("a", False), ("b", True)]
 
 
 def test_a_merge_from_landing_files_keeps_the_row_of_the_later_file_however_it_is_built(shop):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,10 +51,12 @@ def check(
 
         p.print_json({"assets": len(project.assets), "problems": [mapping(one) for one in project.problems]})
         return 2 if project.errors else 0
-    for problem in project.problems:
-        _print_problem(problem)
-    warnings = len(project.problems) - len(project.errors)
-    said = [p.plural(len(project.errors), "error")] if project.errors else []
+    problems = _once(project.problems)
+    for problem, assets in problems:
+        _print_problem(problem, assets)
+    errors = sum(1 for problem, _ in problems if problem.severity == "error")
+    warnings = len(problems) - errors
+    said = [p.plural(errors, "error")] if errors else []
     said += [p.plural(warnings, "warning")] if warnings else []
     p.say(f"{p.plural(len(project.assets), 'asset')}, {' and '.join(said) or 'no problems'}.")
     if write_schemas:
@@ -63,7 +67,15 @@ def check(
     return 2 if project.errors else 0
 
 
-def _print_problem(problem: Problem) -> None:
+def _once(problems: Sequence[Problem]) -> list[tuple[Problem, list[str]]]:
+    """Each mistake once, with the assets that meet it: a macro's is met by all that call it."""
+    found: dict[Problem, list[str]] = {}
+    for problem in problems:
+        found.setdefault(replace(problem, asset=""), []).append(problem.asset)
+    return list(found.items())
+
+
+def _print_problem(problem: Problem, assets: Sequence[str]) -> None:
     from ratatouille.errors import underline
 
     where = problem.path
@@ -75,6 +87,9 @@ def _print_problem(problem: Problem) -> None:
         p.say(f"  {p.printable(line)}")
     if problem.hint:
         p.say(f"  {p.printable(problem.hint[:1].upper() + problem.hint[1:])}")
+    if len(assets) > 1:
+        more = f" and {len(assets) - 5} more" if len(assets) > 5 else ""
+        p.say(f"  Met by {', '.join(assets[:5])}{more}")
     p.say()
 
 

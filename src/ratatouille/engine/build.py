@@ -16,7 +16,7 @@ from ratatouille.lake import External, QueryFailed, Staged, attached_table, disc
 from ratatouille.lake.quoting import ident, table, text
 from ratatouille.lake.types import Columns
 from ratatouille.project.modes import stores_rows
-from ratatouille.project.records import Source
+from ratatouille.project.records import Asset, Source
 
 
 class Bindings:
@@ -195,12 +195,31 @@ def _stage(work: Work, select: str, beside: str = "") -> Staged:
     select, columns = described(work, select)
     try:
         select = modes.shaped(work, select, columns)
+        select = _without_reserved_folders(work.asset, select, columns)
         columns = modes.columns_of(work.asset, columns)
         return stage(work.session, select, work.asset.name, work.folder(beside), columns, work.layout)
     except QueryFailed as error:
         if fitting.UNFIT in error.message:
             raise _unfit(work, error) from error
         raise intake.blame_files(work, error) if work.landing.files else _point_at(work, error) from error
+
+
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"  # how the folder of a partition without a value is called
+
+
+def _without_reserved_folders(asset: Asset, select: str, columns: Columns) -> str:
+    """`select` that fails at a partition whose folder would be read as that of null."""
+    texts = {name.lower() for name, kind in columns if kind == "VARCHAR"} & {n.lower() for n in asset.partition_by}
+    if not texts:
+        return select
+    said = fitting.misfit
+    checked = ", ".join(
+        f"case when {ident(name)} = {text(_NO_VALUE)} then error({said(name, ident(name), 'null', 'a partition')})"
+        f" else {ident(name)} end as {ident(name)}"
+        for name, _ in columns
+        if name.lower() in texts
+    )
+    return f"select * replace ({checked}) from (\n{select}\n)"
 
 
 def _of_a_database(work: Work, error: TransientError) -> TransientError:

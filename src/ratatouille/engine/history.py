@@ -73,16 +73,16 @@ def history(work: Work, select: str, columns: Columns) -> str:
         f" (select 1 from kept n where {_same('k', 'n', asset.unique_key)} and n.valid_from = k.valid_to)"
     )
     events = [
-        f"select {idents(names)}, valid_from, false as _gone from kept{stay}",
-        f"select {idents(names)}, valid_from, false as _gone from arrived",
-        f"select *, true as _gone from ({ended})",
-        f"select {keys}, ended_at as valid_from, true as _gone from closing",
+        f"select {idents(names)}, valid_from, false as _rat_gone from kept{stay}",
+        f"select {idents(names)}, valid_from, false as _rat_gone from arrived",
+        f"select *, true as _rat_gone from ({ended})",
+        f"select {keys}, ended_at as valid_from, true as _rat_gone from closing",
     ]
     # What is gone ends a state and is none: it comes before a state that begins at the same moment.
-    folded = f"select *, lead(valid_from) over (partition by {keys} order by valid_from, _gone desc) as valid_to"
+    folded = f"select *, lead(valid_from) over (partition by {keys} order by valid_from, _rat_gone desc) as valid_to"
     return (
         f"select {idents(names)}, valid_from, valid_to, valid_to is null as is_current"
-        f" from ({folded} from ({' union all by name '.join(events)})) where not _gone"
+        f" from ({folded} from ({' union all by name '.join(events)})) where not _rat_gone"
     )
 
 
@@ -110,17 +110,17 @@ def _put_observed(work: Work, select: str, kind: str, now: str, shared: Sequence
         # All rows are here, so the last one of a key is what is so now, however old it says it is: after the key was
         # gone, or when it was changed without a new time, it is so from this run on.
         since = "coalesce(max(valid_from) filter (valid_to is null), max(valid_to))"
-        stood = f"select {keys}, {since} as _since from standing group by all"
-        is_so = "select *, true as _so from standing where valid_to is null"
+        stood = f"select {keys}, {since} as _rat_since from standing group by all"
+        is_so = "select *, true as _rat_so from standing where valid_to is null"
         last = f"o.valid_from = max(o.valid_from) over (partition by {', '.join(f'o.{ident(k)}' for k in asset.unique_key)})"
-        again = f"coalesce(o.valid_from <= g._since and s._so is null and {last}, false)"
+        again = f"coalesce(o.valid_from <= g._rat_since and s._rat_so is null and {last}, false)"
         rows = (
-            f"select o.* replace (case when {again} then {now} else o.valid_from end as valid_from), {again} as _again"
+            f"select o.* replace (case when {again} then {now} else o.valid_from end as valid_from), {again} as _rat_again"
             f" from ({rows}) o left join ({stood}) g on {_same('o', 'g', asset.unique_key)}"
             f" left join ({is_so}) s on {_same('o', 's', shared)}"
         )
     else:
-        rows = f"select *, false as _again from ({rows})"
+        rows = f"select *, false as _rat_again from ({rows})"
     session.execute(f"create or replace temp table observed as {rows}")
     return int(session.value("select count(*) from observed"))
 
@@ -136,14 +136,14 @@ def _put_arrived(
     session.execute(
         "create or replace temp table arrived as"
         # Not one condition of the join more: an anti join with any other is a nested loop.
-        f" select o.* exclude (_again) from (select * from observed where not _again) o anti join ({rivals}) s on {same}"
-        " union all select * exclude (_again) from observed where _again"
+        f" select o.* exclude (_rat_again) from (select * from observed where not _rat_again) o anti join ({rivals}) s on {same}"
+        " union all select * exclude (_rat_again) from observed where _rat_again"
     )
     if len(shared) < len(said):
         # A column is new: states that the query still gives get its value, and stay the states that they were.
         fuller = " or ".join(f"o.{ident(name)} is not null" for name in said if name not in shared)
         session.execute(
-            f"insert into arrived by name select o.* exclude (_again) replace (s.valid_from as valid_from)"
+            f"insert into arrived by name select o.* exclude (_rat_again) replace (s.valid_from as valid_from)"
             f" from observed o join ({rivals}) s on {same} where {fuller}"
         )
     moments = f"hash({idents((*asset.unique_key, 'valid_from'))})"

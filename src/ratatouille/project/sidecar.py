@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -217,6 +218,9 @@ def _apply_rules(model: AssetModel, document: Document, sidecar: Sidecar, kind: 
         for term in sidecar.fields.get("order", ()):
             place = document.place(("deduplicate",))
             sidecar.mentions += [Mention("column", column, place) for column in term.columns]
+    for name in (n for n in model.partition_by if not re.fullmatch(r"[A-Za-z0-9_]+", n)):
+        message = f"'{name}' cannot name the folders of partitions: use letters, digits and _"
+        wrong("partition_by", message, f'give the column another name in the query: "{name}" as part')
     for key in ("unique_key", "partition_by", "sort_by", "updated_at"):
         said = getattr(model, key)
         for name in [said] if isinstance(said, str) and said else said:
