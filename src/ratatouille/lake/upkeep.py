@@ -91,6 +91,17 @@ def kept_by_rule(
     return {row[0] for row in rows}
 
 
+def dropped_since(session: Session, moment: datetime) -> set[str]:
+    """Tables that a commit after `moment` (UTC) has ended. One whose end has expired itself is not among them."""
+    rows = session.rows(
+        f"select distinct s.schema_name || '.' || t.table_name from {METADATA}.ducklake_table t"
+        f" join {METADATA}.ducklake_schema s using (schema_id)"
+        f" join {METADATA}.ducklake_snapshot e on e.snapshot_id = t.end_snapshot"
+        f" where e.snapshot_time::timestamptz > {literal(moment)} at time zone 'UTC'"
+    )
+    return {row[0] for row in rows}
+
+
 def freed_by(session: Session, gone: Collection[int]) -> list[Freed]:
     """What the tables would lose if the versions `gone` expired."""
     left = f"select snapshot_id from {METADATA}.ducklake_snapshot where snapshot_id not in ({_numbers(gone)})"

@@ -32,6 +32,7 @@ DAY_S = 86_400.0
 # A version stays so long after it was current, a file after the last version that needed it, an orphan untouched.
 GRACE_S = DAY_S
 KEEP_REJECTED_S = 7 * DAY_S  # candidates that a gate kept out, for people who look at them
+KEEP_DROPPED_S = 7 * DAY_S  # versions of a table that was dropped, for people who want it back after all
 KEEP_STEPS_S = 30 * DAY_S  # values that steps hand each other, and the failing rows of blocked assets
 _LEASE = "rat clean"
 
@@ -163,9 +164,14 @@ def _rule(said: Mapping[str, float]) -> tuple[int, float]:
 def _expire(broom: _Broom) -> None:
     default, own = rules(broom.bench.project)
     with broom.bench.lake.pinned("looking for old versions") as session:
-        known = upkeep.versions(session)
+        known, heads, kinds = upkeep.versions(session), ledger.heads(session), standing(session)
+        # A table that was dropped has no version that is current: after some days they all go by age, however few.
+        recently = upkeep.dropped_since(session, _utc(broom.now - KEEP_DROPPED_S))
+        tables = {name for name, head in heads.items() if head.materialize not in ("view", ARTIFACT)}
+        dropped = tables - kinds.keys() - recently
+        own |= {name: (0, own.get(name, default)[1]) for name in dropped}
         kept = upkeep.kept_by_rule(session, default, own, _utc(broom.now))
-        kept |= pinned_versions(ledger.heads(session), ledger.holds(session))
+        kept |= pinned_versions({n: h for n, h in heads.items() if n not in dropped}, ledger.holds(session))
         kept |= upkeep.current_since(session, _utc(broom.now - GRACE_S))
         gone = known - kept
         freed = {one.asset: one for one in upkeep.freed_by(session, gone)} if gone else {}
