@@ -65,7 +65,8 @@ class SourceModel(Closed):
     format: Literal["csv", "json", "parquet"] | None = None
     """Taken from the file's ending when left out."""
     columns: dict[str, str] | None = None
-    """Names and types, in the order of the file. Without them every CSV column is text."""
+    """Names and types, in the order of the file. Without them every CSV column is text. A row with a value that does
+    not fit its type exactly is a reject."""
     optional: Texts | None = None
     """Those of `columns` that a file may lack; they are null then. A file without one of the others is set aside."""
     delimiter: Character | None = None
