@@ -99,7 +99,7 @@ def unsafe(node: ast.AST) -> Iterator[str]:
             v.value if isinstance(v, ast.Constant) and isinstance(v.value, str) else HOLE for v in node.values
         )
         holes = [v for v in node.values if isinstance(v, ast.FormattedValue)]
-        constant = [isinstance(hole.value, ast.Name) and hole.value.id.strip("_").isupper() for hole in holes]
+        constant = [ast.unparse(hole.value).rpartition(".")[2].strip("_").isupper() for hole in holes]
         for found in QUOTED_HOLE.finditer(shape) if SQL_WORDS.search(shape) else ():
             if not constant[shape[: found.end()].count(HOLE) - 1]:
                 yield "a value between quotes in SQL: text() or ident() of lake/quoting.py writes them"
