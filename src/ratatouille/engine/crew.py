@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from ratatouille import project as files
-from ratatouille.engine import outcomes, stages
+from ratatouille.engine import landing, outcomes, stages
 from ratatouille.engine.backfill import Backfill, begin_backfill
 from ratatouille.engine.build import render
 from ratatouille.engine.fresh import skipped
@@ -463,8 +463,8 @@ class Crew:
 
     def _note_set_aside(self, work: Work) -> None:
         for file, reason in work.aside.items():
-            status = (work.root / file).stat()
-            self.bench.journal.set_aside(work.asset.name, file, status.st_size, status.st_mtime_ns, reason, self.run_id)
+            size, modified_ns = landing.status(work.root, file)
+            self.bench.journal.set_aside(work.asset.name, file, size, modified_ns, reason, self.run_id)
 
 
 def _remembered(

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from ratatouille.engine.landing import is_there
 from ratatouille.engine.plan import Request, State, make_plan
 from ratatouille.engine.records import Plan, PlannedStep, RunResult, StepResult
 from ratatouille.engine.workbench import journal_path
@@ -40,4 +41,4 @@ def skipped(step: PlannedStep, state: State, reason: str = "") -> StepResult:
 def still_set_aside(project: Project, assets: Collection[str], state: State) -> list[Mapping[str, Any]]:
     """Files that could not be read and are still there: said each time, until somebody mends them."""
     root = Path(project.workspace.root)
-    return [row for row in state.aside_rows if row["asset"] in assets and (root / row["file"]).exists()]
+    return [row for row in state.aside_rows if row["asset"] in assets and is_there(root, row["file"])]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ratatouille import project as files
-from ratatouille.engine.landing import Stock, matching_files, take_stock
+from ratatouille.engine.landing import Stock, fetched, matching_files, take_stock
 from ratatouille.engine.records import Plan, PlannedStep
 from ratatouille.errors import RequestError
 from ratatouille.lake import Entry, Hold, LandingFile, Session, borrowed, ledger, standing
@@ -285,7 +285,7 @@ def _token(project: Project, asset: Asset, session: Session | None) -> str:
         patterns = [said] if isinstance(said, str) else list(said)
         digest = hashlib.sha256()
         for file in sorted({f for pattern in patterns for f in matching_files(root, pattern)}):
-            digest.update(file.encode() + hashlib.sha256((root / file).read_bytes()).digest())
+            digest.update(file.encode() + hashlib.sha256(fetched(root, file).read_bytes()).digest())
         return digest.hexdigest()[:32]
     if kind == "python":
         from ratatouille.engine.context import call_version

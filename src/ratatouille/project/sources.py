@@ -75,7 +75,11 @@ def make_source(name: str, options: Mapping[str, Any]) -> Source:
 
 
 def _refuse_outside(glob: str) -> None:
-    inside = "landing files are named relative to the workspace, like landing/sales/*.csv"
+    inside = "landing files are named like landing/sales/*.csv, relative to the workspace, or s3://bucket/folder/*.csv"
+    if glob.startswith("s3://"):
+        if not glob.removeprefix("s3://").partition("/")[2]:
+            raise ValueError(f"'{glob}' names no files: s3://bucket/folder/*.csv")
+        return
     if "://" in glob or glob.startswith(("/", "~")) or "\\" in glob or glob[1:2] == ":":
         raise ValueError(f"'{glob}' is not a path inside the workspace: {inside}")
     if ".." in PurePosixPath(glob).parts:

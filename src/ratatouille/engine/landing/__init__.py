@@ -15,6 +15,7 @@ against a count that does not come from the same reader.
 from __future__ import annotations
 
 from ratatouille.engine.landing.inspection import Inspection, careful_count, inspect
+from ratatouille.engine.landing.objects import fetched, is_there, status
 from ratatouille.engine.landing.reading import Landing, absent_fields, columns_of, relation
 from ratatouille.engine.landing.rejects import (
     collect_misfits,
@@ -37,11 +38,14 @@ __all__ = [
     "collect_rejects",
     "columns_of",
     "count_from_footers",
+    "fetched",
     "forget_rejects",
     "has_misfits",
     "inspect",
+    "is_there",
     "matching_files",
     "relation",
+    "status",
     "take_stock",
     "unaccounted",
 ]

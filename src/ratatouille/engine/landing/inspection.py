@@ -15,6 +15,7 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import IO, Any
 
+from ratatouille.engine.landing import objects
 from ratatouille.engine.landing.nesting import refuse_deep
 from ratatouille.project.records import ORIGIN_COLUMNS, Source
 
@@ -45,8 +46,8 @@ def sha256_of(path: Path) -> str:
 
 def inspect(root: Path, file: str, source: Source) -> Inspection:
     """Read a file once. Raises ValueError with the reason if it cannot be trusted as a whole."""
-    path = root / file
     try:
+        path = objects.fetched(root, file)
         before = os.stat(path)
         inspection = Inspection(file, source, before.st_size, before.st_mtime_ns, "")
         if source.format == "csv":

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ratatouille.engine import fitting
 from ratatouille.engine.evolve import fits_into
+from ratatouille.engine.landing import objects
 from ratatouille.engine.landing.inspection import MAX_LINE, Inspection
 from ratatouille.errors import RatError, StepFailed
 from ratatouille.lake import Session
@@ -149,7 +150,7 @@ def relation(
     landing.parts += [part for part in parts if part.guarded]
     selects = [part.select(paths(root, part.files)) for part in parts]
     origin = (
-        f"* exclude (_file), substr(_file, {len(str(root)) + 2}) as _file,"
+        f"* exclude (_file), {objects.name_sql(root, source.glob)} as _file,"
         f" {literal(stamp[1])} as _loaded_at, {text(stamp[0])} as _run_id"
     )
     return f"(select {origin} from ({' union all by name '.join(selects)}))"
@@ -335,7 +336,7 @@ def _parquet_part(
 
 
 def paths(root: Path, files: Sequence[str]) -> str:
-    return ", ".join(text(glob_safe(str(root / file))) for file in files)
+    return ", ".join(text(glob_safe(str(objects.path_of(root, file)))) for file in files)
 
 
 def columns_of(session: Session, root: Path, one: Inspection) -> list[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ratatouille.engine import fitting
+from ratatouille.engine.landing import objects
 from ratatouille.engine.landing.inspection import Inspection, blank_lines, careful_count
 from ratatouille.engine.landing.reading import MISFITS, Column, Landing, Part, paths
 from ratatouille.lake import Session
@@ -28,7 +28,7 @@ def collect_rejects(session: Session, root: Path, landing: Landing) -> list[dict
             f" from {table} join {scans} using (scan_id, file_id) order by all"
         )
         for path, line, reason, name, raw, broken in rows:
-            file = Path(path).relative_to(root).as_posix()
+            file = objects.name_of(root, path)
             one = found.setdefault(
                 (file, line),
                 {"file": file, "line": line, "reason": reason, "row": (raw or "").strip("\r\n"), "broken": False},
@@ -63,7 +63,7 @@ def collect_misfits(session: Session, root: Path, landing: Landing, share: float
     found = []
     for part in landing.parts:
         for path, count in session.rows(_counted(root, part)):
-            one = landing.files[Path(path).relative_to(root).as_posix()]
+            one = landing.files[objects.name_of(root, path)]
             one.rejects += count
             most = 1 if one.records is not None and count > share * one.records else count
             found += list(_misfits(session, root, landing, part, one, most))
@@ -86,7 +86,9 @@ def _misfits(
     rows = session.rows(f"select n, reason, row from ({select}) order by n, reason limit {most}")
     skipped: list[int] = []
     if part.source.format == "csv":
-        skipped = sorted({*landing.broken_lines.get(one.file, ()), *blank_lines(root / one.file, part.source)})
+        skipped = sorted(
+            {*landing.broken_lines.get(one.file, ()), *blank_lines(objects.path_of(root, one.file), part.source)}
+        )
     ahead = 0
     for number, reason, row in rows:
         if number is not None and part.source.format == "csv":
@@ -164,7 +166,7 @@ def count_from_footers(session: Session, root: Path, landing: Landing) -> None:
         found = session.rows(
             f"select file_name, num_rows from parquet_file_metadata([{paths(root, [one.file for one in waiting])}])"
         )
-        rows = {os.path.relpath(path, root): int(count) for path, count in found}
+        rows = {objects.name_of(root, path): int(count) for path, count in found}
         for one in waiting:
             one.records = rows.get(one.file)
 
@@ -177,7 +179,7 @@ def unaccounted(root: Path, landing: Landing, read: Mapping[str, int]) -> dict[s
         if one.records is None or one.rows_read + one.rejects == one.records:
             continue
         try:
-            records = careful_count(root / file, one.source)
+            records = careful_count(objects.path_of(root, file), one.source)
         except csv.Error as error:
             lost[file] = f"its records cannot be counted: {error}"
             continue

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import glob as globbing
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from ratatouille.engine.landing import objects
 from ratatouille.engine.landing.inspection import sha256_of
 from ratatouille.lake import LandingFile
 from ratatouille.project.records import Source
@@ -51,18 +51,15 @@ def take_stock(
     fresh, changed, known, aside = [], [], [], []
     for file in found:
         old = memory.get(file)
-        status = os.stat(root / file)
-        if set_aside.get(file) == (status.st_size, status.st_mtime_ns):
+        size, modified_ns = objects.status(root, file)
+        if set_aside.get(file) == (size, modified_ns):
             aside.append(file)
             continue
         if old is None:
             fresh.append(file)
             continue
-        same = (status.st_size, status.st_mtime_ns) == (old.bytes, old.modified_ns)
-        if same or (
-            status.st_size == old.bytes
-            and _known_sha256(str(root / file), status.st_size, status.st_mtime_ns) == old.sha256
-        ):
+        same = (size, modified_ns) == (old.bytes, old.modified_ns)
+        if same or (size == old.bytes and _known_sha256(root, file, size, modified_ns) == old.sha256):
             known.append(file)
         else:
             changed.append(file)
@@ -71,7 +68,12 @@ def take_stock(
 
 
 def matching_files(root: Path, pattern: str) -> list[str]:
-    """Files below `root` that match, sorted; hidden and unfinished ones and links out of `root` are left out."""
+    """Files below `root` that match, sorted; hidden and unfinished ones and links out of `root` are left out.
+
+    Or objects of a bucket, by their whole address.
+    """
+    if objects.is_object(pattern):
+        return [file for file in objects.matching_objects(pattern) if not file.endswith(UNFINISHED)]
     found = []
     for name in globbing.glob(pattern, root_dir=root, recursive=True):
         path = root / name
@@ -85,6 +87,6 @@ def matching_files(root: Path, pattern: str) -> list[str]:
 
 
 @lru_cache(maxsize=10_000)
-def _known_sha256(path: str, size: int, modified_ns: int) -> str:
+def _known_sha256(root: Path, file: str, size: int, modified_ns: int) -> str:
     """Of a file that was touched: one run asks several times."""
-    return sha256_of(Path(path))
+    return sha256_of(objects.fetched(root, file))

@@ -292,11 +292,12 @@ def _clean_artifacts(broom: _Broom) -> None:
 
 
 def _delete_old_steps(broom: _Broom) -> None:
-    """Values that Dagster's steps hand each other, failing rows and finished chunks of assets that were stopped."""
+    """Values that Dagster's steps hand each other, failing rows, fetched objects, chunks of assets that were stopped."""
     rat, lake = broom.bench.root / ".rat", broom.bench.lake.storage.home
     for what, folder, keep_s in (
         ("steps", rat / "steps", KEEP_STEPS_S),
         ("failing rows", rat / "failed", KEEP_STEPS_S),
+        ("fetched objects", rat / "s3", KEEP_STEPS_S),
         ("chunks", lake / checkpoint.FOLDER, KEEP_CHUNKS_S),
     ):
         found = leftovers.folders_below(folder, broom.now - keep_s)

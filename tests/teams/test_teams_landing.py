@@ -1,0 +1,77 @@
+"""Landing files in a bucket: read exactly once, by every machine together."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+from s3_server import BUCKET
+
+from ratatouille.engine.landing import objects
+from ratatouille.engine.landing.objects import _as_regex
+
+
+@pytest.mark.parametrize(
+    ("pattern", "yes", "no"),
+    [
+        ("in/*.csv", ["in/a.csv"], ["in/b/a.csv", "in/.a.csv", "in/a.csvx", "xin/a.csv"]),
+        ("in/**/*.csv", ["in/a.csv", "in/b/a.csv", "in/b/c/a.csv"], ["in/.b/a.csv", "a.csv"]),
+        ("in/day=?/[ab].csv", ["in/day=1/a.csv"], ["in/day=12/a.csv", "in/day=1/c.csv"]),
+        ("in/a.b+(c).csv", ["in/a.b+(c).csv"], ["in/aXb+(c).csv"]),
+    ],
+)
+def test_patterns_mean_what_they_mean_on_a_disk(pattern, yes, no):
+    wanted = re.compile(_as_regex(pattern))
+    assert [name for name in [*yes, *no] if wanted.fullmatch(name)] == yes
+
+
+def test_objects_are_read_exactly_once_and_changed_ones_again(team, s3):
+    here, there = team.machine("here"), team.machine("there")
+    inbox = s3.folder / "inbox" / team.data.rpartition("/")[2]
+    glob = f"s3://{BUCKET}/inbox/{inbox.name}/**/*.csv"
+    for machine in (here, there):
+        folder = machine.root / "pipelines" / "bronze"
+        (folder / "sales.yaml").write_text(
+            f"materialize: append\nsources:\n  '{glob}':\n    columns: {{id: bigint, seq: bigint, amount: bigint}}\n"
+        )
+        (folder / "sales.sql").write_text(
+            f"select id, seq, amount, _file, _loaded_at, _run_id from {{{{ source('{glob}') }}}}\n"
+        )
+    (inbox / "deep").mkdir(parents=True)
+    (inbox / "a.csv").write_text("id,seq,amount\n1,1,10\n2,2,20\n")
+    (inbox / "deep" / "b.csv").write_text(
+        "id,seq,amount\n3,3,30\nx,4,40\n" + "".join(f"{i},{i},1\n" for i in range(10, 60))
+    )
+    (inbox / "c.csv.part").write_text("id,seq")
+    step = here.run("bronze.sales").step("bronze.sales")
+    assert step.error is None, step.error
+    assert (step.rows_in, step.entry.rows_rejected) == (54, 1)
+    files = here.rows("select _file, count(*) from bronze.sales group by all order by all")
+    place = f"s3://{BUCKET}/inbox/{inbox.name}"
+    assert files == [(f"{place}/a.csv", 2), (f"{place}/deep/b.csv", 51)]
+
+    # The other machine knows them, and fetches nothing.
+    assert there.run("bronze.sales").step("bronze.sales").status == "skipped"
+    assert not (there.root / objects.MIRROR).exists()
+
+    # New, changed, touched and bad ones.
+    (inbox / "a.csv").write_text("id,seq,amount\n1,1,11\n2,2,22\n")
+    (inbox / "d.csv").write_text("id,seq,amount\n7,7,70\n")
+    (inbox / "e.csv").write_text('id,seq,amount\n8,8,"80\n')
+    step = there.run("bronze.sales").step("bronze.sales")
+    assert step.error is None, step.error
+    found = here.rows("select id, amount from bronze.sales where id < 10 order by id")
+    assert found == [(1, 11), (2, 22), (3, 30), (7, 70)]
+    assert not (there.root / objects.MIRROR / BUCKET / "inbox" / inbox.name / "deep").exists(), "b.csv is known"
+    result = here.run("bronze.sales")
+    assert [one["file"] for one in result.set_aside] == [f"{place}/e.csv"]
+    assert result.step("bronze.sales").status == "skipped"
+    (inbox / "e.csv").write_text("id,seq,amount\n8,8,80\n")
+    here.run("bronze.sales")
+    assert (8, 80) in here.rows("select id, amount from bronze.sales")
+
+    # A rebuild refuses to lose the rows of an object that is gone.
+    os.unlink(inbox / "d.csv")
+    step = here.run("bronze.sales", force=True).step("bronze.sales")
+    assert step.status == "failed" or (7, 70) in here.rows("select id, amount from bronze.sales")
