@@ -24,7 +24,7 @@ ROWS ?=
 # The whole suite runs side by side, a part of it in order.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help setup s3-server demo demo-reset test test-reliability check format docs structure bench clean
+.PHONY: help setup s3-server demo demo-reset test test-reliability check sbom format docs structure bench clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,14 @@ check: setup ## format, lint, types, architecture, lock file and generated docs,
 	$(PYTHON) scripts/check_architecture.py
 	$(UV) lock --check --quiet
 	$(PYTHON) scripts/make_reference.py --check
+
+sbom: setup ## write dist/sbom.json (CycloneDX) of what uv.lock names, and ask pip-audit about it where there is a network
+	@mkdir -p dist
+	@$(UV) lock --check --quiet
+	@$(UV) export --quiet --locked --all-extras --no-dev --format cyclonedx1.5 --output-file dist/sbom.json
+	@$(PYTHON) -c 'import json; print(len(json.load(open("dist/sbom.json"))["components"]), "packages in dist/sbom.json")'
+	@$(UV) export --quiet --locked --all-extras --no-dev --no-emit-project --output-file dist/requirements.txt
+	@$(UV) tool run --quiet pip-audit --require-hashes --disable-pip --requirement dist/requirements.txt || echo "pip-audit found something, or could not ask: see above."
 
 format: setup ## format the code and mend what the linter can mend
 	@$(PYTHON) -m ruff format .

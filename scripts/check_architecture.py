@@ -8,6 +8,7 @@ Run it from anywhere: `python scripts/check_architecture.py`. It prints each vio
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,28 @@ ONLY_IN = {"duckdb": "lake", "dagster": "dagster"}  # package -> the one part th
 FORBIDDEN_NAMES = {"util", "utils", "helper", "helpers", "core", "common", "manager", "managers", "misc"}
 LONGEST_FILE = 500
 GENERATED = "# generated"  # the first line of a file that no person reads top to bottom
+# Rules of safety. A hole is where an f-string puts a value; a constant (a name in capitals) is none of a person's.
+HOLE = "\0"
+QUOTED_HOLE = re.compile(f"'[^' {HOLE}]*{HOLE}[^' {HOLE}]*'|\"{HOLE}\"")
+SQL_WORDS = re.compile(
+    r"\b(select .*from|select '|insert into|delete from|update \S+ set|create (or replace )?(temp )?(table|view|schema)"
+    r"|drop (table|view|schema)|alter table|attach|copy \(|^ ?(from|where|and|or|call|set) )",
+    re.IGNORECASE | re.DOTALL,
+)
+RUNS_WHAT_IT_IS_GIVEN = {
+    *(
+        "eval",
+        "exec",
+        "os.system",
+        "os.popen",
+        "marshal.loads",
+        "pickle.load",
+        "pickle.loads",
+        "shelve.open",
+        "dill.load",
+    ),
+    *("yaml.load", "yaml.unsafe_load", "yaml.full_load", "joblib.load", "cloudpickle.loads", "jinja2.Environment"),
+}
 LATE = ("dagster", "pandas", "torch", "polars", "sqlglot")  # `import ratatouille` loads none of them
 
 
@@ -64,13 +87,38 @@ def in_file(path: Path, source: Path) -> Iterator[str]:
                 yield f"{shown}:{line}: src never imports pipelines"
             if top == "ratatouille" and target != part and target not in MAY_IMPORT[part]:
                 yield f"{shown}:{line}: {part} may not import {target}"
+        yield from (f"{shown}:{line}: {what}" for what in unsafe(node))
         if part != "cli" and isinstance(node, ast.Call) and ast.unparse(node.func) in {"print", "sys.stdout.write"}:
             yield f"{shown}:{line}: only cli prints"
+
+
+def unsafe(node: ast.AST) -> Iterator[str]:
+    """What lets a value become code: SQL with holes between quotes, and calls that run or unpickle what they are given."""
+    if isinstance(node, ast.JoinedStr):
+        shape = "".join(
+            v.value if isinstance(v, ast.Constant) and isinstance(v.value, str) else HOLE for v in node.values
+        )
+        holes = [v for v in node.values if isinstance(v, ast.FormattedValue)]
+        constant = [ast.unparse(hole.value).rpartition(".")[2].strip("_").isupper() for hole in holes]
+        for found in QUOTED_HOLE.finditer(shape) if SQL_WORDS.search(shape) else ():
+            if not constant[shape[: found.end()].count(HOLE) - 1]:
+                yield "a value between quotes in SQL: text() or ident() of lake/quoting.py writes them"
+    yield from runs_anything(node)
+
+
+def runs_anything(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Call):
+        name = ast.unparse(node.func)
+        if name in RUNS_WHAT_IT_IS_GIVEN or any(
+            k.arg == "shell" and ast.unparse(k.value) != "False" for k in node.keywords
+        ):
+            yield f"{name}(...) runs what it is given"
 
 
 def in_pipeline(path: Path, root: Path) -> Iterator[str]:
     shown = path.relative_to(root)
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        yield from (f"{shown}:{getattr(node, 'lineno', 0)}: {what}" for what in runs_anything(node))
         for module in imported(node, Path()) if not getattr(node, "level", 0) else []:
             top, *rest = module.split(".")
             if top == "pipelines" and shown.parts[1] != "tests" and rest[:1] != [shown.parts[1]]:

@@ -34,18 +34,34 @@ class Row:
     variables: tuple[tuple[str, str], ...] = ()
 
 
+_WORKSPACES, _SYSCALLS = "tests/crash/test_crash_workspaces.py", "tests/crash/test_crash_syscalls.py"
+_EIGHT = (("RATATOUILLE_WRITERS", "8"),)
 ROWS = (
-    Row("publish-killed", ("tests/crash/test_crash_syscalls.py", "-k", "kill_at_any"), 50),
-    Row("publish-disk-fails", ("tests/crash/test_crash_syscalls.py", "-k", "failing_disk or log_was or come_back"), 80),
-    Row("lake-made", ("tests/crash/test_crash_syscalls.py", "-k", "lake_is_made"), 20),
+    Row("publish-killed", (_SYSCALLS, "-k", "kill_at_any"), 50),
+    Row("publish-disk-fails", (_SYSCALLS, "-k", "failing_disk or log_was or come_back"), 80),
+    Row("lake-made", (_SYSCALLS, "-k", "lake_is_made"), 90),
     Row("power-loss", ("tests/crash/test_crash_durability.py",), 1),
     Row("runs-killed", ("tests/crash/test_crash_runs.py", "-k", "random_moment"), 50),
-    Row("runs-disk-fails", ("tests/crash/test_crash_runs.py", "-k", "failing_disk"), 20),
-    Row("clean-killed", ("tests/crash/test_crash_clean.py", "-k", "a_kill"), 30),
+    Row("runs-disk-fails", ("tests/crash/test_crash_runs.py", "-k", "failing_disk"), 110),
+    Row("workspaces-killed", (_WORKSPACES, "-k", "killed_run"), 200),
+    Row("every-mode", (_WORKSPACES, "-k", "every_mode"), 1_200),
+    Row("no-room", (_WORKSPACES, "tests/crash/test_crash_full_disk.py", "-k", "room or full or read_only or inode"), 2),
+    Row("clean-killed", ("tests/crash/test_crash_clean.py", "-k", "a_kill"), 600),
     Row("clean-beside", ("tests/crash/test_crash_clean.py", "-k", "beside"), 75),
-    Row("writers", ("tests/crash/test_crash_writers.py",), 40, variables=(("RATATOUILLE_WRITERS", "8"),)),
+    Row("writers", ("tests/crash/test_crash_writers.py", "-k", "not killed"), 40, _EIGHT),
+    Row("writers-killed", ("tests/crash/test_crash_writers.py", "-k", "killed"), 167),
+    Row("histories", ("tests/engine/test_engine_properties.py",), 50),
     Row("damaged-files", ("tests/engine/test_engine_doctor.py", "-k", "whatever_happens"), 200),
+    Row("hostile-files", ("tests/engine/test_engine_hostile_files.py",), 5),
+    Row("drift", ("tests/engine/test_engine_drift.py",), 1),
+    Row("rejected", ("tests/dagster_face/test_dagster_gates.py",), 10),
+    Row("misbehaving-api", ("tests/pipelines/test_f1_schedules.py",), 38),
+    Row("earlier-releases", ("tests/engine/test_engine_golden_lakes.py",), 1),
     Row("f1-killed", ("tests/pipelines/test_f1_crash.py",), 10),
+    Row("names", ("tests/security/test_security_names.py",), 10),
+    Row("queries", ("tests/security/test_security_queries.py",), 2),
+    Row("secrets", ("tests/security/test_security_secrets.py",), 1),
+    Row("connections", ("tests/security/test_security_network.py",), 2),
 )
 
 

@@ -23,31 +23,37 @@ def write(folder: Path, about: dict[str, Any], job: dict[str, Any], samples: lis
 
 
 def curve(about: dict[str, Any]) -> bytes:
-    """Training loss by step, validation loss by epoch, and the bigram baseline, as PNG."""
-    import altair as alt
-    import polars as pl
-
-    train = about["curve"]["train"]
-    thin = train[:: max(1, len(train) // 400)]
-    rows = [{"step": step, "loss": loss, "of": "training"} for step, loss in thin]
-    rows += [{"step": step, "loss": loss, "of": "validation"} for step, loss in about["curve"]["val"]]
-    frame = pl.DataFrame(rows, schema={"step": pl.Int64, "loss": pl.Float64, "of": pl.String})
-    lines = (
-        alt.Chart(frame)
-        .mark_line(point={"size": 12})
-        .encode(
-            x=alt.X("step:Q", title="step"),
-            y=alt.Y("loss:Q", title="loss, nats per token", scale=alt.Scale(zero=False)),
-            color=alt.Color("of:N", title=None),
-        )
-    )
-    bigram = pl.DataFrame({"loss": [about["bigram_loss"]], "of": ["bigram baseline"]})
-    rule = alt.Chart(bigram).mark_rule(strokeDash=[6, 4]).encode(y="loss:Q", color="of:N")
+    """The losses as PNG."""
     import io
 
     with io.BytesIO() as png:
-        alt.layer(lines, rule).properties(width=560, height=320, title="Losses").save(png, format="png", scale_factor=2)
+        chart(about).save(png, format="png", scale_factor=2)
         return png.getvalue()
+
+
+def chart(about: dict[str, Any]) -> Any:
+    """Training loss by step, validation loss by epoch, and the bigram baseline, as an altair chart."""
+    import altair as alt
+    import polars as pl
+
+    def losses(name: str, pairs: Any) -> pl.DataFrame:
+        rows = [{"step": step, "loss": loss, "of": name} for step, loss in pairs]
+        return pl.DataFrame(rows, schema={"step": pl.Int64, "loss": pl.Float64, "of": pl.String})
+
+    train = about["curve"]["train"]
+    training = losses("training", train[:: max(1, len(train) // 400)])
+    validation = losses("validation", about["curve"]["val"])
+    baseline = losses("bigram baseline", [(train[-1][0] if train else 0, about["bigram_loss"])])
+    colors = alt.Scale(domain=["training", "validation", "bigram baseline"], range=["#9ecae9", "#d62728", "#54585c"])
+    x = alt.X("step:Q", title="step")
+    y = alt.Y("loss:Q", title="loss, nats per token", scale=alt.Scale(zero=False))
+    color = alt.Color("of:N", title=None, scale=colors)
+    layers = (
+        alt.Chart(training).mark_line(strokeWidth=1.5).encode(x=x, y=y, color=color),
+        alt.Chart(validation).mark_line(strokeWidth=2, point={"size": 50}).encode(x=x, y=y, color=color),
+        alt.Chart(baseline).mark_rule(strokeDash=[6, 4], strokeWidth=1.5).encode(y="loss:Q", color=color),
+    )
+    return alt.layer(*layers).properties(width=560, height=320, title="Losses")
 
 
 def _card(about: dict[str, Any], job: dict[str, Any], samples: list[dict[str, str]]) -> str:

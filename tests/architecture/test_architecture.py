@@ -81,6 +81,21 @@ def test_the_small_tree_itself_is_clean(tmp_path: Path) -> None:
         ("src/ratatouille/lake/helpers/a.py", "", "'helpers' says nothing"),
         ("src/ratatouille/engine/a.py", "x = 1\n" * 501, "501 lines, 500 at most"),
         ("tests/engine/__init__.py", "", "no __init__.py below tests"),
+        (
+            "src/ratatouille/lake/a.py",
+            "def f(x):\n    return f\"select * from t where a = '{x}'\"\n",
+            "a value between quotes",
+        ),
+        ("src/ratatouille/engine/a.py", "def f(x):\n    return f'drop table \"{x}\"'\n", "a value between quotes"),
+        (
+            "src/ratatouille/engine/a.py",
+            "def f(x):\n    return f\"delete from t where a = 'b-{x}'\"\n",
+            "a value between",
+        ),
+        ("src/ratatouille/lake/a.py", "import pickle\n\nx = pickle.loads(b'')\n", "pickle.loads(...) runs"),
+        ("src/ratatouille/lake/a.py", "import yaml\n\nx = yaml.load('')\n", "yaml.load(...) runs"),
+        ("src/ratatouille/cli/a.py", "import subprocess\n\nsubprocess.run('x', shell=True)\n", "runs what it is given"),
+        ("pipelines/f1/a.py", "x = eval('1')\n", "eval(...) runs"),
         ("pipelines/f1/a.py", "from pipelines.sales import x\n", "pipelines never import each other"),
         ("pipelines/f1/a.py", "from ratatouille.lake import x\n", "a pipeline uses the public names"),
     ],
@@ -90,6 +105,14 @@ def test_a_planted_violation_is_caught(tmp_path: Path, path: str, text: str, sen
     assert len(found) == 1, found
     assert sentence in found[0]
     assert found[0].startswith(path.removesuffix("__init__.py"))
+
+
+def test_constants_and_quoted_values_stand_in_sql(tmp_path: Path) -> None:
+    allowed = "LAKE = 'lake'\n\n\ndef f(x):\n    return f\"select 1 from t where a = '{LAKE}' and b = {text(x)}\"\n"
+    assert (
+        plant(tmp_path, {"src/ratatouille/lake/a.py": allowed, "src/ratatouille/engine/a.py": "x = f\"it's '{1}'\"\n"})
+        == []
+    )
 
 
 def test_a_generated_file_may_be_long(tmp_path: Path) -> None:

@@ -213,3 +213,20 @@ def test_a_run_may_name_partitions(kitchen, instance):
     config = {"ops": {"gold__days": {"config": {"partitions": ["2026-03-02.."]}}}}
     assert job(kitchen.defs()).execute_in_process(instance=instance, run_config=config).success
     assert [n for (n,) in kitchen.rows("select n from gold.days order by day")] == [1, 2, 2]
+
+
+def test_the_log_of_a_step_says_how_far_its_chunks_are(kitchen, monkeypatch):
+    monkeypatch.setattr("ratatouille.dagster.assets.LOG_EVERY_S", 0.0)
+    kitchen.write(
+        {
+            "pipelines/shop/bronze/parts.py": "def build(context):\n"
+            "    yield from context.chunks('select i as id from range(10) t(i)', 4, by='id')\n"
+        }
+    )
+    with dg.instance_for_test() as instance:
+        result = job(kitchen.defs()).execute_in_process(instance=instance)
+        said = [record.user_message for record in instance.all_logs(result.run_id)]
+    told = [line for line in said if line.startswith("bronze.parts: chunk ")]
+    assert [line.partition(" rows")[0] for line in told] == [
+        f"bronze.parts: chunk {n}: {rows} of 10" for n, rows in ((1, 4), (2, 8), (3, 10))
+    ]

@@ -1,6 +1,6 @@
 """Pages are executed: their commands run in order, their files are written, their output is what comes out.
 
-In docs/tutorial.md, native-assets.md, testing.md and upkeep.md
+In the pages that PAGES names
 
     ```console          each line `$ command` is run by bash; what follows it is the expected output
     ```sql some/path    the block is written to that path of the current folder (any language)
@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("tutorial.md", "native-assets.md", "incremental.md", "gates.md", "testing.md", "upkeep.md")
+PAGES = ("tutorial.md", "large-data.md", "native-assets.md", "incremental.md", "gates.md", "testing.md", "upkeep.md")
 BLOCK = re.compile(r"^```(?P<language>\w+)(?: (?P<path>\S+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -142,6 +144,32 @@ def test_the_error_says_which_chunks_are_kept_and_a_rebuild_forgets_them(shop):
     assert seen(shop)[0][0] == 0
 
 
+def test_landing_files_in_chunks_are_counted_and_read_anew_after_a_failure(shop):
+    code = (
+        worker("size=2")
+        .replace("context.ref('bronze.base')", "")
+        .replace('context.ref("bronze.base")', "context.source('landing/*.csv')")
+    )
+    code = code.replace('chunk.select("id", "grp", total=chunk["id"] * 2)', "chunk")
+    rules = "materialize: append\nmax_quarantine: 0.5\nsources: {landing/*.csv: {columns: {id: bigint}}}"
+    shop.write(
+        {
+            "pipelines/bronze/made.py": code,
+            "pipelines/bronze/made.yaml": rules,
+            "landing/a.csv": "id\n0\n1\n2\n3\nx\n",
+            "die_at": "2",
+        }
+    )
+    assert shop.step("bronze.made").status == "failed"
+    (shop.root / "die_at").unlink()
+    seen(shop)
+    step = shop.step("bronze.made")
+    assert (step.status, step.rows_total, step.rows_rejected, step.chunks["taken_over"]) == ("built", 4, 1, 0), (
+        step.error
+    )
+    assert shop.rows("select distinct _run_id = (select max(run_id) from rat.ledger) from bronze.made") == [(True,)]
+
+
 # What build may do that a checkpoint must not break: (code, the ids that come out)
 CARRIES = """
 import polars
@@ -172,6 +200,24 @@ def test_a_build_that_keeps_something_between_chunks_loses_nothing_by_going_on(s
     stopped_at(shop, 300, {"pipelines/silver/made.py": code})
     assert shop.step("silver.made").status == "built"
     assert made(shop)[:2] == (rows, rows)
+
+
+COUNTS = """
+from pathlib import Path
+def build(context):
+    n = 0
+    for chunk in context.chunks(context.ref("bronze.base"), size=100, by="id", resume=False):
+        if (Path(__file__).parents[2] / "die_at").exists() and n == 300:
+            raise ValueError("no")
+        n += len(chunk)
+        yield chunk.select("id", total=n)
+"""
+
+
+def test_a_build_that_counts_says_so_and_begins_with_the_first_chunk(shop):
+    stopped_at(shop, 300, {"pipelines/silver/made.py": COUNTS})
+    assert shop.step("silver.made").status == "built"
+    assert shop.rows("select count(*), count(distinct id), max(total) from silver.made") == [(1000, 1000, 1000)]
 
 
 def test_rows_with_the_same_value_stay_together(shop):
@@ -215,16 +261,24 @@ def test_what_can_be_taken_in_chunks(shop, body, rows):
 
 def test_progress_is_told_and_written_down(shop):
     shop.write({"pipelines/bronze/base.sql": BASE, "pipelines/silver/made.py": worker()})
-    told: list[Progress] = []
-    run_request(shop.root, Request(), told.append)
-    said = [event.text for event in told if event.stage == "chunk"]
-    assert len(said) == 10
-    assert said[3].startswith("chunk 4: 400 of 1,000 rows (40%), ")
-    assert said[3].endswith(" s left")
-    stopped_at(shop, 300, {"pipelines/silver/made.py": worker().replace("* 2", "* 3")})
-    runs = json.loads(command(shop, "runs", "--json").stdout)
-    steps = json.loads(command(shop, "runs", runs[0]["run_id"], "--json").stdout)["steps"]
-    assert [s["status"] for s in steps if s["asset"] == "silver.made"] == ["failed"]
+    told: list[str] = []
+    written: list[str] = []
+
+    def listen(event: Progress) -> None:
+        if event.stage == "chunk":
+            told.append(event.text)
+            with closing(sqlite3.connect(shop.root / ".rat/journal.sqlite")) as journal:
+                written.extend(
+                    row[0] for row in journal.execute("select record from steps where status = 'running'") if row[0]
+                )
+
+    run_request(shop.root, Request(), listen)
+    assert len(told) == 10
+    assert told[3].startswith("chunk 4: 400 of 1,000 rows (40%), ")
+    assert told[3].endswith(" s left")
+    noted = json.loads(written[0])
+    assert noted["reason"] == told[0]
+    assert (noted["chunks"]["rows"], noted["chunks"]["of_rows"]) == (100, 1000)
 
 
 def test_chunks_are_halved_at_80_percent_and_grow_again(shop, monkeypatch):
@@ -249,6 +303,19 @@ def test_chunks_are_halved_at_80_percent_and_grow_again(shop, monkeypatch):
     assert [rows for _, rows in seen(shop)] == [4000, 4000, 2000, 1000, 1000, 2000, 4000, 2000]
     assert shop.value("select count(*) from silver.made") == 20000
     assert any("80 %" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.85])
+def test_above_80_percent_steps_wait_for_each_other(shop, monkeypatch, share):
+    monkeypatch.setattr(memory.MemoryGauge, "_watch", lambda gauge: None)
+    monkeypatch.setattr(memory.MemoryGauge, "share", lambda gauge: share)
+    wait = "import time\ndef build(context):\n    time.sleep(0.2)\n    return [{'a': 1}]\n"
+    shop.write({f"pipelines/bronze/t{n}.py": wait for n in range(3)})
+    told: list[tuple[str, str]] = []
+    result = run_request(shop.root, Request(), lambda event: told.append((event.stage, event.asset)))
+    assert {step.status for step in result.steps} == {"built"}
+    steps = [stage for stage, _ in told if stage in ("render", "seal")]
+    assert (steps == ["render", "seal"] * 3) is (share > 0.8), steps
 
 
 def test_at_95_percent_the_step_stops_and_keeps_its_chunks(shop, monkeypatch):
@@ -284,6 +351,16 @@ def test_what_is_let_go_of_is_given_back_to_the_system_and_comes_back_when_it_is
     assert shares == [0.5, 1.0]
 
 
+def test_what_a_notebook_held_before_is_not_the_runs(monkeypatch):
+    held = [900_000_000]
+    monkeypatch.setattr(memory, "resident_bytes", lambda: held[0])
+    gauge = memory.MemoryGauge(1_000_000_000)
+    assert gauge.share() == 0.2, "of which the libraries are a part"
+    held[0] += 600_000_000
+    assert gauge.is_high
+    assert memory.MemoryGauge(10**12, ceiling_bytes=1_600_000_000).is_high, "the container counts all of it"
+
+
 def test_the_container_limits_what_the_profile_may_ask_for(tmp_path: Path):
     groups = tmp_path / "cgroup"
     deep = tmp_path / "fs" / "kube" / "pod"
@@ -308,3 +385,31 @@ def test_a_profile_that_is_larger_than_the_container_is_told_once(shop, monkeypa
     monkeypatch.setattr("ratatouille.lake.limits.container_limit_bytes", lambda: 700_000_000)
     (warning,) = shop.run().warnings
     assert warning == "resources: memory: 1.0 GB is more than the container's limit, 700 MB, which counts"
+
+
+LIMITED = {
+    "workspace.yaml": "name: small\nresources: {memory: 600MB, threads: 1}\n",
+    "pipelines/bronze/texts.sql": "select i as id, repeat(hash(i)::varchar, 20) as words from range(1200000) t(i)",
+    "pipelines/bronze/texts.yaml": "materialize: view",
+    "pipelines/silver/chunked.py": "import pyarrow.compute as pc\ndef build(context):\n"
+    "    for t in context.chunks(context.ref('bronze.texts'), form='arrow'):\n"
+    "        yield t.set_column(1, 'words', pc.replace_substring(t['words'], '1', '2'))\n",
+    "pipelines/silver/whole.py": "import pyarrow.compute as pc\ndef build(context):\n"
+    "    t = context.ref('bronze.texts').to_arrow_table()\n"
+    "    return t.set_column(1, 'words', pc.replace_substring(t['words'], '1', '2'))\n",
+}
+LIMIT_BYTES = 1000 << 20
+
+
+def test_under_a_real_limit_chunks_end_where_one_frame_cannot(shop):
+    """The kernel refuses more than LIMIT_BYTES; address space counts, of which threads and arenas reserve a good part."""
+    shop.write(LIMITED)
+    limited = f"import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_DATA, ({LIMIT_BYTES}, {LIMIT_BYTES}))"
+    run = f"{limited}; sys.argv = ['rat', 'run']; runpy.run_module('ratatouille.cli', run_name='__main__')"
+    ran = subprocess.run([sys.executable, "-c", run], cwd=shop.root, capture_output=True, text=True, check=False)
+    said = {step.asset: step for step in shop.plan().steps}
+    assert said["silver.chunked"].action == "skip", ran.stdout + ran.stderr
+    assert said["silver.whole"].action == "build", ran.stdout + ran.stderr
+    assert shop.rows("select count(*), count(distinct id), count(*) filter (words like '%1%') from silver.chunked") == [
+        (1_200_000, 1_200_000, 0)
+    ]

@@ -150,6 +150,7 @@ def test_what_killed_runs_left_goes_after_a_day_and_open_candidates_stay(grown):
         "stray": data / "silver/b/ducklake-stray.parquet",
         "step": grown.root / ".rat/steps/run/step/value.json",
         "failed": grown.root / ".rat/failed/silver.gone/x.parquet",
+        "chunks": grown.root / ".rat/chunks/silver.gone/0123/out-000000.parquet",
     }
     foreign = [data / "notes.parquet", data / "silver/b/notes.txt", data / "silver/b/backup/data_0.parquet"]
     foreign.append(data / "dev/silver/b/ducklake-of-a-lake-inside.parquet")
@@ -160,8 +161,10 @@ def test_what_killed_runs_left_goes_after_a_day_and_open_candidates_stay(grown):
     found = swept(grown, days=1.1, dry_run=True).removed
     assert sum(one.bytes for one in found if one.what == "orphans") == 2000 and left["killed"].exists()
     swept(grown, days=1.1)
-    assert [name for name, path in left.items() if path.exists()] == ["step", "failed"]
+    assert [name for name, path in left.items() if path.exists()] == ["step", "failed", "chunks"]
     assert not left["killed"].parent.exists() and (data / "silver/b").exists()
+    swept(grown, days=8)
+    assert not left["chunks"].exists()
     swept(grown, days=31)
     assert not any(path.exists() for path in left.values())
     assert all(path.exists() for path in foreign), "what is not ours by its name is nobody's orphan"

@@ -7,6 +7,7 @@ import sqlite3
 
 import pytest
 
+from ratatouille.cli.check import _once
 from ratatouille.engine import ask
 from ratatouille.engine.testing import run_cases
 from ratatouille.errors import RequestError, TransientError
@@ -36,6 +37,9 @@ def test_check_sees_what_a_run_would_stumble_over(shop):
             "pipelines/silver/gates.sql": "select 1 as id, 2 as v",
             "pipelines/silver/gates.yaml": "columns:\n  id: {checks: [{range: {min: 5, max: 1}}]}\n"
             "  v: {checks: [{not_null: {warn_if: '> 10', error_if: '> 5'}}]}",
+            "pipelines/silver/text.sql": "select 'x' as name, '2026' as day",
+            "pipelines/silver/text.yaml": "columns:\n  name: {type: varchar, checks: [{range: {min: 1}}]}\n"
+            "  day: {type: text, checks: [{range: {min: '2026'}}]}",
             "pipelines/silver/parts.sql": 'select 1 as id, 2 as "Größe neu"',
             "pipelines/silver/parts.yaml": "materialize: partition\npartition_by: Größe neu",
             "pipelines/bronze/landed.sql": "select id from {{ source('f') }}",
@@ -50,11 +54,27 @@ def test_check_sees_what_a_run_would_stumble_over(shop):
         "error pipelines/silver/flow.yaml:1 decimal(10,2) needs quotes",
         "error pipelines/silver/gates.yaml:2 min 5 is above max 1",
         "error pipelines/silver/gates.yaml:3 it would be an error (> 5) before it is a warning (> 10)",
+        "error pipelines/silver/text.yaml:2 range compares numbers, and name is a varchar",
         "error pipelines/silver/parts.yaml:2 'Größe neu' cannot name the folders",
         "error pipelines/bronze/landed.sql:0 this query reads landing files but drops _file",
     ):
         assert one in found, found
+    assert "day is a" not in found, "texts compare with texts"
     assert "other.py" not in found, "an ordinary function is nobody's mistake"
+
+
+def test_a_mistake_of_a_macro_is_told_once_with_those_who_meet_it(shop):
+    shop.write(
+        {
+            "macros/m.sql": "{% macro cents(x) %}({{ x }}){% endmacr %}",
+            "pipelines/silver/a.sql": "select {{ cents('1') }} as x",
+            "pipelines/silver/b.sql": "select {{ cents('2') }} as x",
+        }
+    )
+    problems = load(shop.root).problems
+    assert len(problems) == 2, problems
+    ((_, assets),) = _once(problems)
+    assert assets == ["silver.a", "silver.b"]
 
 
 @pytest.mark.parametrize("gate", ["{range: {min: 1}}", "{expression: 'name > 1'}", "{distribution: {mean: [0, 1]}}"])

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ratatouille.engine.testing import run_cases
+from ratatouille.project import load
+
 PAGE = Path(__file__).parents[2] / "docs/sources.md"
 CASES = [
     (kind, written, became.strip("`"))
@@ -181,3 +184,18 @@ def test_a_declared_type_that_every_value_fits_is_given(shop):
     shop.write({"pipelines/silver/t.sql": sql, "pipelines/silver/t.yaml": f"columns: {kinds}"})
     assert shop.step("silver.t").error is None
     assert shop.rows("select x::varchar, n, nothing, whole, flag from silver.t") == [("0.30", 5, None, 2, True)]
+
+
+def test_rows_that_a_test_gives_fit_the_declared_types_too(shop):
+    shop.write(
+        {
+            "pipelines/bronze/a.csv": "id\n1\n",
+            "pipelines/bronze/a.yaml": "columns: {id: int}",
+            "pipelines/silver/b.sql": "select id from {{ ref('bronze.a') }}",
+            "pipelines/tests/silver.b.yaml": "tests:\n  t: {given: {bronze.a: [{id: 2.6}]}, expect: {count: 1}}\n"
+            '  u: {given: {bronze.a: {csv: "id\\n2.6\\n"}}, expect: {count: 1}}\n  v: {expect: {rows: [{id: 1}]}}\n',
+        }
+    )
+    cases = run_cases(load(shop.root)).cases
+    assert [one.status for one in cases] == ["failed", "failed", "passed"]
+    assert all('holds "2.6", which does not fit INTEGER' in one.error["what"] for one in cases[:2]), cases

@@ -253,9 +253,7 @@ def test_every_record_is_there_or_kept_out_or_its_file_is_set_aside(shop, trials
         seeds=str(SEED),
         wrong=len(wrong) + len(rounded),
     )
-    assert not wrong, "\n".join(wrong)
-    if rounded:  # an assert, once values that do not fit are rejected
-        pytest.xfail(f"numbers that do not fit their declared type are rounded: {rounded}")
+    assert not wrong + rounded, "\n".join(wrong + rounded)
 
 
 LARGE = """
@@ -271,7 +269,7 @@ print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, steps]))
 
 @pytest.mark.slow
 def test_a_line_without_end_and_ten_thousand_columns_stay_within_memory(shop, trials, figure):
-    megabytes = 100 if trials(1) > 1 else 12
+    megabytes = 100 if trials(1) > 1 else 40
     wide = ",".join(f"c{i}" for i in range(10_000))
     shop.write(
         {

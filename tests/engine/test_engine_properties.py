@@ -127,7 +127,7 @@ def tables_of(root: Path) -> dict[str, list[tuple[object, ...]]]:
 def test_tables_grown_in_any_steps_equal_those_built_at_once(tmp_path, figure):
     seen: Counter[str] = Counter()
 
-    @often(3)
+    @often(2)
     @given(history=HISTORY)
     def grows(history):
         root = write(Path(tempfile.mkdtemp(dir=tmp_path)), GROWING)
@@ -316,7 +316,7 @@ def test_a_lake_is_what_a_dict_says(figure):
     Lake.seen.clear()
     wrong = 1
     try:
-        run_state_machine_as_test(Lake, settings=often(3, steps=12))
+        run_state_machine_as_test(Lake, settings=often(2, steps=12))
         wrong = 0
     finally:
         figure(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ratatouille.cli.entry import run_command
+from ratatouille.engine import open_workbench
 from ratatouille.errors import RatError
 from ratatouille.handle import Workspace
 
@@ -127,3 +128,11 @@ def test_no_statement_writes_or_reads_outside(
         "statements that attack a query: 0 writes, 0 reads outside", size=f"{len(asked)} statements", wrong=len(wrong)
     )
     assert not wrong, "\n".join(wrong)
+
+
+def test_once_the_lake_is_open_nothing_unsigned_is_loaded(shop: Path) -> None:
+    """Its own extensions come unverified from hashed wheels; that door is closed behind them, for good."""
+    with open_workbench(shop) as bench, bench.lake.session() as session:
+        assert session.value("select current_setting('allow_unsigned_extensions')") is False
+        with pytest.raises(RatError, match="while database is running"):
+            session.execute("set allow_unsigned_extensions = true")

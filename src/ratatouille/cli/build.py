@@ -170,4 +170,4 @@ def _print_aside(aside: Sequence[Mapping[str, Any]]) -> None:
 def _summary(result: RunResult) -> str:
     of = {status: sum(1 for step in result.steps if step.status == status) for status in ("built", "failed", "blocked")}
     said = ", ".join(f"{number} {status}" for status, number in of.items() if number) or "nothing built"
-    return f"Run {result.run_id}: {said}, in {p.seconds(result.seconds)} s."
+    return f"Run {result.run_id}: {said}, in {p.took(result.seconds)}."

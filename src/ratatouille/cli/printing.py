@@ -216,6 +216,11 @@ def seconds(value: float | None) -> str:
     return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}m{rest:02d}s"
 
 
+def took(value: float) -> str:
+    """The same in a sentence."""
+    return f"{seconds(value)} s" if value < 100 else seconds(value)
+
+
 def bytes_(value: int) -> str:
     size = float(value)
     for unit in ("B", "kB", "MB", "GB"):

@@ -57,7 +57,7 @@ def test(
     p.say()
     said = [f"{done.failed} failed"] if done.failed else []
     said.append(f"{len(done.cases) - done.failed} passed")
-    p.say(p.paint(f"{', '.join(said)} in {p.seconds(done.seconds)} s", "red" if done.failed else "green"))
+    p.say(p.paint(f"{', '.join(said)} in {p.took(done.seconds)}", "red" if done.failed else "green"))
     return int(done.failed > 0)
 
 

@@ -6,6 +6,7 @@ keeps the candidate out, and Dagster sees the failed checks and no materializati
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ from ratatouille.dagster.checks import check_results, check_specs
 from ratatouille.dagster.keys import Prefix, key_of, word
 from ratatouille.dagster.metadata import materialization_metadata
 from ratatouille.dagster.outer import is_automatic, outer_of
-from ratatouille.engine import Request
+from ratatouille.engine import Listener, Progress, Request
 from ratatouille.engine.plan import by_partition
 from ratatouille.errors import RatError
 from ratatouille.handle import run_request
 from ratatouille.project.records import Asset
 
 PREVIEW_ROWS = 5
+LOG_EVERY_S = 10.0
 _CONFIG = {
     "full_refresh": dg.Field(bool, default_value=False, description="Build all rows anew, as rat run -f does."),
     "accept_schema": dg.Field(bool, default_value=False, description="Removed or retyped columns may go."),
@@ -102,7 +104,7 @@ def _build(context: dg.OpExecutionContext, root: Path, asset: Asset, key: dg.Ass
         retry=False,
     )
     try:
-        step = run_request(root, request, within=outer_of(context)).step(asset.name)
+        step = run_request(root, request, _chunks_to(context), within=outer_of(context)).step(asset.name)
     except RatError as error:
         raise _failure(error.as_record(), {}) from None
     if step.error is not None:
@@ -118,6 +120,19 @@ def _build(context: dg.OpExecutionContext, root: Path, asset: Asset, key: dg.Ass
         check_results=list(checks),
         data_version=dg.DataVersion(str(entry.data_version)) if entry else None,
     )
+
+
+def _chunks_to(context: dg.OpExecutionContext) -> Listener:
+    """How far the step is with its chunks, in its log: at most a line every LOG_EVERY_S."""
+    told = [0.0]
+
+    def listen(event: Progress) -> None:
+        now = time.monotonic()
+        if event.text and (event.stage != "chunk" or now - told[0] >= LOG_EVERY_S):
+            told[0] = now
+            context.log.info(f"{event.asset}: {event.text}")
+
+    return listen
 
 
 def _failure(error: Any, metadata: dict[str, Any]) -> dg.Failure:

@@ -29,6 +29,7 @@ from ratatouille.lake import Checkpoint, Session, Spool, budget_bytes, open_chec
 FORMS = ("polars", "arrow", "relation")
 SHARE_OF_BUDGET = 1 / 32  # of one chunk: the frame, what build makes of it, and both once more on their way to disk
 SMALLEST, LARGEST = 1_000, 1_000_000  # rows, where nobody says how many
+LEAST = 16  # a chunk is not halved below this part of its size: then it is not the chunks that take the memory
 NOTE_EVERY_S = 1.0
 
 
@@ -104,8 +105,8 @@ class Chunks:
         if self._gauge is None:
             return step
         self._gauge.refuse_when_full(self.work.asset.name)
-        if self._gauge.is_high:
-            smaller = max(step // 2, min(most, SMALLEST))
+        if self._gauge.is_high and not self._gauge.trim():
+            smaller = max(step // 2, min(most, max(SMALLEST, most // LEAST)))
             if smaller < step:
                 self._tell(f"memory is at {self._gauge.share():.0%}: chunks of {smaller:,} rows from here on")
             return smaller
@@ -163,7 +164,7 @@ def _frame(session: Session, select: str, form: str) -> Any:
 
 
 def _checkpoint_of(work: Work) -> Checkpoint:
-    """The checkpoint of this work, and of no other: same code, inputs, landing files, variables, version below."""
+    """The checkpoint of this work, and of no other: same code, inputs, variables, version below."""
     said = {
         "fingerprint": fingerprint(
             work.asset, input_versions(work.bench.project, work.asset.name, work.state.inputs), work.version_token
@@ -171,15 +172,20 @@ def _checkpoint_of(work: Work) -> Checkpoint:
         "base": work.head.version if work.head else 0,
         "mode": work.planned.mode,
         "partition": work.partition.label if work.partition else "",
-        "files": sorted((name, file.sha256) for name, file in work.landing.files.items()),
         "vars": dict(work.bench.project.workspace.vars),
         "env": [os.environ.get(name, "") for name in work.bench.project.workspace.env],
     }
     key = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    # Landing files are read anew: their rows carry the time and the run that read them, and each is accounted for.
+    never = bool(work.asset.sources)
     # What changes unseen is continued only by the run that was stopped, not by one of tomorrow.
     anybody = not (is_volatile(work.asset) or work.request.force)
     return open_checkpoint(
-        work.bench.lake.storage, work.asset.name, key, work.run_id, lambda run: anybody or run in work.runs
+        work.bench.lake.storage,
+        work.asset.name,
+        key,
+        work.run_id,
+        lambda run: not never and (anybody or run in work.runs),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ratatouille.errors import RatError, RequestError, StepFailed
 from ratatouille.lake import Session
-from ratatouille.lake.quoting import table
+from ratatouille.lake.quoting import ident, table
 from ratatouille.project.records import Asset
 
 _import_guard = threading.Lock()
@@ -199,7 +199,7 @@ def select_over(session: Session, returned: Any, name: str) -> str:
     if type(returned).__name__ == "DuckDBPyRelation":
         # A view keeps the frames that the relation reads alive; it goes with the session's transaction.
         returned.create_view(name)
-        return f'select * from "{name}"'
+        return f"select * from {ident(name)}"
     if hasattr(returned, "collect") and type(returned).__module__.startswith("polars"):
         returned = returned.collect()
     if isinstance(returned, list) and returned and all(isinstance(row, Mapping) for row in returned):
@@ -214,4 +214,4 @@ def select_over(session: Session, returned: Any, name: str) -> str:
             next="return a DuckDB relation, a polars, pandas or Arrow frame, or yield such frames",
         )
     session.cursor.register(name, returned)
-    return f'select * from "{name}"'
+    return f"select * from {ident(name)}"

@@ -88,7 +88,7 @@ class Crew:
         self.listener = listener
         self._first_attempt = first_attempt
         self.results: dict[str, StepResult] = {}
-        self.gauge = MemoryGauge(budget_bytes(bench.lake.storage.memory_bytes), bench.lake.limit_memory)
+        self.gauge = MemoryGauge(budget_bytes(bench.lake.storage.memory_bytes), bench.lake.limit_memory, budget_bytes())
         self._states = {state.version: state}
         self.state = state  # the newest
         self._superseded: dict[str, int] = {}
@@ -141,11 +141,11 @@ class Crew:
         running: dict[Future[_Ready | StepResult], str],
         ready: Sequence[_Ready],
     ) -> list[str]:
-        if running and self.gauge.is_high:
-            return []  # one at a time, until there is room for two
         unfinished = waiting | set(running.values()) | {one.work.asset.name for one in ready}
         assets = self.bench.project.assets
-        return [name for name in order if name in waiting and unfinished.isdisjoint(assets[name].depends_on)]
+        able = [name for name in order if name in waiting and unfinished.isdisjoint(assets[name].depends_on)]
+        # One at a time, until there is room for two.
+        return able if not able or not self.gauge.is_high else able[: 0 if running else 1]
 
     def _is_time_to_publish(
         self, ready: Sequence[_Ready], running: dict[Future[_Ready | StepResult], str], workers: int

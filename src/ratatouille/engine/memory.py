@@ -23,6 +23,7 @@ from ratatouille.errors import StepFailed
 SAMPLE_EVERY_S = 0.02
 HIGH, FULL, CALM = 0.80, 0.95, 0.60  # shares of the budget
 RELIEVE_EVERY_S = 2.0
+PROCESS_BYTES = 200_000_000  # Python with the libraries of a run: a part of every budget
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -30,12 +31,19 @@ class MemoryGauge:
     """Samples the process while it is entered.
 
     `relieve` is called with a share of DuckDB's part that it may use: 0.5 when memory is full, 1 when it is calm again.
+    What the process held before, as a notebook does, is none of the run's budget; of `ceiling_bytes`, which the
+    container or the machine has, it is a part.
     """
 
-    def __init__(self, budget_bytes: int = 0, relieve: Callable[[float], None] | None = None) -> None:
+    def __init__(
+        self, budget_bytes: int = 0, relieve: Callable[[float], None] | None = None, ceiling_bytes: int = 0
+    ) -> None:
         self.budget_bytes = budget_bytes  # 0: nobody minds
+        self._ceiling_bytes = ceiling_bytes or sys.maxsize
+        self._before = max(0, resident_bytes() - PROCESS_BYTES)
         self.was_high = False
         self._relieve = relieve
+        self._trimmed_at = 0.0
         self._relieved_at = 0.0  # time.monotonic(); 0: DuckDB has all of its part
         self._peaks: dict[str, int] = {}
         self._active: set[str] = set()
@@ -66,7 +74,10 @@ class MemoryGauge:
 
     def share(self) -> float:
         """How much of the budget is used, 0 to 1 and above."""
-        return resident_bytes() / self.budget_bytes if self.budget_bytes else 0.0
+        if not self.budget_bytes:
+            return 0.0
+        now = resident_bytes()
+        return max((now - self._before) / self.budget_bytes, now / self._ceiling_bytes)
 
     @property
     def is_high(self) -> bool:
@@ -82,7 +93,7 @@ class MemoryGauge:
         if self.share() < FULL:
             return
         raise StepFailed(
-            f"{asset}: memory is full: {size(resident_bytes())} of {size(self.budget_bytes)} are used",
+            f"{asset}: memory is full: {self.share():.0%} of {size(self.budget_bytes)} are used",
             where="resources: {memory: ...} in workspace.yaml, or the limit of the container",
             next=f"make chunks smaller (chunks: {{rows: ...}} in the asset's YAML file) or raise memory:, then: rat run {asset}",
         )
@@ -93,7 +104,7 @@ class MemoryGauge:
             for name in tuple(self._active):
                 self._peaks[name] = max(self._peaks.get(name, 0), now)
             if self.budget_bytes and self._relieve is not None:
-                self._keep_below(now / self.budget_bytes)
+                self._keep_below(self.share())
 
     def _keep_below(self, share: float) -> None:
         if share >= FULL and time.monotonic() - self._relieved_at > RELIEVE_EVERY_S:
@@ -102,17 +113,28 @@ class MemoryGauge:
             self._relieved_at = 0.0
             self._relieve(1.0)
 
+    def trim(self) -> bool:
+        """Give what no library needs any more back to the system; whether that was enough."""
+        if time.monotonic() - self._trimmed_at > RELIEVE_EVERY_S:
+            self._trimmed_at = time.monotonic()
+            _trim()
+        return self.share() < HIGH
+
     def _let_go(self) -> None:
         """DuckDB's buffers to the spill folder, and free pages of all libraries to the system."""
         with self._guard:
             if self._relieve is not None:
                 self._relieve(0.5)
-            gc.collect()
-            if "pyarrow" in sys.modules:
-                sys.modules["pyarrow"].default_memory_pool().release_unused()
-            with suppress(OSError, AttributeError):  # only the GNU library has it
-                ctypes.CDLL(None).malloc_trim(0)
+            _trim()
             self._relieved_at = time.monotonic()
+
+
+def _trim() -> None:
+    gc.collect()
+    if "pyarrow" in sys.modules:
+        sys.modules["pyarrow"].default_memory_pool().release_unused()
+    with suppress(OSError, AttributeError):  # only the GNU library has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def resident_bytes() -> int:

@@ -21,6 +21,7 @@ from ratatouille.lake.artifacts import MANIFEST
 from ratatouille.lake.bucket import Bucket
 from ratatouille.lake.connect import Storage
 from ratatouille.lake.durable import checksum
+from ratatouille.lake.quoting import ident
 from ratatouille.lake.server import Server
 from ratatouille.lake.stage import Staged, StagedFile
 
@@ -48,7 +49,9 @@ class ObjectShelf:
         with _asking(self.server, "reading a pointer") as ask:
             if not _is_there(ask, self.server):
                 return {}
-            found = ask.execute(f'select pointer from "{self.server.schema}".{_TABLE} where asset = %s', (self.asset,))
+            found = ask.execute(
+                f"select pointer from {ident(self.server.schema)}.{_TABLE} where asset = %s", (self.asset,)
+            )
             row = found.fetchone()
         return dict(json.loads(row[0])) if row else {}
 
@@ -176,7 +179,7 @@ def names_in(storage: Storage) -> list[str]:
     with _asking(storage.catalog, "reading the pointers") as ask:
         if not _is_there(ask, storage.catalog):
             return []
-        rows = ask.execute(f'select asset from "{storage.catalog.schema}".{_TABLE} order by asset').fetchall()
+        rows = ask.execute(f"select asset from {ident(storage.catalog.schema)}.{_TABLE} order by asset").fetchall()
     return [row[0] for row in rows]
 
 

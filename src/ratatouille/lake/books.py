@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ratatouille.errors import TransientError
 from ratatouille.lake.faults import explain
+from ratatouille.lake.quoting import ident
 from ratatouille.lake.server import Server
 
 if TYPE_CHECKING:
@@ -111,13 +112,13 @@ class PostgresBooks:
         if known and known[0] >= sum(table.startswith("create table") for table in tables):
             return
         with self._server.exclusive("making the journal", 60.0, "journal"):
-            self._connection.execute(f'create schema if not exists "{schema}"')
-            self._connection.execute(f'set search_path = "{schema}"')
+            self._connection.execute(f"create schema if not exists {ident(schema)}")
+            self._connection.execute(f"set search_path = {ident(schema)}")
             for table in tables:
                 self._connection.execute(table)
 
     def _enter(self) -> None:
-        self._connection.execute(f'set search_path = "{self._server.journal_schema}"')
+        self._connection.execute(f"set search_path = {ident(self._server.journal_schema)}")
         found = self._connection.execute("select extract(epoch from clock_timestamp())::float8").fetchone()
         self._ahead_s = found[0] - time.time() if found else 0.0
 

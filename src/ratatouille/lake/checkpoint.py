@@ -23,6 +23,7 @@ from typing import Any
 from ratatouille.lake.connect import Storage
 from ratatouille.lake.durable import checksum, fsync_path
 from ratatouille.lake.faults import plainly
+from ratatouille.lake.limits import duckdb_bytes
 from ratatouille.lake.quoting import ident, text
 from ratatouille.lake.session import Session
 from ratatouille.lake.stage import (
@@ -93,6 +94,7 @@ class Checkpoint:
     folder: Path
     key: str
     run_id: str
+    memory_bytes: int = 0  # of the resource profile
     finished: list[Finished] = field(default_factory=list)
     columns: Columns | None = None  # of the results
     taken_over: int = 0  # chunks that an earlier attempt has finished
@@ -125,7 +127,9 @@ class Checkpoint:
             path = self.folder / f"spool-{loop}.parquet"
             ordered = f"select * from (\n{select}\n) order by {', '.join(map(ident, by))}" if by else select
             stored, _ = storable_select(ordered, session.describe(select), "chunks")
-            rows = session.rows(f"copy (\n{stored}\n) to {text(str(path))} ({PARQUET})")[0][1]
+            # A row group is held in memory until it is written, and a chunk reads whole ones.
+            group = f"row_group_size_bytes {max(1 << 20, duckdb_bytes(self.memory_bytes) // 32)}"
+            rows = session.rows(f"copy (\n{stored}\n) to {text(str(path))} ({PARQUET}, {group})")[0][1]
             fsync_path(path)
         spool = self._spools[loop] = Spool(path, int(rows), tuple(by))
         self._write({"spool": loop, "rows": spool.rows, "by": by, "bytes": path.stat().st_size})
@@ -200,7 +204,7 @@ def open_checkpoint(
 
     Whoever calls holds the asset's lease.
     """
-    found = Checkpoint(storage.home / FOLDER / asset / key, key, run_id)
+    found = Checkpoint(storage.home / FOLDER / asset / key, key, run_id, storage.memory_bytes)
     for other in _entries(found.folder.parent):
         if other.name != key:
             shutil.rmtree(other, ignore_errors=True)
@@ -233,13 +237,11 @@ def stage_chunks(session: Session, selects: Iterator[str], asset: str, folder: P
     """`stage_batches`, of results some of which belong to chunks. Those of an earlier attempt are taken over."""
     make_folder(folder)
     written: list[tuple[Any, ...]] = []
-    columns: Columns | None = checkpoint.columns
+    columns: Columns | None = None
     try:
-        for one in checkpoint.finished:
-            for file in one.files:
-                written.append(_linked(checkpoint.folder / file["name"], folder, len(written), file))
         for select in selects:
-            stored, columns = batch_select(session, select, columns, asset)
+            # Not before: the code that gives the SELECT may have asked to begin anew.
+            stored, columns = batch_select(session, select, columns or checkpoint.columns, asset)
             path = checkpoint.path_for(folder, len(written))
             row = session.rows(f"copy (\n{stored}\n) to {text(str(path))} ({PARQUET})")[0]
             if checkpoint.in_chunk:
@@ -247,9 +249,13 @@ def stage_chunks(session: Session, selects: Iterator[str], asset: str, folder: P
                 checkpoint.wrote(path, row)
                 row = _linked(path, folder, len(written), {"rows": row[1], "bytes": row[2], "facts": row[4]})
             written.append(row)
+        for one in checkpoint.finished[: checkpoint.taken_over]:
+            for file in one.files:
+                written.append(_linked(checkpoint.folder / file["name"], folder, len(written), file))
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+    columns = columns or checkpoint.columns
     if columns is None:
         shutil.rmtree(folder, ignore_errors=True)
         raise no_batch(asset)

@@ -164,7 +164,7 @@ class Lake:
         with self._guard:
             cursor = self._connection.cursor()
         with suppress(Exception):  # a query that runs needs more than that, and keeps it
-            cursor.execute(f"set global memory_limit = '{part}B'")
+            cursor.execute(f"set global memory_limit = {text(f'{part}B')}")
         cursor.close()
 
     def interrupt(self) -> None:

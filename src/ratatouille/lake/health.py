@@ -24,6 +24,7 @@ from ratatouille.errors import UNCHANGED, RatError
 from ratatouille.lake.bucket import Bucket
 from ratatouille.lake.catalogs import catalog_of
 from ratatouille.lake.connect import NETWORK_FILESYSTEMS, Storage, extension_file, filesystem_of
+from ratatouille.lake.quoting import ident
 from ratatouille.lake.server import Server
 from ratatouille.lake.unsettled import FOLDER as UNSETTLED
 
@@ -86,7 +87,7 @@ def _server(server: Server) -> Iterator[Finding]:
             yield Finding("catalog", "ok", "nothing was built yet", str(server))
             return
         made = str(server.ask("looking at the catalog", f"select value from {metadata} where key = 'version'")[0])
-        newest = f'select count(*), max(snapshot_time)::text from "{server.schema}".ducklake_snapshot'
+        newest = f"select count(*), max(snapshot_time)::text from {ident(server.schema)}.ducklake_snapshot"
         count, last = server.ask("looking at the catalog", newest)
         idle = (
             "select count(*) from pg_stat_activity where state = 'idle in transaction'"

@@ -130,7 +130,7 @@ def create(session: Session) -> None:
         for name, kind in shape.items():
             if name not in known:  # a lake of an earlier release
                 session.execute(f"alter table {table} add column {ident(name)} {kind}")
-    for table in (HOLDS, LANDING, QUARANTINE):
+    for table in (LEDGER, HOLDS, LANDING, QUARANTINE):
         # A table that never held a row has no statistics, and then reading it takes 3 ms for each column.
         session.execute(f"insert into {table} (asset) values ('')")
         session.execute(f"delete from {table} where asset = ''")  # and no more: a lake of before has rows here

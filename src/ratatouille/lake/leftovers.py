@@ -138,10 +138,6 @@ def artifact_versions(storage: Storage, asset: str) -> tuple[list[Published], Ho
     return artifacts.published(storage, asset), artifacts.hold(storage, asset)
 
 
-def bytes_of(path: Path) -> int:
-    return _measured(path)[0]
-
-
 def remove(path: Path) -> None:
     """Delete a file or a folder, in whatever order: a half-deleted orphan is an orphan too."""
     if path.is_symlink() or not path.is_dir():

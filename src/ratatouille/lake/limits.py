@@ -9,9 +9,10 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-# Of the budget: Python with its libraries takes 150 to 250 MB, frames their part, and DuckDB itself a tenth more
-# than its own limit, which covers buffers only.
+# Python with its libraries takes 150 to 250 MB whatever the budget is, frames their part, and DuckDB itself a tenth
+# more than its own limit, which covers buffers only.
 DUCKDB_SHARE = 0.6
+OTHERS_BYTES = 200_000_000
 _NO_LIMIT = 1 << 60  # version 1 of control groups says "none" with a number like this
 
 
@@ -23,7 +24,8 @@ def budget_bytes(asked: int = 0) -> int:
 
 def duckdb_bytes(asked: int = 0) -> int:
     """DuckDB's part of the budget."""
-    return int(budget_bytes(asked) * DUCKDB_SHARE)
+    budget = budget_bytes(asked)
+    return int(max(budget / 4, min(budget * DUCKDB_SHARE, (budget - OTHERS_BYTES) * 0.7)))
 
 
 def machine_bytes() -> int:

@@ -187,7 +187,9 @@ class Server:
 
     def newest_version(self) -> tuple[int, str] | None:
         """The newest version and when it was made; None if there is no lake, or nobody answers."""
-        newest = f'select snapshot_id, snapshot_time from "{self.schema}".ducklake_snapshot order by 1 desc limit 1'
+        newest = (
+            f"select snapshot_id, snapshot_time from {ident(self.schema)}.ducklake_snapshot order by 1 desc limit 1"
+        )
         try:
             found = self.ask("looking for the newest version", newest)
         except LakeError:
@@ -277,7 +279,7 @@ class Server:
                         return None
                     time.sleep(0.05)
                 found = asking.execute(
-                    f'select max(snapshot_id) from "{self.schema}".ducklake_snapshot_changes'
+                    f"select max(snapshot_id) from {ident(self.schema)}.ducklake_snapshot_changes"
                     " where commit_extra_info = %s and snapshot_id > %s",
                     (about, before),
                 ).fetchone()

@@ -46,7 +46,7 @@ def standing(session: Session, lake: str = LAKE) -> dict[str, str]:
     metadata = f"__ducklake_metadata_{lake}"
     rows = session.rows(
         " union all ".join(
-            f"select s.schema_name || '.' || t.{kind}_name, '{kind}' from {metadata}.ducklake_{kind} t"
+            f"select s.schema_name || '.' || t.{kind}_name, {text(kind)} from {metadata}.ducklake_{kind} t"
             f" join {metadata}.ducklake_schema s using (schema_id)"
             f" where t.begin_snapshot <= {now} and coalesce(t.end_snapshot, {now + 1}) > {now}"
             f" and coalesce(s.end_snapshot, {now + 1}) > {now}"

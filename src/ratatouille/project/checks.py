@@ -258,6 +258,12 @@ def _arguments(kind: str, settings: dict[str, Any], *path: str) -> dict[str, Any
     return settings
 
 
+def compares_numbers(check: Check) -> bool:
+    """Whether it asks of a single value what only a number can be asked."""
+    limits = [check.arguments.get(name) for name in ("min", "max")]
+    return check.kind == "positive" or (check.kind == "range" and any(_number(limit) for limit in limits))
+
+
 def _number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 

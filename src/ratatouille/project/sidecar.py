@@ -105,6 +105,10 @@ def is_type(text: str) -> bool:
     return built.this not in (exp.DataType.Type.USERDEFINED, exp.DataType.Type.UNKNOWN)
 
 
+def _is_text(type: str) -> bool:
+    return type.lower().partition("(")[0].strip() in ("varchar", "text", "string", "char", "bpchar")
+
+
 def order_terms(order: str) -> tuple[OrderTerm, ...]:
     """`updated_at desc, abs(x)` -> the terms `updated_at` and `abs(x)`. ValueError if it is no order."""
     from sqlglot import exp, parse_one
@@ -143,7 +147,14 @@ def _checks(model: AssetModel, document: Document, sidecar: Sidecar, variables: 
         for index, written in enumerate(settings.checks):
             path: Path = ("columns", column, "checks", index)
             try:
-                add(checks.column_check(column, with_variables(written, variables)), path)
+                check = checks.column_check(column, with_variables(written, variables))
+                if checks.compares_numbers(check) and _is_text(settings.type):
+                    message = f"{check.kind} compares numbers, and {column} is a {settings.type}"
+                    place = document.place(path, key=True)
+                    sidecar.problems.append(
+                        place.problem(message, hint="declare a number's type, or cast in the query")
+                    )
+                add(check, path)
             except checks.Mistake as mistake:
                 sidecar.problems.append(_mistake(document, path, mistake))
     for name, written in model.checks.items():

@@ -116,7 +116,7 @@ class LakeModel(Closed):
 
 class ResourcesModel(Closed):
     memory: Expandable = 0
-    """The most memory that a run may use, like 4GB. Left out: most of the machine."""
+    """The most memory that a run may use, Python and DuckDB together, like 4GB. Left out: the machine's, or its container's."""
     threads: Expandable = 0
     """The most threads. Left out: every core."""
     spill: str = ".rat/spill"

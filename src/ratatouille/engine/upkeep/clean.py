@@ -23,7 +23,7 @@ from ratatouille.engine.native import ARTIFACT
 from ratatouille.engine.recorded import new_run_id
 from ratatouille.engine.workbench import Workbench
 from ratatouille.errors import RatError, RequestError
-from ratatouille.lake import Entry, Hold, Journal, artifacts, heartbeat, ledger, leftovers, standing, upkeep
+from ratatouille.lake import Entry, Hold, Journal, artifacts, checkpoint, heartbeat, ledger, leftovers, standing, upkeep
 from ratatouille.lake.journal import Owner
 from ratatouille.lake.lock import nobody_looks_back
 from ratatouille.project.records import Project
@@ -33,6 +33,7 @@ DAY_S = 86_400.0
 GRACE_S = DAY_S
 KEEP_REJECTED_S = 7 * DAY_S  # candidates that a gate kept out, for people who look at them
 KEEP_DROPPED_S = 7 * DAY_S  # versions of a table that was dropped, for people who want it back after all
+KEEP_CHUNKS_S = 7 * DAY_S  # of a step that was stopped: it could go on after them
 KEEP_STEPS_S = 30 * DAY_S  # values that steps hand each other, and the failing rows of blocked assets
 _LEASE = "rat clean"
 
@@ -291,11 +292,16 @@ def _clean_artifacts(broom: _Broom) -> None:
 
 
 def _delete_old_steps(broom: _Broom) -> None:
-    """Values that Dagster's steps hand each other, and the failing rows of assets that were stopped."""
-    before = broom.now - KEEP_STEPS_S
-    for what, folder in (("steps", ".rat/steps"), ("failing rows", ".rat/failed"), ("fetched objects", ".rat/s3")):
-        found = leftovers.folders_below(broom.bench.root / folder, before)
-        _remove(broom, what, found, f"untouched for {KEEP_STEPS_S / DAY_S:.0f} days")
+    """Values that Dagster's steps hand each other, failing rows, fetched objects, chunks of assets that were stopped."""
+    rat, lake = broom.bench.root / ".rat", broom.bench.lake.storage.home
+    for what, folder, keep_s in (
+        ("steps", rat / "steps", KEEP_STEPS_S),
+        ("failing rows", rat / "failed", KEEP_STEPS_S),
+        ("fetched objects", rat / "s3", KEEP_STEPS_S),
+        ("chunks", lake / checkpoint.FOLDER, KEEP_CHUNKS_S),
+    ):
+        found = leftovers.folders_below(folder, broom.now - keep_s)
+        _remove(broom, what, found, f"untouched for {keep_s / DAY_S:.0f} days")
 
 
 # Compaction
