@@ -17,7 +17,7 @@ def runs(root: str, asset: str, count: int) -> None:
         try:
             result = run_request(Path(root), Request((asset,), force=True))
         except RatError as error:
-            print(json.dumps({"error": error.as_record()}), flush=True)
+            print(json.dumps({"status": "refused", "version": 0, "error": error.as_record()}), flush=True)
             continue
         for step in result.steps:
             print(json.dumps({"status": step.status, "version": step.version, "error": step.error}), flush=True)

@@ -46,6 +46,11 @@ def whole(machine: Machine) -> None:
         assert twice == [], "a run publishes an asset at most once"
 
 
+def _is_told(error: dict[str, str]) -> bool:
+    whole = all(error[line] for line in ("what", "where", "state", "next"))
+    return whole and error["error"] in ("TransientError", "LakeError")
+
+
 def steps(machine: Machine) -> list[str]:
     return [step.status for step in machine.run("silver.sales", "gold.totals", force=True).steps]
 
@@ -143,7 +148,7 @@ def test_publishers_and_their_server_are_killed_at_random_moments(team, killed):
     here.land("a.csv", [(i, i, 10) for i in range(1, 50)])
     here.run()
     dice = random.Random(SEED)
-    acknowledged = done = 0
+    acknowledged = done = told = 0
     for trial in range(crash_lab.trials(2)):
         child = subprocess.Popen(
             [sys.executable, str(WORKER), str(there.root), "gold.totals", "4"], stdout=subprocess.PIPE, text=True
@@ -162,12 +167,14 @@ def test_publishers_and_their_server_are_killed_at_random_moments(team, killed):
         acknowledged += len(versions)
         known = {entry.version for entry in here.entries("gold.totals")}
         assert set(versions) <= known, f"trial {trial}, seed {SEED}: an acknowledged version is gone"
-        assert all(one["error"] is None for one in said), said
+        # Who loses a connection while opening the lake is told so; whoever publishes goes on.
+        assert all(one["error"] is None or _is_told(one["error"]) for one in said), said
+        told += sum(one["error"] is not None for one in said)
         whole(here)
         result = here.run("gold.totals", force=True)
         assert result.step("gold.totals").status == "built", "a rerun heals"
         done += 1
-    print(f"{done} kills, {acknowledged} acknowledged versions, 0 lost")
+    print(f"{done} kills, {acknowledged} acknowledged versions, 0 lost, {told} times told of it in four lines")
 
 
 def test_two_machines_publish_at_once_and_nothing_is_lost(team):
