@@ -133,6 +133,19 @@ def test_candidates_and_artifacts_of_native_assets(team, s3):
     assert there.rat("verify") == 1
 
 
+def test_a_second_catalog_over_the_same_objects_is_refused(team, postgres):
+    from team import Team
+
+    from ratatouille.errors import RequestError
+
+    here = team.machine("here")
+    here.run("gold.moment")
+    other = Team(team.folder / "other", team.catalog + "_other", team.data).machine("here")
+    with pytest.raises(RequestError, match="belongs to another lake"):
+        other.run("gold.moment")
+    assert here.rat("verify") == 0
+
+
 def test_an_environment_of_ones_own_reads_the_rest_from_the_team(team, monkeypatch):
     more = "environments: {dev: {vars: {}}}\n"
     here = team.machine("here", more)

@@ -151,11 +151,11 @@ def test_publishers_and_their_server_are_killed_at_random_moments(team, killed):
     acknowledged = done = told = 0
     for trial in range(crash_lab.trials(2)):
         child = subprocess.Popen(
-            [sys.executable, str(WORKER), str(there.root), "gold.totals", "4"], stdout=subprocess.PIPE, text=True
+            [sys.executable, str(WORKER), str(there.root), "gold.totals", "3"], stdout=subprocess.PIPE, text=True
         )
         assert child.stdout is not None
         child.stdout.readline()
-        time.sleep(dice.uniform(0.5, 2.5))
+        time.sleep(dice.uniform(0.3, 1.5))
         what = ("publisher", "connections", "both")[trial % 3]
         if what != "publisher":
             killed("true")

@@ -110,6 +110,10 @@ class Bucket:
         with _told(doing, self):
             return list(self._listed(_store(self), below))
 
+    def is_empty(self) -> bool:
+        with _told("looking into the bucket", self):
+            return next(self._listed(_store(self), ""), None) is None
+
     def _listed(self, store: S3Store, below: str) -> Iterator[Found]:
         import obstore
 

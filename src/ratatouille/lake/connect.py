@@ -235,6 +235,8 @@ def _attached(storage: Storage, *, alone: bool, write: bool, create: bool, at: i
         if create and not exists:
             with exclusive(storage.catalog, "creating the lake"):
                 first = not catalog_of(storage.catalog).is_created()
+                if first:
+                    _refuse_foreign_data(storage)
                 _attach(connection, storage, write=True, create=first, at=None)
         else:
             _attach(connection, storage, write=write or create, create=False, at=at)
@@ -245,6 +247,16 @@ def _attached(storage: Storage, *, alone: bool, write: bool, create: bool, at: i
     if storage.base_catalog is not None and storage.base_data is not None:
         _attach_base(lake, connection, storage.base_catalog, storage.base_data)
     return lake
+
+
+def _refuse_foreign_data(storage: Storage) -> None:
+    """A second catalog over the same objects would take those of the first for orphans, and delete them."""
+    if isinstance(storage.data, Bucket) and not storage.data.is_empty():
+        raise RequestError(
+            "there is data in the bucket's folder already, and it belongs to another lake",
+            where=str(storage.data),
+            next="set lake.data to a folder of its own, or lake.catalog to the catalog of that data",
+        )
 
 
 def _attach_base(lake: Lake, connection: duckdb.DuckDBPyConnection, base: Path | Server, data: Path | Bucket) -> None:
