@@ -27,7 +27,7 @@ PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 .PHONY: help setup s3-server demo demo-reset test test-reliability check sbom format docs structure bench clean
 
 help: ## show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z0-9-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.ready ## install everything into .venv, as other targets do; EXTRAS=recipes adds torch (5 GB)
 
