@@ -57,7 +57,9 @@ def test_what_a_gate_rejects_leaves_no_trace(
     files = {"pipelines/shop/bronze/rows.csv": GOOD, "pipelines/shop/bronze/ids.csv": "id\n1\n2\n"}
     files["pipelines/shop/bronze/ids.csv"] += "3\n"
     for number, kind in enumerate(kinds):
-        files[f"pipelines/shop/silver/g{number}.sql"] = f"select *, {number} as number from {{{{ ref('bronze.rows') }}}}"
+        files[f"pipelines/shop/silver/g{number}.sql"] = (
+            f"select *, {number} as number from {{{{ ref('bronze.rows') }}}}"
+        )
         files[f"pipelines/shop/silver/g{number}.yaml"] = KINDS[kind] + "\n"
         files[f"pipelines/shop/gold/d{number}.sql"] = f"select count(*) as n from {{{{ ref('silver.g{number}') }}}}"
     assert kitchen.write(files).rat("run")[0] == 0
