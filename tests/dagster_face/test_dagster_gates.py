@@ -37,7 +37,7 @@ import dagster as dg
 from ratatouille.dagster.code_location import definitions
 
 def everything():
-    return definitions().resolve_implicit_global_asset_job_def()
+    return definitions().get_repository_def().get_job("shop_job")
 
 if __name__ == "__main__":
     with dg.DagsterInstance.get() as instance:
@@ -54,19 +54,21 @@ def test_what_a_gate_rejects_leaves_no_trace(
     kitchen, instance, tmp_path: Path, trials: Callable[[int], int], figure: Callable[..., None], executor: str
 ) -> None:
     kinds = [list(KINDS)[number % len(KINDS)] for number in range(trials(6) if trials(1) > 1 else len(KINDS))]
-    files = {"pipelines/bronze/rows.csv": GOOD, "pipelines/bronze/ids.csv": "id\n1\n2\n"}
-    files["pipelines/bronze/ids.csv"] += "3\n"
+    files = {"pipelines/shop/bronze/rows.csv": GOOD, "pipelines/shop/bronze/ids.csv": "id\n1\n2\n"}
+    files["pipelines/shop/bronze/ids.csv"] += "3\n"
     for number, kind in enumerate(kinds):
-        files[f"pipelines/silver/g{number}.sql"] = f"select *, {number} as number from {{{{ ref('bronze.rows') }}}}"
-        files[f"pipelines/silver/g{number}.yaml"] = KINDS[kind] + "\n"
-        files[f"pipelines/gold/d{number}.sql"] = f"select count(*) as n from {{{{ ref('silver.g{number}') }}}}"
+        files[f"pipelines/shop/silver/g{number}.sql"] = (
+            f"select *, {number} as number from {{{{ ref('bronze.rows') }}}}"
+        )
+        files[f"pipelines/shop/silver/g{number}.yaml"] = KINDS[kind] + "\n"
+        files[f"pipelines/shop/gold/d{number}.sql"] = f"select count(*) as n from {{{{ ref('silver.g{number}') }}}}"
     assert kitchen.write(files).rat("run")[0] == 0
     gated = [f"silver.g{number}" for number in range(len(kinds))]
     below = [f"gold.d{number}" for number in range(len(kinds))]
     published = " union all ".join(PUBLISHED.format(name) for name in [*gated, *below])
     before = kitchen.rows(published)
     # The relationship fails because the other side loses a row, all else because the rows are bad.
-    kitchen.write({"pipelines/bronze/rows.csv": BAD, "pipelines/bronze/ids.csv": "id\n1\n"})
+    kitchen.write({"pipelines/shop/bronze/rows.csv": BAD, "pipelines/shop/bronze/ids.csv": "id\n1\n"})
     if executor == "in_process":
         job = kitchen.defs().resolve_implicit_global_asset_job_def()
         run_id = job.execute_in_process(instance=instance, raise_on_error=False).run_id

@@ -303,7 +303,7 @@ def test_a_line_without_end_and_ten_thousand_columns_stay_within_memory(shop, tr
     ]
     figure(
         f"a line of {megabytes} MB, 100,000 brackets{', 10,000 columns' * (trials(1) > 1)}: memory below 1 GB",
-        size=f"{kilobytes >> 10} MB at most, {steps}",
+        size=f"{kilobytes >> 10} MB at most",
         wrong=len(wrong) + (kilobytes > 1 << 20),
     )
     assert not wrong and kilobytes < 1 << 20

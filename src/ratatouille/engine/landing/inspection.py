@@ -180,6 +180,8 @@ def _header(start: bytes, source: Source) -> tuple[str, ...]:
     names = [name.strip() for name in names]
     if any(not name for name in names):
         raise ValueError(f"column {names.index('') + 1} has no name in the header")
+    if any("\x00" in name for name in names):
+        raise ValueError("a name in the header holds a NUL character")
     lower = [name.lower() for name in names]
     twice = next((name for name in lower if lower.count(name) > 1), None)
     if twice:
