@@ -1,6 +1,7 @@
 """The architecture, as a script: who may import whom, who may print, what a file may be called and how long it is.
+No two modules import each other.
 
-errors <- {project, lake} <- engine <- {observe, dagster, cli, the Python face}
+errors <- {project, lake} <- engine <- {upkeep, testing, dbt_project} <- {observe, dagster, cli, the Python face}
 
 Run it from anywhere: `python scripts/check_architecture.py`. It prints each violation and exits 1 if there is one.
 """
@@ -12,20 +13,26 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 FACE = "face"  # every module that lies beside errors.py: `__init__`, `run`, `tools`, ...
 ENGINE_AND_BELOW = {"errors", "project", "lake", "engine"}
+BESIDE = {"upkeep", "testing", "dbt_project"}
 MAY_IMPORT = {
     "errors": set[str](),
     "project": {"errors"},
     "lake": {"errors"},
     "engine": {"errors", "project", "lake"},
+    # What uses the engine and is used by nobody in it.
+    "upkeep": ENGINE_AND_BELOW,
+    "testing": ENGINE_AND_BELOW,
+    "dbt_project": ENGINE_AND_BELOW,
     "observe": ENGINE_AND_BELOW,
-    "dagster": ENGINE_AND_BELOW | {"observe", FACE},
-    "cli": ENGINE_AND_BELOW | {"observe", "dagster", FACE},
+    "dagster": ENGINE_AND_BELOW | BESIDE | {"observe", FACE},
+    "cli": ENGINE_AND_BELOW | BESIDE | {"observe", "dagster", FACE},
     "definitions": {"dagster"},
-    FACE: ENGINE_AND_BELOW | {FACE},
+    FACE: ENGINE_AND_BELOW | BESIDE | {FACE},
 }
 ONLY_IN = {"duckdb": "lake", "dagster": "dagster"}  # package -> the one part that may import it
 FORBIDDEN_NAMES = {"util", "utils", "helper", "helpers", "core", "common", "manager", "managers", "misc"}
@@ -62,6 +69,7 @@ def violations(root: Path) -> list[str]:
     found = [line for path in sorted(source.rglob("*.py")) for line in in_file(path, source)]
     found += [line for path in sorted(root.glob("pipelines/**/*.py")) for line in in_pipeline(path, root)]
     found += [f"{p.relative_to(root)}:1: no __init__.py below tests" for p in sorted(root.glob("tests/**/__init__.py"))]
+    found += [f"src/ratatouille:1: modules import each other: {one}" for one in circles(modules_below(source))]
     return found + loaded_early(root)
 
 
@@ -147,6 +155,41 @@ def imported(node: ast.AST, inside: Path) -> list[str]:
     base = package[: len(package) - node.level + 1] if node.level else []
     module = ".".join([*base, *([node.module] if node.module else [])])
     return [f"{module}.{alias.name}" for alias in node.names] if module == "ratatouille" else [module]
+
+
+def modules_below(source: Path) -> dict[str, set[str]]:
+    """Each module of the package and the names that it imports, also those of functions and of type checking.
+
+    A package's own file only hands names on, so what it imports is left out.
+    """
+    found: dict[str, set[str]] = {}
+    for path in sorted(source.rglob("*.py")):
+        inside = path.relative_to(source)
+        name = ".".join(["ratatouille", *inside.with_suffix("").parts]).removesuffix(".__init__")
+        found[name] = set()
+        if path.name == "__init__.py" or inside.parts[:2] == ("cli", "template"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+            for target in imported(node, inside):
+                # `from ratatouille.lake import ledger` names a module, or something in lake/__init__.py.
+                names = [f"{target}.{alias.name}" for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+                found[name].update([target, *names])
+    return found
+
+
+def circles(modules: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other, also by way of others."""
+    graph = {module: targets & set(modules) - {module} for module, targets in modules.items()}
+    found = []
+    while True:
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as error:
+            circle = error.args[1]
+            found.append(" -> ".join(name.removeprefix("ratatouille.") for name in circle))
+            graph[circle[1]].discard(circle[0])
+        else:
+            return found
 
 
 def loaded_early(root: Path) -> list[str]:

@@ -18,10 +18,9 @@ import tempfile
 import tokenize
 from collections import Counter
 from dataclasses import dataclass, field
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from check_architecture import imported, part_of
+from check_architecture import circles, imported, modules_below, part_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = Path("src/ratatouille")
@@ -64,19 +63,12 @@ def measure(name: str, source: Path) -> House:
         house.files[room] += 1
         house.lines[room] += text.count("\n")
         house.code[room] += code_lines(text)
-        module = ".".join(["ratatouille", *inside.with_suffix("").parts]).removesuffix(".__init__")
-        found = house.modules.setdefault(module, set())
         for node in ast.walk(ast.parse(text)):
             for target in imported(node, inside):
-                if target.startswith("ratatouille.") and not inside.name.startswith("__init__"):
-                    # `from ratatouille.lake import ledger` names a module, or something in lake/__init__.py.
-                    names = (
-                        [f"{target}.{alias.name}" for alias in node.names] if isinstance(node, ast.ImportFrom) else []
-                    )
-                    found.update([target, *names])
-                    there = part_of(Path(*target.split(".")[1:]))
-                    if there != part_of(inside):
-                        house.arrows[part_of(inside), there] += 1
+                there = part_of(Path(*target.split(".")[1:])) if target.startswith("ratatouille.") else part_of(inside)
+                if there != part_of(inside) and not inside.name.startswith("__init__"):
+                    house.arrows[part_of(inside), there] += 1
+    house.modules = modules_below(source)
     return house
 
 
@@ -92,22 +84,6 @@ def code_lines(text: str) -> int:
         ):
             found -= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
     return len(found)
-
-
-def circles(house: House) -> list[str]:
-    """Modules that import each other, also by way of others."""
-    known = set(house.modules)
-    graph = {module: targets & known - {module} for module, targets in house.modules.items()}
-    found = []
-    while True:
-        try:
-            TopologicalSorter(graph).prepare()
-        except CycleError as error:
-            circle = error.args[1]
-            found.append(" -> ".join(name.removeprefix("ratatouille.") for name in circle))
-            graph[circle[1]].discard(circle[0])
-        else:
-            return found
 
 
 def at(revision: str, folder: Path) -> Path:
@@ -129,7 +105,7 @@ def page(houses: list[House]) -> str:
     kernel = " | ".join(_cells(h.kernel(h.files), h.kernel(h.code), h.kernel(h.lines)) for h in houses)
     rows.append(f"| **kernel: {', '.join(KERNEL)}** | {kernel} |")
     drawn = [picture(house) for house in houses]
-    told = [f"Circles, {house.name}: {'; '.join(circles(house)) or 'none'}." for house in houses]
+    told = [f"Circles, {house.name}: {'; '.join(circles(house.modules)) or 'none'}." for house in houses]
     return "\n".join(["\n".join(rows), *drawn, *told])
 
 

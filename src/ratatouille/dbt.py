@@ -34,9 +34,9 @@ def build(
     did, RequestError for what cannot be guarded; nothing is published then.
     """
     from ratatouille import handle
+    from ratatouille.dbt_project.build import build as build_selection
+    from ratatouille.dbt_project.copy import Asked
     from ratatouille.engine import as_json
-    from ratatouille.engine.dbt.build import build as build_selection
-    from ratatouille.engine.dbt.copy import Asked
 
     asked = Asked(Path(project_dir).absolute(), select, exclude, dict(vars or {}), schema)
     root = handle.find_workspace(workspace or asked.project)

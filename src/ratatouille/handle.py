@@ -121,7 +121,7 @@ class Workspace:
     def test(self, *selectors: str, like: str = "") -> dict[str, Any]:
         """Run the tests of assets: `passed`, `failed` and `cases` (name, status, differences, error); JSON-safe."""
         from ratatouille.engine import as_json
-        from ratatouille.engine.testing import run_cases
+        from ratatouille.testing import run_cases
 
         done = run_cases(_files(self.root), selectors, like=like)
         return _json_safe(as_json(done) | {"passed": len(done.cases) - done.failed, "failed": done.failed})
@@ -132,7 +132,7 @@ class Workspace:
         Options: `key` (columns), `examples` (rows of each kind), `sample_rows`.
         """
         from ratatouille.engine import as_json
-        from ratatouille.engine.upkeep.diff import diff
+        from ratatouille.upkeep.diff import diff
 
         found = diff(_files(self.root), asset, before, after, **options)
         return _json_safe(as_json(found) | {"same": found.same})
@@ -140,7 +140,7 @@ class Workspace:
     def verify(self, *assets: str, every_version: bool = False) -> dict[str, Any]:
         """Compare files with their checksums: `whole`, `files`, `bytes`, `damaged`; JSON-safe."""
         from ratatouille.engine import as_json
-        from ratatouille.engine.upkeep.verify import verify
+        from ratatouille.upkeep.verify import verify
 
         found = verify(_files(self.root), assets, every_version=every_version)
         return _json_safe(as_json(found) | {"whole": found.whole})
@@ -148,7 +148,7 @@ class Workspace:
     def clean(self, *, dry_run: bool = False, removed: bool = False) -> dict[str, Any]:
         """Let go what need not be kept: `removed`, `compacted`, `bytes`, `later_bytes`, ...; JSON-safe."""
         from ratatouille.engine import as_json
-        from ratatouille.engine.upkeep.clean import clean
+        from ratatouille.upkeep.clean import clean
 
         return _json_safe(as_json(clean(_files(self.root), dry_run=dry_run, removed=removed)))
 
@@ -158,7 +158,7 @@ class Workspace:
         Options: `version` (of one asset), `overwrite`.
         """
         from ratatouille.engine import as_json
-        from ratatouille.engine.upkeep.export import export
+        from ratatouille.upkeep.export import export
 
         return [as_json(one) for one in export(_files(self.root), selectors, Path(to), format, **options)]
 

@@ -37,6 +37,8 @@ def plant(root: Path, files: dict[str, str]) -> list[str]:
         "src/ratatouille/lake/connect.py": "import duckdb\nfrom .. import errors\n",
         "src/ratatouille/engine/__init__.py": "",
         "src/ratatouille/engine/run.py": "from ..project import x\nfrom ratatouille.lake import y\n\nrun = 1\n",
+        "src/ratatouille/upkeep/__init__.py": "from ratatouille.engine import run\n",
+        "src/ratatouille/testing/__init__.py": "",
         "src/ratatouille/observe/__init__.py": "",
         "src/ratatouille/dagster/__init__.py": "import dagster\n",
         "src/ratatouille/definitions.py": "from ratatouille.dagster.definitions import defs\n",
@@ -67,6 +69,8 @@ def test_the_small_tree_itself_is_clean(tmp_path: Path) -> None:
         ("src/ratatouille/lake/a.py", "import ratatouille.project\n", "lake may not import project"),
         ("src/ratatouille/lake/a.py", "from ratatouille import query\n", "lake may not import face"),
         ("src/ratatouille/engine/a.py", "from ratatouille.cli import x\n", "engine may not import cli"),
+        ("src/ratatouille/engine/a.py", "from ratatouille.upkeep import x\n", "engine may not import upkeep"),
+        ("src/ratatouille/upkeep/a.py", "from ratatouille.testing import x\n", "upkeep may not import testing"),
         ("src/ratatouille/engine/a.py", "def late():\n    from ..observe import x\n", "engine may not import observe"),
         ("src/ratatouille/observe/a.py", "from ratatouille.dagster import x\n", "observe may not import dagster"),
         ("src/ratatouille/tools.py", "from .cli import x\n", "face may not import cli"),
@@ -105,6 +109,17 @@ def test_a_planted_violation_is_caught(tmp_path: Path, path: str, text: str, sen
     assert len(found) == 1, found
     assert sentence in found[0]
     assert found[0].startswith(path.removesuffix("__init__.py"))
+
+
+def test_two_modules_that_import_each_other_are_caught(tmp_path: Path) -> None:
+    found = plant(
+        tmp_path,
+        {
+            "src/ratatouille/engine/a.py": "from ratatouille.engine import b\n",
+            "src/ratatouille/engine/b.py": "def late():\n    from ratatouille.engine.a import x\n",
+        },
+    )
+    assert len(found) == 1 and "engine.a -> engine.b" in found[0], found
 
 
 def test_constants_and_quoted_values_stand_in_sql(tmp_path: Path) -> None:

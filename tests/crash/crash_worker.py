@@ -30,7 +30,6 @@ import kitchen
 
 from ratatouille import project as files
 from ratatouille.engine import Request, open_workbench, run
-from ratatouille.engine.upkeep.clean import clean
 from ratatouille.errors import RatError
 from ratatouille.lake import (
     Entry,
@@ -50,6 +49,7 @@ from ratatouille.lake import (
     stage,
     upkeep,
 )
+from ratatouille.upkeep.clean import clean
 
 PAIR = ("silver.x", "silver.y")
 _ANY_PROCESS_MAY_TRACE = (0x59616D61, -1)  # prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY)

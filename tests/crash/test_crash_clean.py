@@ -12,8 +12,8 @@ from crash_lab import Lab, Point, some_of, trials
 
 from ratatouille import project as files
 from ratatouille.engine import open_workbench
-from ratatouille.engine.upkeep.verify import verify
 from ratatouille.lake import ledger
+from ratatouille.upkeep.verify import verify
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 SEED = int(os.environ.get("RATATOUILLE_SEED", "1"))

@@ -14,8 +14,8 @@ from crash_lab import Lab, trials
 
 from ratatouille import project as files
 from ratatouille.engine import open_workbench
-from ratatouille.engine.upkeep.verify import verify
 from ratatouille.lake import ledger
+from ratatouille.upkeep.verify import verify
 
 WRITERS = int(os.environ.get("RATATOUILLE_WRITERS", "4"))
 SEED = int(os.environ.get("RATATOUILLE_SEED", "7"))

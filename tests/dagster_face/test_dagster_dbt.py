@@ -159,7 +159,7 @@ def test_a_selection_is_an_asset_for_each_model(kitchen: Any, instance: dg.Dagst
 def test_definitions_load_without_dbt_when_nothing_has_changed_and_a_broken_project_is_a_placeholder(
     kitchen: Any, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ratatouille.engine.dbt import process
+    from ratatouille.dbt_project import process
 
     more = "two = dbt_asset(name='stores_built', project_dir=DBT, select='stores')\n"
     kitchen.write(FILES | {"pipelines/shop_assets.py": FILES["pipelines/shop_assets.py"] + more})

@@ -16,15 +16,15 @@ from ratatouille.engine.holds import roll_back
 from ratatouille.engine.native import Given, native_asset
 from ratatouille.engine.native_tables import store
 from ratatouille.engine.plan import Outer
-from ratatouille.engine.upkeep import diff as comparing
-from ratatouille.engine.upkeep import export as exporting
-from ratatouille.engine.upkeep.clean import DAY_S, clean
-from ratatouille.engine.upkeep.verify import verify
 from ratatouille.engine.verdicts import Verdict, judge
 from ratatouille.errors import RequestError
 from ratatouille.lake import artifacts, ledger, upkeep
 from ratatouille.lake import versions as lake_versions
 from ratatouille.lake.lock import nobody_looks_back
+from ratatouille.upkeep import diff as comparing
+from ratatouille.upkeep import export as exporting
+from ratatouille.upkeep.clean import DAY_S, clean
+from ratatouille.upkeep.verify import verify
 
 YAML = "name: shop\nresources: {memory: 1GB, threads: 2}\nretention: {versions: 2, days: 0}\n"
 

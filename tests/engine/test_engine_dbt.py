@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from ratatouille import dbt
+from ratatouille.dbt_project.build import Built, build
+from ratatouille.dbt_project.copy import Asked
+from ratatouille.dbt_project.project import read_selection, selected
 from ratatouille.engine import holds, look, open_workbench
-from ratatouille.engine.dbt.build import Built, build
-from ratatouille.engine.dbt.copy import Asked
-from ratatouille.engine.dbt.project import read_selection, selected
 from ratatouille.engine.plan import Outer
 from ratatouille.errors import GateFailed, RequestError, StepFailed
 from ratatouille.project import load
@@ -289,9 +289,9 @@ def test_what_on_schema_change_and_a_merge_allow_and_what_they_refuse(shop: Any)
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import ratatouille.engine.dbt.build as dbt
-from ratatouille.engine.dbt.copy import Asked
-from ratatouille.engine.dbt.project import read_selection, selected
+import ratatouille.dbt_project.build as dbt
+from ratatouille.dbt_project.copy import Asked
+from ratatouille.dbt_project.project import read_selection, selected
 from ratatouille.engine.plan import Outer
 
 def die(*arguments, **options):

@@ -8,8 +8,8 @@ import pytest
 
 from ratatouille import project as files
 from ratatouille.cli.entry import run_command
-from ratatouille.engine.upkeep.diff import ColumnChange, Example, diff
 from ratatouille.errors import RequestError
+from ratatouille.upkeep.diff import ColumnChange, Example, diff
 
 
 def diffed(shop, asset="silver.s", *versions, **options):

@@ -17,11 +17,11 @@ from ratatouille.cli.entry import run_command
 from ratatouille.engine.artifacts import store_artifact
 from ratatouille.engine.native import Given, native_asset
 from ratatouille.engine.plan import Outer
-from ratatouille.engine.upkeep.doctor import examine
-from ratatouille.engine.upkeep.verify import verify
 from ratatouille.errors import RequestError
 from ratatouille.lake import health, open_lake
 from ratatouille.lake.lock import exclusive
+from ratatouille.upkeep.doctor import examine
+from ratatouille.upkeep.verify import verify
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from ratatouille import project as files
 from ratatouille.engine import open_workbench
 from ratatouille.engine.holds import roll_back
-from ratatouille.engine.upkeep.clean import clean
-from ratatouille.engine.upkeep.diff import diff
-from ratatouille.engine.upkeep.verify import verify
 from ratatouille.lake import ledger
+from ratatouille.upkeep.clean import clean
+from ratatouille.upkeep.diff import diff
+from ratatouille.upkeep.verify import verify
 
 RAW = "pipelines/bronze/raw.sql"
 KEPT = "select 'hold', asset from rat.holds union all select 'file', file from rat.landing"

@@ -11,9 +11,9 @@ import pytest
 
 from ratatouille import project as files
 from ratatouille.cli.entry import run_command
-from ratatouille.engine.upkeep import export as exporting
-from ratatouille.engine.upkeep.export import export, plain_type
 from ratatouille.errors import LakeError, RequestError
+from ratatouille.upkeep import export as exporting
+from ratatouille.upkeep.export import export, plain_type
 
 SQL = """
 select i as id, (i % 200)::utinyint as small, (i * 1.5)::decimal(12, 2) as amount, 'nö ' || i as name,

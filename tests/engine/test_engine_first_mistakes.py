@@ -9,10 +9,10 @@ import pytest
 
 from ratatouille.cli.check import _once
 from ratatouille.engine import ask
-from ratatouille.engine.testing import run_cases
 from ratatouille.errors import RequestError, TransientError
 from ratatouille.lake import Session
 from ratatouille.project import load
+from ratatouille.testing import run_cases
 
 DAILY = {
     "pipelines/bronze/sales.sql": "select date '2026-01-01' + i::int as day, i as id from range(3) r(i)",

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ratatouille.engine.testing import run_cases
 from ratatouille.project import load
+from ratatouille.testing import run_cases
 
 PAGE = Path(__file__).parents[2] / "docs/sources.md"
 CASES = [

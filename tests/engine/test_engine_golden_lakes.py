@@ -13,11 +13,11 @@ import pytest
 from ratatouille import project as files
 from ratatouille.engine import Request, open_workbench
 from ratatouille.engine.holds import roll_back
-from ratatouille.engine.upkeep.clean import clean
-from ratatouille.engine.upkeep.doctor import examine
-from ratatouille.engine.upkeep.verify import verify
 from ratatouille.handle import run_request
 from ratatouille.lake import ledger
+from ratatouille.upkeep.clean import clean
+from ratatouille.upkeep.doctor import examine
+from ratatouille.upkeep.verify import verify
 
 GOLDEN = sorted(Path(__file__).with_name("golden").glob("*.tar.gz"))
 # Before the first release the hash of code was another one: what those built is stale for us, and is built anew.

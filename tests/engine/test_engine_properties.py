@@ -32,10 +32,10 @@ from hypothesis.stateful import (
 from ratatouille import project as files
 from ratatouille.engine import Request, open_workbench
 from ratatouille.engine.holds import release, roll_back
-from ratatouille.engine.upkeep.clean import DAY_S, clean
-from ratatouille.engine.upkeep.verify import verify
 from ratatouille.handle import run_request
 from ratatouille.lake import Session, ledger
+from ratatouille.upkeep.clean import DAY_S, clean
+from ratatouille.upkeep.verify import verify
 
 TRIALS = int(os.environ.get("RATATOUILLE_TRIALS", "1"))
 pytestmark = pytest.mark.timeout(7200)

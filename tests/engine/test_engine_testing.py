@@ -9,8 +9,8 @@ import pytest
 
 from ratatouille import project as files
 from ratatouille.cli.entry import run_command
-from ratatouille.engine.testing import run_cases
 from ratatouille.errors import RequestError
+from ratatouille.testing import run_cases
 
 FILES = {
     "pipelines/p/bronze/sales.sql": "select * from {{ source('landing/sales/*.csv') }}",

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from ratatouille import project as files
-from ratatouille.engine.upkeep.verify import verify
+from ratatouille.upkeep.verify import verify
 
 CHAIN = {
     "pipelines/bronze/a.sql": "select i as n, repeat('x', 50) as pad from range(1000) t(i)",

@@ -28,8 +28,8 @@ PROGRAMS = {
     "with dg.DagsterInstance.get() as instance:\n"
     "    job = definitions('.').resolve_implicit_global_asset_job_def()\n"
     "    assert job.execute_in_process(instance=instance).success",
-    "a build of dbt": "from pathlib import Path; from ratatouille.engine.dbt.build import build\n"
-    "from ratatouille.engine.dbt.copy import Asked\n"
+    "a build of dbt": "from pathlib import Path; from ratatouille.dbt_project.build import build\n"
+    "from ratatouille.dbt_project.copy import Asked\n"
     "build(Path.cwd(), Asked(Path.cwd() / 'pipelines/shop/dbt', ''))",
     "a tokenizer": "from tokenizers import Tokenizer, models, trainers\nimport tiktoken\nt = Tokenizer(models.BPE())\n"
     "t.train_from_iterator(['a b c'] * 10, trainers.BpeTrainer(vocab_size=50, show_progress=False)); t.encode('a b')\n"

@@ -15,9 +15,9 @@ from ratatouille.engine import open_workbench
 from ratatouille.engine.artifacts import read_artifact, store_artifact
 from ratatouille.engine.native import Given, native_asset
 from ratatouille.engine.plan import Outer
-from ratatouille.engine.upkeep.clean import DAY_S, clean
 from ratatouille.engine.verdicts import Verdict, judge
 from ratatouille.errors import LakeError
+from ratatouille.upkeep.clean import DAY_S, clean
 
 ROWS = "select * exclude (_loaded_at) from silver.sales order by id"
 

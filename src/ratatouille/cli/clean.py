@@ -10,7 +10,7 @@ from ratatouille.cli import options
 from ratatouille.cli import printing as p
 
 if TYPE_CHECKING:
-    from ratatouille.engine.upkeep.clean import Cleaned
+    from ratatouille.upkeep.clean import Cleaned
 
 EXAMPLES = """
 rat clean --dry-run
@@ -37,7 +37,7 @@ def clean(
     """
     from ratatouille import project as files
     from ratatouille.engine import as_json as mapping
-    from ratatouille.engine.upkeep.clean import clean
+    from ratatouille.upkeep.clean import clean
 
     done = clean(files.load(options.root_of(ctx, workspace)), dry_run=dry_run, removed=removed)
     p.print_json(mapping(done)) if as_json else _print(done)

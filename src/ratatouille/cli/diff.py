@@ -11,7 +11,7 @@ from ratatouille.cli import printing as p
 from ratatouille.handle import as_json_text
 
 if TYPE_CHECKING:
-    from ratatouille.engine.upkeep.diff import Diff
+    from ratatouille.upkeep.diff import Diff
 
 EXAMPLES = """
 rat diff silver.sales
@@ -41,7 +41,7 @@ def diff(
     """
     from ratatouille import project as files
     from ratatouille.engine import as_json as mapping
-    from ratatouille.engine.upkeep.diff import diff
+    from ratatouille.upkeep.diff import diff
 
     names = [name.strip() for name in key.split(",") if name.strip()]
     project = files.load(options.root_of(ctx, workspace))

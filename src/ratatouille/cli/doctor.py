@@ -22,7 +22,7 @@ def doctor(ctx: typer.Context, workspace: options.Workspace = None, as_json: opt
     Files, extensions, permissions, disk, clock, locks, catalog and journal. Nothing is touched: a damaged or foreign
     catalog is looked at in a copy. Ends with 1 when something is wrong.
     """
-    from ratatouille.engine.upkeep.doctor import examine
+    from ratatouille.upkeep.doctor import examine
 
     found = examine(options.root_of(ctx, workspace))
     sick = any(one.status == "error" for one in found)

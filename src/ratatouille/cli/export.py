@@ -12,7 +12,7 @@ from ratatouille.cli import options
 from ratatouille.cli import printing as p
 
 if TYPE_CHECKING:
-    from ratatouille.engine.upkeep.export import Exported
+    from ratatouille.upkeep.export import Exported
 
 EXAMPLES = """
 rat export gold.revenue --to out
@@ -50,7 +50,7 @@ def export(
     """
     from ratatouille import project as files
     from ratatouille.engine import as_json as mapping
-    from ratatouille.engine.upkeep.export import export
+    from ratatouille.upkeep.export import export
 
     def say(one: Exported) -> None:
         print(f"{one.asset} written", file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ from ratatouille.cli import options
 from ratatouille.cli import printing as p
 
 if TYPE_CHECKING:
-    from ratatouille.engine.testing import CaseResult, Difference
+    from ratatouille.testing import CaseResult, Difference
 
 EXAMPLES = """
 rat test
@@ -42,7 +42,7 @@ def test(
     """
     from ratatouille import project as files
     from ratatouille.engine import as_json as mapping
-    from ratatouille.engine.testing import run_cases
+    from ratatouille.testing import run_cases
 
     root = options.root_of(ctx, workspace)
     project = files.load(root, use_cache=(root / ".rat").exists())  # where nothing has run, a test leaves nothing

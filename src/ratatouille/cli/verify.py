@@ -35,7 +35,7 @@ def verify(
     from ratatouille import project as files
     from ratatouille.cli.progress import byte_progress
     from ratatouille.engine import as_json as mapping
-    from ratatouille.engine.upkeep.verify import verify
+    from ratatouille.upkeep.verify import verify
 
     project = files.load(options.root_of(ctx, workspace))
     with byte_progress("verifying", quiet=as_json) as progress:

@@ -20,10 +20,10 @@ from ratatouille.dagster.keys import key_of, word
 from ratatouille.dagster.modules import placeholder
 from ratatouille.dagster.native import failure
 from ratatouille.dagster.outer import is_automatic, outer_of
+from ratatouille.dbt_project.build import Built, build
+from ratatouille.dbt_project.copy import Asked
+from ratatouille.dbt_project.project import Model, Selection, Test, read_selection
 from ratatouille.engine import CheckResult, StepResult
-from ratatouille.engine.dbt.build import Built, build
-from ratatouille.engine.dbt.copy import Asked
-from ratatouille.engine.dbt.project import Model, Selection, Test, read_selection
 from ratatouille.errors import RatError, StepFailed
 
 _CONFIG = {

@@ -27,8 +27,8 @@ from ratatouille.dagster.modules import BROKEN
 from ratatouille.dagster.native import code_of
 from ratatouille.dagster.outer import STALE_ONLY
 from ratatouille.dagster.stores import tables_of
+from ratatouille.dbt_project.build import plan as plan_dbt
 from ratatouille.engine import PlannedStep, RunResult, StepResult
-from ratatouille.engine.dbt.build import plan as plan_dbt
 from ratatouille.engine.native import native_asset, plan_native, steps_of_run
 from ratatouille.errors import RequestError, StepFailed
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratatouille.errors import LakeError
-from ratatouille.lake.artifacts import MANIFEST
 from ratatouille.lake.bucket import Bucket
 from ratatouille.lake.connect import Storage
 from ratatouille.lake.durable import checksum
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     import psycopg
 
 _TABLE = "ratatouille_artifacts"
+
+MANIFEST = "manifest.json"
 
 
 class ObjectShelf:

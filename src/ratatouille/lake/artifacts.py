@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ratatouille.errors import LakeError, RequestError
+from ratatouille.lake.artifact_objects import MANIFEST, ObjectShelf, names_in
 from ratatouille.lake.bucket import Bucket
 from ratatouille.lake.connect import Storage
 from ratatouille.lake.durable import checksum, fsync_folders, fsync_path, make_private
@@ -34,7 +35,6 @@ from ratatouille.lake.ledger import Entry, Hold, as_record, from_record
 from ratatouille.lake.lock import exclusive
 from ratatouille.lake.stage import Staged, StagedFile
 
-MANIFEST = "manifest.json"
 POINTER = "current.json"
 _NAME = re.compile(r"[\w][\w.\- ]*")
 
@@ -75,8 +75,6 @@ class Shelf(Protocol):
 def shelf_of(storage: Storage, asset: str) -> Shelf:
     home = folder_of(storage, asset)
     if isinstance(home, Bucket):
-        from ratatouille.lake.artifact_objects import ObjectShelf
-
         return ObjectShelf(storage, asset)
     return _FolderShelf(home)
 
@@ -267,8 +265,6 @@ def release(storage: Storage, asset: str) -> Hold:
 def names(storage: Storage) -> list[str]:
     """Every artifact that was ever published."""
     if isinstance(storage.artifacts, Bucket):
-        from ratatouille.lake.artifact_objects import names_in
-
         return names_in(storage)
     return sorted(pointer.parent.name for pointer in storage.artifacts.glob(f"*/{POINTER}"))
 

@@ -226,7 +226,7 @@ def _attached(storage: Storage, *, alone: bool, write: bool, create: bool, at: i
         if alone:
             catalog_of(storage.catalog).follow(storage.data)
             if write or isinstance(storage.data, Path):  # a bucket is asked only by those who write
-                storage.files.heal(storage)
+                storage.files.heal(storage.catalog)
         connection = _connect(storage, spill)
     except Exception as error:
         raise explain(error, "opening the lake", folder=storage.home) from error

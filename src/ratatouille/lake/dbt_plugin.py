@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import duckdb
 
 ORDER = "RATATOUILLE_DBT_ORDER"
-SECRETS = "RATATOUILLE_DBT_SECRETS"  # the number of a pipe: see engine/dbt/process.py
+SECRETS = "RATATOUILLE_DBT_SECRETS"  # the number of a pipe: see dbt_project/process.py
 SCRATCH = "memory"  # the name of an in-memory database: what dbt writes in front of every name
 
 

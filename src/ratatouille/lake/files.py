@@ -18,7 +18,7 @@ from ratatouille.lake.bucket import Bucket, deadline_s, publishing_limits
 from ratatouille.lake.durable import checksum, fsync_folders, fsync_path
 
 if TYPE_CHECKING:
-    from ratatouille.lake.connect import Storage
+    from ratatouille.lake.server import Server
 
 _CLOCK_S = 2.0  # by so much two clocks of one machine may differ
 
@@ -46,7 +46,7 @@ class Files(Protocol):
     def forget(self, kept: Any, files: Sequence[str] = ()) -> None:
         """Take the second names away; `files` go as well."""
 
-    def heal(self, storage: Storage) -> None:
+    def heal(self, catalog: Path | Server) -> None:
         """Restore what processes have left that died before they knew."""
 
     def sizes(self, folders: Collection[str], wanted: Collection[str]) -> Mapping[str, int]:
@@ -97,8 +97,8 @@ class _Folder:
     def forget(self, kept: Path | None, files: Sequence[str] = ()) -> None:
         unsettled.forget(kept, [self.data / one for one in files])
 
-    def heal(self, storage: Storage) -> None:
-        unsettled.heal(storage.catalog, self.data)
+    def heal(self, catalog: Path | Server) -> None:
+        unsettled.heal(catalog, self.data)
 
     def sizes(self, folders: Collection[str], wanted: Collection[str]) -> dict[str, int]:
         found = {}
@@ -159,10 +159,10 @@ class _Bucket:
         if gone:
             self.data.delete(gone)
 
-    def heal(self, storage: Storage) -> None:
+    def heal(self, catalog: Path | Server) -> None:
         left = sorted({"/".join(one.path.split("/")[:2]) for one in self.data.listed(unsettled.FOLDER)})
         if left:
-            unsettled.settle_left(storage.catalog, left, self.restore, self.forget)
+            unsettled.settle_left(catalog, left, self.restore, self.forget)
 
     def sizes(self, folders: Collection[str], wanted: Collection[str]) -> dict[str, int]:
         known = set(wanted)

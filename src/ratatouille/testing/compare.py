@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ratatouille.engine.testing.mocks import select_of
 from ratatouille.errors import near_miss
 from ratatouille.lake import QueryFailed, Session
 from ratatouille.lake.quoting import ident, text
 from ratatouille.project.cases import Rows
+from ratatouille.testing.mocks import select_of
 
 SHOWN_ROWS = 10
 _DECIMALS = 9

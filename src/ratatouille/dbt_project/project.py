@@ -17,8 +17,8 @@ from typing import Any
 
 import yaml
 
-from ratatouille.engine.dbt import process
-from ratatouille.engine.dbt.copy import Asked, Copy, copied, hash_of, write_aside
+from ratatouille.dbt_project import process
+from ratatouille.dbt_project.copy import Asked, Copy, copied, hash_of, write_aside
 from ratatouille.engine.native import RESERVED
 from ratatouille.errors import RatError, RequestError, StepFailed
 from ratatouille.lake.faults import plainly

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ratatouille.engine.dbt.process import Said, could_not_read
-from ratatouille.engine.dbt.project import Selection, Test
+from ratatouille.dbt_project.process import Said, could_not_read
+from ratatouille.dbt_project.project import Selection, Test
 from ratatouille.engine.records import CheckResult
 from ratatouille.errors import GateFailed, RatError, StepFailed, redact
 

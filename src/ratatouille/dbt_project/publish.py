@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ratatouille.engine.dbt.copy import hash_of
-from ratatouille.engine.dbt.project import Model, Selection
-from ratatouille.engine.dbt.results import Told
+from ratatouille.dbt_project.copy import hash_of
+from ratatouille.dbt_project.project import Model, Selection
+from ratatouille.dbt_project.results import Told
 from ratatouille.engine.plan import Outer
 from ratatouille.engine.records import as_json
 from ratatouille.engine.stages import user

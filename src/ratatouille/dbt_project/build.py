@@ -19,12 +19,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ratatouille import project as files
-from ratatouille.engine.dbt import process
-from ratatouille.engine.dbt.copy import Asked, Copy, copied
-from ratatouille.engine.dbt.process import Said
-from ratatouille.engine.dbt.project import Model, Selection, read_selection
-from ratatouille.engine.dbt.publish import Batch, Now, inputs_of, publication, staged
-from ratatouille.engine.dbt.results import Told, read_results
+from ratatouille.dbt_project import process
+from ratatouille.dbt_project.copy import Asked, Copy, copied
+from ratatouille.dbt_project.process import Said
+from ratatouille.dbt_project.project import Model, Selection, read_selection
+from ratatouille.dbt_project.publish import Batch, Now, inputs_of, publication, staged
+from ratatouille.dbt_project.results import Told, read_results
 from ratatouille.engine.lease import leased
 from ratatouille.engine.native import held_back, step_result
 from ratatouille.engine.plan import Outer

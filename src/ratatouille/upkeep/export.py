@@ -161,7 +161,7 @@ def _write(session: Session, name: str, target: Path, format: str, version: int 
                 if format == "delta":
                     _delta(session, relation, folder)
                 else:
-                    from ratatouille.engine.upkeep.iceberg import write_iceberg
+                    from ratatouille.upkeep.iceberg import write_iceberg
 
                     write_iceberg(_stream(session, relation), name, folder, target)
     except (OSError, ValueError) as error:

@@ -24,8 +24,6 @@ from ratatouille.engine.gates import Candidate, Verdict, judge
 from ratatouille.engine.plan import Request, State, utc_now
 from ratatouille.engine.quarantine import all_checks, gate
 from ratatouille.engine.records import CheckResult, PlannedStep
-from ratatouille.engine.testing.compare import Difference, compare, said_of_gates
-from ratatouille.engine.testing.mocks import give, mirror, select_of
 from ratatouille.engine.work import UnreadableFiles, Work
 from ratatouille.engine.workbench import Workbench, storage_of
 from ratatouille.errors import GateFailed, RatError, RequestError
@@ -35,6 +33,8 @@ from ratatouille.lake.throwaway import put_table, throwaway_lake
 from ratatouille.project.cases import Case, Expect, find_cases
 from ratatouille.project.modes import grows
 from ratatouille.project.records import Asset, Project
+from ratatouille.testing.compare import Difference, compare, said_of_gates
+from ratatouille.testing.mocks import give, mirror, select_of
 
 STAGES: tuple[Callable[[Work], None], ...] = (render, build, gate)
 _RUN = "20260101T000000-test00"

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from ratatouille.engine.dbt import process
+from ratatouille.dbt_project import process
 from ratatouille.errors import RequestError
 from ratatouille.project.cache import FOLDER
 from ratatouille.project.find import DBT_PROJECT
