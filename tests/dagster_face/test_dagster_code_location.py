@@ -169,7 +169,7 @@ def test_python_files_dropped_into_a_workspace_are_loaded(kitchen):
     ("code", "said"),
     [
         ("import dagster\nx = 1 / 0", ("ZeroDivisionError", "broken.py:2", "x = 1 / 0")),
-        ("import dagster\ndef f(:", ("SyntaxError", "broken.py:2")),
+        ("import dagster\ndef f(:", ("Python syntax: invalid syntax", "broken.py:2")),
         ("from dagster import nothing_of_that_name", ("ImportError", "broken.py:1")),
     ],
 )

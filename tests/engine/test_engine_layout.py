@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from ratatouille.engine.holds import bench_on, roll_back
-from ratatouille.lake import connect, upkeep
+from ratatouille.lake import durable, upkeep
 from ratatouille.lake.layout import Layout, layout_of
 from ratatouille.lake.quoting import METADATA
 from ratatouille.project import load
@@ -34,9 +34,9 @@ def test_files_are_cut_and_ordered_and_stay_so_after_a_merge_a_rollback_and_a_re
     found = [row[0] for row in shop.rows(f"select store from read_parquet('{path}', hive_partitioning = false)")]
     assert found == sorted(found)
     synced: list[str] = []
-    real = connect.fsync_path
+    real = durable.fsync_path
     monkeypatch.setattr(
-        sys.modules["ratatouille.lake.publish"],
+        sys.modules["ratatouille.lake.files"],
         "fsync_path",
         lambda path: (synced.append(Path(path).name), real(path))[1],
     )

@@ -26,7 +26,7 @@ from ratatouille.project.cache import FOLDER
 from ratatouille.project.find import DBT_PROJECT
 from ratatouille.project.records import Workspace
 
-MACROS = Path(__file__).parent.parent.parent / "lake" / "dbt_macros"
+MACROS = Path(__file__).parent.parent / "lake" / "dbt_macros"
 _READ = (".sql", ".yml", ".yaml", ".csv", ".md", ".py", ".dbtignore")  # what dbt reads; data of others may lie beside
 _SKIPPED = {"target", "logs"}
 _KEPT_COPIES = 16
