@@ -307,11 +307,13 @@ def test_a_run_that_is_killed_between_its_tests_and_its_commit_is_healed_by_a_re
     project = written(shop, {"models/silver/clean.sql": CLEAN, "models/gold/stores.sql": STORES})
     sales(shop, "1,a,10\n")
     first = built(shop)
+    stood = files_of(shop, "silver.clean", "gold.stores")
     sales(shop, "1,a,10\n2,b,7\n")
     code = KILLED.format(root=str(shop.root), project=str(project))
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, check=False)
     assert killed.returncode == -signal.SIGKILL and (shop.root / "staged").exists()
-    assert files_of(shop, "silver.clean", "gold.stores") == 4  # nobody's files, for upkeep to remove
+    # Nobody's files, for upkeep to remove: one or more of each model, as many as DuckDB had threads for.
+    assert files_of(shop, "silver.clean", "gold.stores") >= stood + 2
     assert shop.rows("select store from gold.stores") == [("a",)]
     assert versions(shop, "silver.clean", "gold.stores") == [step.version for step in first.steps]
 
