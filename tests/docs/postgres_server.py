@@ -23,6 +23,7 @@ UP_WITHIN_S = 60
 @dataclass(frozen=True)
 class Postgres:
     port: int
+    restart: Callable[[signal.Signals], None]  # ends the server by this signal, and starts it again
     user: str = "dagster"
     password: str = "not a secret: it lives for one test"
     database: str = "postgres"
@@ -41,7 +42,31 @@ def a_postgres(need_tool: Callable[[str, str], str]) -> Iterator[Postgres]:
     # Not below pytest's own folder, into which an unprivileged user may not look.
     folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
     as_user = _somebody_unprivileged(folder)
-    made = Postgres(_free_port())
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        before = (folder / "log").stat().st_size if (folder / "log").exists() else 0
+        with (folder / "log").open("ab") as log:
+            server = subprocess.Popen(
+                [programs["postgres"], "-D", str(data), "-p", str(made.port), "-h", made.host, "-k", str(folder), "-F"],
+                stdout=log, stderr=log, cwd=folder, **as_user,
+            )  # fmt: skip
+        running[:] = [server]
+        _wait_until_it_answers(server, folder / "log", before)
+
+    def restart(by: signal.Signals) -> None:
+        running[0].send_signal(by)
+        running[0].wait(30)
+        until = time.monotonic() + UP_WITHIN_S
+        while True:  # what it has forked may need a moment to see that it is gone, and no second one starts before
+            try:
+                return start()
+            except AssertionError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+
+    made = Postgres(_free_port(), restart)
     data, secret = folder / "data", folder / "password"
     secret.write_text(made.password)
     try:
@@ -49,17 +74,12 @@ def a_postgres(need_tool: Callable[[str, str], str]) -> Iterator[Postgres]:
             [programs["initdb"], "-D", str(data), "-U", made.user, "-A", "scram-sha-256", "--pwfile", str(secret)],
             check=True, capture_output=True, cwd=folder, timeout=120, **as_user,
         )  # fmt: skip
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(
-                [programs["postgres"], "-D", str(data), "-p", str(made.port), "-h", made.host, "-k", str(folder), "-F"],
-                stdout=log, stderr=log, cwd=folder, **as_user,
-            )  # fmt: skip
         try:
-            _wait_until_it_answers(made, server, folder / "log")
+            start()
             yield made
         finally:
-            server.send_signal(signal.SIGINT)  # at once, whoever is still connected
-            server.wait(30)
+            running[0].send_signal(signal.SIGINT)  # at once, whoever is still connected
+            running[0].wait(30)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -87,8 +107,9 @@ def _free_port() -> int:
         return port
 
 
-def _wait_until_it_answers(made: Postgres, server: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_it_answers(server: subprocess.Popen[bytes], log: Path, before: int) -> None:
+    """Until it says so after the first `before` bytes of its log."""
     until = time.monotonic() + UP_WITHIN_S
-    while "ready to accept connections" not in log.read_text(errors="replace"):
-        assert server.poll() is None and time.monotonic() < until, log.read_text(errors="replace")
+    while "ready to accept connections" not in (said := log.read_bytes()[before:].decode(errors="replace")):
+        assert server.poll() is None and time.monotonic() < until, said
         time.sleep(0.1)

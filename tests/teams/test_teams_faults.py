@@ -142,8 +142,8 @@ def test_an_idle_timeout_of_the_server_does_not_end_a_build(team, postgres):
             admin.execute(f"alter role {role} reset idle_in_transaction_session_timeout")
 
 
-def test_publishers_and_their_server_are_killed_at_random_moments(team, killed):
-    """kill -9 of a publisher, of its connections, or of all of the server's backends."""
+def test_publishers_and_their_server_are_killed_at_random_moments(team, killed, postgres):
+    """kill -9 of a publisher, of the server itself, an immediate restart of it, lost connections, or two at once."""
     here, there = team.machine("here"), team.machine("there")
     here.land("a.csv", [(i, i, 10) for i in range(1, 50)])
     here.run()
@@ -156,10 +156,12 @@ def test_publishers_and_their_server_are_killed_at_random_moments(team, killed):
         assert child.stdout is not None
         child.stdout.readline()
         time.sleep(dice.uniform(0.3, 1.5))
-        what = ("publisher", "connections", "both")[trial % 3]
-        if what != "publisher":
+        what = ("publisher", "server", "connections", "restart", "both")[trial % 5]
+        if what in ("server", "restart"):
+            postgres.restart(signal.SIGKILL if what == "server" else signal.SIGQUIT)
+        if what in ("connections", "both"):
             killed("true")
-        if what != "connections":
+        if what in ("publisher", "both"):
             child.send_signal(signal.SIGKILL)
         out, _ = child.communicate(timeout=120)
         said = [json.loads(line) for line in out.splitlines() if line.endswith("}")]
