@@ -187,8 +187,9 @@ def test_a_merge_from_landing_files_keeps_the_row_of_the_later_file_however_it_i
     shop.run()
     expected = [(1, "second"), (2, "only")]
     assert shop.rows("select id, v from silver.t order by 1") == expected
-    assert shop.step("silver.t", force=True).rows_quarantined == 0
-    assert shop.rows("select id, v from silver.t order by 1") == expected, "a.csv came later, whatever its name"
+    for _ in range(2):
+        assert shop.step("silver.t", force=True).rows_quarantined == 0
+        assert shop.rows("select id, v from silver.t order by 1") == expected, "a.csv came later, whatever its name"
     shop.write({"landing/c.csv": "id,v\n1,third\n", "landing/d.csv": "id,v\n1,fourth\n"})
     step = shop.step("silver.t")
     assert (step.rows_in, step.rows_quarantined) == (2, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,9 @@ def served_as_it_is_made(folder: Path, text: str) -> None:
     socket, server = config.bind_socket(), uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([socket],), daemon=True)
     thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.02)
     with httpx.Client(base_url=f"http://127.0.0.1:{socket.getsockname()[1]}", timeout=60) as client:
         assert client.get("/").json()["version"] == folder.name
         ask = {"prompt": "Smoky tofu", "tokens": 20, "seed": 1}

@@ -46,13 +46,13 @@ def first_of_each_key(session: Session, asset: Asset, select: str, rows: int | N
 def newest_of_each_key(asset: Asset, select: str, loads: Mapping[str, str] | None = None) -> str:
     """`select` with those rows of each key that were loaded last, as runs one after the other would have left them.
 
-    A rebuild loads all landing files at once: then `loads` says which run first read each of them, and of those that
-    no run has read, or the same one, the later name counts. Rows of one file stay, and so do those without a key or
+    A rebuild loads all landing files at once: then `loads` has a text for each that was read before, which sorts as
+    they came; of those that came together, or come only now, the later name counts. Rows of one file stay, and so do those without a key or
     a time: whether they may is for the gates to say.
     """
     if loads is not None:
-        files, runs = texts(loads), texts(loads.values())
-        load = f"coalesce(map({files}::varchar[], {runs}::varchar[])[_file], '~')"  # run ids begin with their time
+        files, ages = texts(loads), texts(loads.values())
+        load = f"coalesce(map({files}::varchar[], {ages}::varchar[])[_file], '~')"
         last = f"(_loaded_at, {load}, _file)"
         keys = " or ".join(f"{ident(column)} is null" for column in asset.unique_key)
         return (

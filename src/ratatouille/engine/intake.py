@@ -128,8 +128,16 @@ def _rows_by_file(work: Work) -> dict[str, int]:
     return found
 
 
+def read_before(work: Work) -> dict[str, str]:
+    """The files of this step whose bytes were read before, and the run that first did."""
+    known = work.state.landing.get(work.asset.name, ())
+    now = {one.file: one.sha256 for one in work.landing.files.values()}
+    return {one.file: one.run_id for one in known if now.get(one.file) == one.sha256}
+
+
 def memory(work: Work) -> tuple[LandingFile, ...]:
     """What the asset will remember of the files that this step read."""
+    first = read_before(work)
     return tuple(
         LandingFile(
             asset=work.asset.name,
@@ -139,7 +147,7 @@ def memory(work: Work) -> tuple[LandingFile, ...]:
             sha256=one.sha256,
             rows_in=one.rows_read + one.rejects,
             rows_rejected=one.rejects,
-            run_id=work.run_id,
+            run_id=first.get(one.file, work.run_id),
         )
         for one in work.landing.files.values()
     )

@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ratatouille.engine import history
+from ratatouille.engine import history, intake
 from ratatouille.engine.deduplicate import first_of_each_key, newest_of_each_key, without_late_losers
 from ratatouille.engine.gates import Candidate
 from ratatouille.engine.partitions import in_quarantine, label_of
 from ratatouille.errors import RequestError
+from ratatouille.lake import ledger
 from ratatouille.lake.quoting import idents, table, text
 from ratatouille.lake.types import Columns
 from ratatouille.project.modes import stores_rows
@@ -106,11 +107,19 @@ def shaped(work: Work, select: str, columns: Columns) -> str:
     elif asset.materialize == "merge" and "_loaded_at" in dict(columns):
         if asset.sources and "_file" in dict(columns):
             if len(work.landing.files) > 1:
-                remembered = work.state.landing.get(asset.name, ())
-                select = newest_of_each_key(asset, select, {one.file: one.run_id for one in remembered})
+                select = newest_of_each_key(asset, select, _loads(work))
         elif not work.incremental:
             select = newest_of_each_key(asset, select)
     return select
+
+
+def _loads(work: Work) -> dict[str, str]:
+    """Of landing files whose bytes were read before: which version brought them, so that it sorts by age."""
+    known = intake.read_before(work)
+    if not known:
+        return {}
+    versions = {entry.run_id: entry.version for entry in ledger.entries(work.session, work.asset.name)}
+    return {file: f"{versions.get(run_id, 0):020}" for file, run_id in known.items()}
 
 
 def refuse_loss(work: Work) -> None:
