@@ -151,7 +151,10 @@ def test_publishers_and_their_server_are_killed_at_random_moments(team, killed, 
     acknowledged = done = told = 0
     for trial in range(crash_lab.trials(2)):
         child = subprocess.Popen(
-            [sys.executable, str(WORKER), str(there.root), "gold.totals", "3"], stdout=subprocess.PIPE, text=True
+            [sys.executable, str(WORKER), str(there.root), "gold.totals", "3"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         assert child.stdout is not None
         child.stdout.readline()
@@ -163,7 +166,8 @@ def test_publishers_and_their_server_are_killed_at_random_moments(team, killed, 
             killed("true")
         if what in ("publisher", "both"):
             child.send_signal(signal.SIGKILL)
-        out, _ = child.communicate(timeout=120)
+        out, complaints = child.communicate(timeout=120)
+        assert "Traceback" not in complaints, complaints
         said = [json.loads(line) for line in out.splitlines() if line.endswith("}")]
         versions = [one["version"] for one in said if one["status"] == "built"]
         acknowledged += len(versions)

@@ -98,11 +98,15 @@ class PostgresBooks:
         self._guard = threading.Lock()
         self._connection = server.connect("opening the journal")
         self._ahead_s = 0.0
+        import psycopg
+
         try:
             self._create(tables)
             self._enter()
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, psycopg.Error):
+                raise server.explained(error, "opening the journal") from None
             raise
 
     def _create(self, tables: Sequence[str]) -> None:
