@@ -50,14 +50,12 @@ class ObjectShelf:
         with _asking(self.server, "reading a pointer") as ask:
             if not _is_there(ask, self.server):
                 return {}
-            found = ask.execute(
-                f"select pointer from {ident(self.server.schema)}.{_TABLE} where asset = %s", (self.asset,)
-            )
+            found = ask.execute(f"select pointer from {_pointers(self.server)} where asset = %s", (self.asset,))
             row = found.fetchone()
         return dict(json.loads(row[0])) if row else {}
 
     def move(self, said: Mapping[str, Any]) -> None:
-        table = f'"{self.server.schema}".{_TABLE}'
+        table = _pointers(self.server)
         with _asking(self.server, f"publishing {self.asset}") as ask:
             if not _is_there(ask, self.server):
                 with self.server.exclusive("making room for pointers", 60.0, "pointers"):
@@ -180,8 +178,12 @@ def names_in(storage: Storage) -> list[str]:
     with _asking(storage.catalog, "reading the pointers") as ask:
         if not _is_there(ask, storage.catalog):
             return []
-        rows = ask.execute(f"select asset from {ident(storage.catalog.schema)}.{_TABLE} order by asset").fetchall()
+        rows = ask.execute(f"select asset from {_pointers(storage.catalog)} order by asset").fetchall()
     return [row[0] for row in rows]
+
+
+def _pointers(server: Server) -> str:
+    return f"{ident(server.schema)}.{_TABLE}"
 
 
 def _is_there(ask: psycopg.Connection[Any], server: Server) -> bool:

@@ -69,13 +69,7 @@ def fed_since(session: Session, asset: str, version: int) -> str | None:
     None if that version is expired, or if the table was made anew since.
     """
     layer, _, name = asset.partition(".")
-    reaches_back = session.value(
-        f"select count(*) from {METADATA}.ducklake_table t join {METADATA}.ducklake_schema s using (schema_id),"
-        f" {METADATA}.ducklake_snapshot v where s.schema_name = {text(layer)} and t.table_name = {text(name)}"
-        f" and t.end_snapshot is null and s.end_snapshot is null and t.begin_snapshot <= {version}"
-        f" and v.snapshot_id = {version}"
-    )
-    if not reaches_back:
+    if not _held(session, asset, version, "t.end_snapshot is null and s.end_snapshot is null"):
         return None
     place = f"{text(LAKE)}, {text(layer)}, {text(name)}"
     return f"ducklake_table_changes({place}, {version + 1}, {session.snapshot})"
@@ -86,17 +80,21 @@ def before_and_after(session: Session, asset: str, version: int) -> str | None:
 
     None if that version is expired. Whether its files are whole, the caller must know.
     """
-    layer, _, name = asset.partition(".")
-    known = session.value(
-        f"select count(*) from {METADATA}.ducklake_table t join {METADATA}.ducklake_schema s using (schema_id),"
-        f" {METADATA}.ducklake_snapshot v where s.schema_name = {text(layer)} and t.table_name = {text(name)}"
-        f" and t.begin_snapshot <= {version} and coalesce(t.end_snapshot, {version + 1}) > {version}"
-        f" and v.snapshot_id = {version}"
-    )
-    if not known:
+    if not _held(session, asset, version, f"coalesce(t.end_snapshot, {version + 1}) > {version}"):
         return None
     went = f"select 'delete' as change_type, * from {table(asset)} at (version => {version})"
     return f"({went} union all by name select 'insert' as change_type, * from {table(asset)})"
+
+
+def _held(session: Session, asset: str, version: int, until: str) -> bool:
+    """Whether `version` is not expired and had the table of this name; `until` says what the table must be today."""
+    layer, _, name = asset.partition(".")
+    found = session.value(
+        f"select count(*) from {METADATA}.ducklake_table t join {METADATA}.ducklake_schema s using (schema_id),"
+        f" {METADATA}.ducklake_snapshot v where s.schema_name = {text(layer)} and t.table_name = {text(name)}"
+        f" and t.begin_snapshot <= {version} and {until} and v.snapshot_id = {version}"
+    )
+    return bool(found)
 
 
 def roll_back(lake: Lake, journal: Journal, run_id: str, asset: str, to: int, token: int) -> ledger.Entry:
