@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from ratatouille.cli.printing import took
+
 
 def test_init_makes_a_workspace_that_checks_out(
     tmp_path: Path, monkeypatch: Any, capsys: Any, new_kitchen: Any
@@ -393,3 +395,8 @@ def test_help_is_good_everywhere(kitchen: Any) -> None:
         said = kitchen.rat(name, "--help")
         assert said.code == 0 and f"rat {name}" in said.out.partition("Examples:")[2]
     assert kitchen.rat("--version").out.startswith("rat 0.")
+
+
+@pytest.mark.parametrize(("value", "said"), [(1.5, "1.50 s"), (100, "1m40s"), (3784.65, "1h03m")])
+def test_a_duration_in_a_sentence_has_one_unit(value, said):
+    assert took(value) == said
