@@ -124,3 +124,7 @@ trim(replace(replace(replace(replace(replace(replace(replace({{ column }}, '_x00
 {% macro sbir_agency_code(column) -%}
 map([{{ _agencies.keys() | list | literal }}], [{{ _agencies.values() | list | literal }}])[upper({{ column }})]
 {%- endmacro %}
+
+{% macro sbir_entity_id(column) -%}
+'E:' || md5({{ sbir_name(column) }})
+{%- endmacro %}
