@@ -19,12 +19,12 @@ from typing import Any
 from ratatouille.errors import LakeError, RatError, TransientError
 from ratatouille.lake import ledger
 from ratatouille.lake.catalogs import catalog_of
+from ratatouille.lake.catalogs.lock import exclusive
 from ratatouille.lake.connect import Lake, Storage
 from ratatouille.lake.faults import explain
-from ratatouille.lake.files import Files
 from ratatouille.lake.journal import Journal
 from ratatouille.lake.layout import Layout, layouts, set_layout
-from ratatouille.lake.lock import exclusive
+from ratatouille.lake.places import Files
 from ratatouille.lake.quoting import LAKE, ident, idents, table, text
 from ratatouille.lake.session import Session
 from ratatouille.lake.stage import Staged, glob_safe

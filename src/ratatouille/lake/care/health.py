@@ -21,11 +21,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ratatouille.errors import UNCHANGED, RatError
-from ratatouille.lake.bucket import Bucket
 from ratatouille.lake.catalogs import catalog_of
+from ratatouille.lake.catalogs.server import Server
 from ratatouille.lake.connect import NETWORK_FILESYSTEMS, Storage, extension_file, filesystem_of
+from ratatouille.lake.places.bucket import Bucket
 from ratatouille.lake.quoting import ident
-from ratatouille.lake.server import Server
 from ratatouille.lake.unsettled import FOLDER as UNSETTLED
 
 FORMAT = (1, 0)  # of the catalog, as this version's DuckLake writes it
