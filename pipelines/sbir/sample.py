@@ -62,7 +62,9 @@ def sample(awards: int = 600, seed: int = 7, *, companies: int | None = None, en
 # Small tools: a column of `n` choices
 
 
-def _pick(chance: np.random.Generator, values: list[str] | tuple[str, ...], n: int, p: list[float] | None = None) -> pl.Series:
+def _pick(
+    chance: np.random.Generator, values: list[str] | tuple[str, ...], n: int, p: list[float] | None = None
+) -> pl.Series:
     return pl.Series(values, dtype=pl.String).gather(chance.choice(len(values), n, p=p))
 
 
@@ -70,7 +72,9 @@ def _digits(chance: np.random.Generator, n: int, length: int) -> pl.Series:
     return pl.Series(chance.integers(10 ** (length - 1), 10**length, n)).cast(pl.String)
 
 
-def _codes(chance: np.random.Generator, n: int, length: int, signs: str = "ABCDEFGHJKLMNPQRSTUVWXYZ123456789") -> pl.Series:
+def _codes(
+    chance: np.random.Generator, n: int, length: int, signs: str = "ABCDEFGHJKLMNPQRSTUVWXYZ123456789"
+) -> pl.Series:
     drawn = np.array(list(signs)).view("U1")[chance.integers(0, len(signs), (n, length))]
     return pl.Series(np.ascontiguousarray(drawn).view(f"U{length}").ravel()).cast(pl.String)
 
@@ -125,7 +129,9 @@ def _firms(chance: np.random.Generator, n: int) -> pl.DataFrame:
             "city": city,
             "state": state,
             "zip": _joined(zip3, _digits(chance, n, 2)),
-            "website": _where(chance.random(n) < 0.7, _joined("http://www.firm", _digits(chance, n, 6), ".example"), ""),
+            "website": _where(
+                chance.random(n) < 0.7, _joined("http://www.firm", _digits(chance, n, 6), ".example"), ""
+            ),
             "employees": pl.Series(chance.integers(2, 250, n)),
             "hubzone": _pick(chance, ["N", "Y"], n, [0.95, 0.05]),
             "disadvantaged": _pick(chance, ["N", "Y"], n, [0.93, 0.07]),
@@ -146,7 +152,9 @@ def _awards(chance: np.random.Generator, firms: pl.DataFrame, n: int) -> pl.Data
     project = pl.DataFrame({"project": pl.Series(range(n_projects), dtype=pl.Int64), "firm": skewed})
     agency = chance.choice(len(words.AGENCIES), n_projects, p=[a[2] for a in words.AGENCIES])
     branches = [[b for b in a[1]] for a in words.AGENCIES]
-    branch = [branches[a][d % len(branches[a])] for a, d in zip(agency, chance.integers(0, 60, n_projects), strict=True)]
+    branch = [
+        branches[a][d % len(branches[a])] for a, d in zip(agency, chance.integers(0, 60, n_projects), strict=True)
+    ]
     spread = 1 - chance.random(n_projects) ** 2  # most awards are recent
     year = (FIRST_YEAR + (LAST_YEAR - 3 - FIRST_YEAR) * np.clip(spread, 0, 1)).astype(np.int64)
     own_area = chance.random(n_projects) < 0.7
@@ -200,7 +208,9 @@ def _with_texts(chance: np.random.Generator, awards: pl.DataFrame, cited: pl.Dat
     named = awards.select("award").join(
         cited.group_by("award").agg(pl.col("said").first()), on="award", how="left", maintain_order="left"
     )["said"]
-    cites = _where(named.is_not_null().to_numpy(), _joined(" The work builds on U.S. Patent No. ", named.fill_null(""), "."), "")
+    cites = _where(
+        named.is_not_null().to_numpy(), _joined(" The work builds on U.S. Patent No. ", named.fill_null(""), "."), ""
+    )
     text = _joined(
         problem, ". This project develops ", first, " together with ", second, ".", breaks, plan, ". ", gain, ". ",
         _pick(chance, words.PROBLEMS, n), ", which is why ", first, " is chosen.", cites,
@@ -243,7 +253,11 @@ def _patents(
     said = _pick(chance, ["plain", "commas", "kind"], n)
     with_commas = _joined(numbers.str.slice(0, 2), ",", numbers.str.slice(2, 3), ",", numbers.str.slice(5, 3))
     spelled = pl.select(
-        pl.when(said == "plain").then(numbers).when(said == "commas").then(with_commas).otherwise(_joined("US ", numbers, " B2"))
+        pl.when(said == "plain")
+        .then(numbers)
+        .when(said == "commas")
+        .then(with_commas)
+        .otherwise(_joined("US ", numbers, " B2"))
     ).to_series()
     cited = pl.DataFrame({"award": award, "grant_doc_num": numbers, "said": spelled}).filter(pl.Series(cites))
     cited = cited.unique("award", keep="first", maintain_order=True)
@@ -252,13 +266,26 @@ def _patents(
 
 def _assignments(chance: np.random.Generator, patents: pl.DataFrame) -> dict[str, pl.DataFrame]:
     n = patents.height
-    reel, frame = pl.Series(20_000 + np.arange(n) // 40).cast(pl.String), pl.Series(100 + np.arange(n) % 40 * 7).cast(pl.String)
+    reel, frame = (
+        pl.Series(20_000 + np.arange(n) // 40).cast(pl.String),
+        pl.Series(100 + np.arange(n) % 40 * 7).cast(pl.String),
+    )
     rf_id = _joined(reel, frame.str.zfill(4))
     recorded = patents["grant_date"].to_numpy() + chance.integers(1, 300, n)
-    inventors = _joined(_pick(chance, words.LAST_NAMES, n).str.to_uppercase(), ", ", _pick(chance, words.FIRST_NAMES, n).str.to_uppercase())
+    inventors = _joined(
+        _pick(chance, words.LAST_NAMES, n).str.to_uppercase(),
+        ", ",
+        _pick(chance, words.FIRST_NAMES, n).str.to_uppercase(),
+    )
     kinds = ["assignment", "license", "security", "merger", "other"]
     kind = _pick(chance, kinds, n, [0.82, 0.04, 0.06, 0.04, 0.04])
-    texts = dict(zip(kinds, ("ASSIGNMENT OF ASSIGNORS INTEREST", "LICENSE", "SECURITY INTEREST", "MERGER", "NUNC PRO TUNC"), strict=True))
+    texts = dict(
+        zip(
+            kinds,
+            ("ASSIGNMENT OF ASSIGNORS INTEREST", "LICENSE", "SECURITY INTEREST", "MERGER", "NUNC PRO TUNC"),
+            strict=True,
+        )
+    )
     place = chance.integers(0, len(words.PLACES), n)
     city, state = (pl.Series([p[i] for p in words.PLACES]).gather(place) for i in range(2))
     blank = chance.random(n)

@@ -13,17 +13,63 @@ from .sample_lines import COLUMNS_42
 if TYPE_CHECKING:
     from .sample import Sample
 
-COLUMNS_39 = (
-    "Company,Award Title,Agency,Branch,Phase,Program,Agency Tracking Number,Contract,Proposal Award Date,Contract End Date,"
-    "Solicitation Number,Solicitation Year,Topic Code,Award Year,Award Amount,DUNS,Hubzone Owned,"
-    "Socially and Economically Disadvantaged,Women Owned,Number Employees,Company Website,Address1,Address2,City,State,Zip,"
-    "Contact Name,Contact Title,Contact Phone,Contact Email,PI Name,PI Title,PI Phone,PI Email,RI Name,RI POC Name,"
-    "RI POC Phone,Research Keywords,Abstract"
-).split(",")
-COMPANY_COLUMNS = (
-    "Company Name,UEI,DUNs,Number Awards,Address 1,Address 2,City,State,ZIP,Country,Hubzone Owned,Women Owned,"
-    "Socially Economically Disadvantaged,Company URL"
-).split(",")
+COLUMNS_39 = [
+    "Company",
+    "Award Title",
+    "Agency",
+    "Branch",
+    "Phase",
+    "Program",
+    "Agency Tracking Number",
+    "Contract",
+    "Proposal Award Date",
+    "Contract End Date",
+    "Solicitation Number",
+    "Solicitation Year",
+    "Topic Code",
+    "Award Year",
+    "Award Amount",
+    "DUNS",
+    "Hubzone Owned",
+    "Socially and Economically Disadvantaged",
+    "Women Owned",
+    "Number Employees",
+    "Company Website",
+    "Address1",
+    "Address2",
+    "City",
+    "State",
+    "Zip",
+    "Contact Name",
+    "Contact Title",
+    "Contact Phone",
+    "Contact Email",
+    "PI Name",
+    "PI Title",
+    "PI Phone",
+    "PI Email",
+    "RI Name",
+    "RI POC Name",
+    "RI POC Phone",
+    "Research Keywords",
+    "Abstract",
+]
+COMPANY_COLUMNS = [
+    "Company Name",
+    "UEI",
+    "DUNs",
+    "Number Awards",
+    "Address 1",
+    "Address 2",
+    "City",
+    "State",
+    "ZIP",
+    "Country",
+    "Hubzone Owned",
+    "Women Owned",
+    "Socially Economically Disadvantaged",
+    "Company URL",
+]
 MONTH = "20261101"
 
 

@@ -50,14 +50,57 @@ SPELLINGS: dict[str, dict[str, list[str]]] = {
     "program": {"Program": ["sbir", "SBIR/STTR"]},
 }
 
-COLUMNS_42 = (
-    "Company,Award Title,Agency,Branch,Phase,Program,Agency Tracking Number,Contract,Proposal Award Date,Contract End Date,"
-    "Solicitation Number,Solicitation Year,Solicitation Close Date,Proposal Receipt Date,Date of Notification,Topic Code,"
-    "Award Year,Award Amount,UEI,Duns,HUBZone Owned,Socially and Economically Disadvantaged,Woman Owned,Number Employees,"
-    "Company Website,Address1,Address2,City,State,Zip,Abstract,Contact Name,Contact Title,Contact Phone,Contact Email,"
-    "PI Name,PI Title,PI Phone,PI Email,RI Name,RI POC Name,RI POC Phone"
-).split(",")
-DATES = ("Proposal Award Date", "Contract End Date", "Solicitation Close Date", "Proposal Receipt Date", "Date of Notification")
+COLUMNS_42 = [
+    "Company",
+    "Award Title",
+    "Agency",
+    "Branch",
+    "Phase",
+    "Program",
+    "Agency Tracking Number",
+    "Contract",
+    "Proposal Award Date",
+    "Contract End Date",
+    "Solicitation Number",
+    "Solicitation Year",
+    "Solicitation Close Date",
+    "Proposal Receipt Date",
+    "Date of Notification",
+    "Topic Code",
+    "Award Year",
+    "Award Amount",
+    "UEI",
+    "Duns",
+    "HUBZone Owned",
+    "Socially and Economically Disadvantaged",
+    "Woman Owned",
+    "Number Employees",
+    "Company Website",
+    "Address1",
+    "Address2",
+    "City",
+    "State",
+    "Zip",
+    "Abstract",
+    "Contact Name",
+    "Contact Title",
+    "Contact Phone",
+    "Contact Email",
+    "PI Name",
+    "PI Title",
+    "PI Phone",
+    "PI Email",
+    "RI Name",
+    "RI POC Name",
+    "RI POC Phone",
+]
+DATES = (
+    "Proposal Award Date",
+    "Contract End Date",
+    "Solicitation Close Date",
+    "Proposal Receipt Date",
+    "Date of Notification",
+)
 WRITTEN = {"bulk": "%Y-%m-%d", "bulk43": "%Y-%m-%d", "old": "%m/%d/%Y", "web": "%m-%d-%Y", "api": "%B %d, %Y"}
 
 
@@ -93,8 +136,14 @@ def _clean(chance: np.random.Generator, firms: pl.DataFrame, awards: pl.DataFram
     plain = (amount // 100).cast(pl.String)
     cents = (amount % 100).cast(pl.String).str.zfill(2)
     style = chance.random(n)
-    with_commas = pl.select(pl.Series(plain).str.reverse().str.replace_all(r"(\d{3})", "$1,").str.reverse().str.strip_chars(",")).to_series()
-    spelled = _where(style < 0.9, _joined(plain, ".", cents, "00"), _where(style < 0.95, _joined("$", with_commas, ".", cents), _joined(with_commas, ".", cents)))
+    with_commas = pl.select(
+        pl.Series(plain).str.reverse().str.replace_all(r"(\d{3})", "$1,").str.reverse().str.strip_chars(",")
+    ).to_series()
+    spelled = _where(
+        style < 0.9,
+        _joined(plain, ".", cents, "00"),
+        _where(style < 0.95, _joined("$", with_commas, ".", cents), _joined(with_commas, ".", cents)),
+    )
     zips = of("zip")
     found = {
         "Company": name,
@@ -188,7 +237,10 @@ def _broken(chance: np.random.Generator, rows: pl.DataFrame) -> pl.DataFrame:
     plans += [("", values, "pass") for values in SPELLINGS.values()]
     reserved = min(rows.height, each * len(plans))
     places = chance.permutation(rows.height)[:reserved]
-    columns = {name: rows[name].to_numpy(allow_copy=True).copy() for name in {c for _, v, _ in plans for c in v} | {"_verdict", "_wrong"}}
+    columns = {
+        name: rows[name].to_numpy(allow_copy=True).copy()
+        for name in {c for _, v, _ in plans for c in v} | {"_verdict", "_wrong"}
+    }
     for number, (rule, values, verdict) in enumerate(plans):
         mine = places[number * each : (number + 1) * each]
         for column, bad in values.items():
@@ -230,6 +282,8 @@ def _dates_as_written(rows: pl.DataFrame) -> pl.DataFrame:
         day = pl.col(name).str.to_date("%Y-%m-%d", strict=False)
         spelled = pl.col(name)
         for kind in ("old", "web", "api"):
-            spelled = pl.when((said == kind) & day.is_not_null()).then(day.dt.to_string(WRITTEN[kind])).otherwise(spelled)
+            spelled = (
+                pl.when((said == kind) & day.is_not_null()).then(day.dt.to_string(WRITTEN[kind])).otherwise(spelled)
+            )
         changed.append(spelled.alias(name))
     return rows.with_columns(changed)

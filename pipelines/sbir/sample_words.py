@@ -20,19 +20,139 @@ PLACES = (  # city, state, first digits of its ZIP codes
     ("Tucson", "AZ", "857"), ("Madison", "WI", "537"), ("Raleigh", "NC", "276"), ("San Juan", "PR", "009"),
 )  # fmt: skip
 
-STARTS = "Al Bren Cor Dex El Fal Gan Hel Iso Jun Kel Lum Mar Nex Or Pra Quan Ril Sol Tor Ul Ven Wex Xan Yar Zen Ath Bor Cal Den".split()
-MIDDLES = "a e i o u ari eno ila oma uri ane eti".split()
-ENDS = "dyne lux tek mer ston vex ra cor wave gen loc phos tron via plex ris zan nor quil bect".split()
-TRADES = (
-    "Photonics Technologies Systems Research Dynamics Materials Robotics Sciences Instruments Analytics Aerospace Biosciences"
-    " Engineering Labs Innovations Sensors Networks Therapeutics Energy International"
-).split()
+STARTS = [
+    "Al",
+    "Bren",
+    "Cor",
+    "Dex",
+    "El",
+    "Fal",
+    "Gan",
+    "Hel",
+    "Iso",
+    "Jun",
+    "Kel",
+    "Lum",
+    "Mar",
+    "Nex",
+    "Or",
+    "Pra",
+    "Quan",
+    "Ril",
+    "Sol",
+    "Tor",
+    "Ul",
+    "Ven",
+    "Wex",
+    "Xan",
+    "Yar",
+    "Zen",
+    "Ath",
+    "Bor",
+    "Cal",
+    "Den",
+]
+MIDDLES = ["a", "e", "i", "o", "u", "ari", "eno", "ila", "oma", "uri", "ane", "eti"]
+ENDS = [
+    "dyne",
+    "lux",
+    "tek",
+    "mer",
+    "ston",
+    "vex",
+    "ra",
+    "cor",
+    "wave",
+    "gen",
+    "loc",
+    "phos",
+    "tron",
+    "via",
+    "plex",
+    "ris",
+    "zan",
+    "nor",
+    "quil",
+    "bect",
+]
+TRADES = [
+    "Photonics",
+    "Technologies",
+    "Systems",
+    "Research",
+    "Dynamics",
+    "Materials",
+    "Robotics",
+    "Sciences",
+    "Instruments",
+    "Analytics",
+    "Aerospace",
+    "Biosciences",
+    "Engineering",
+    "Labs",
+    "Innovations",
+    "Sensors",
+    "Networks",
+    "Therapeutics",
+    "Energy",
+    "International",
+]
 SUFFIXES = (", Inc.", " Inc", ", LLC", " LLC", " Corporation", " Corp.", ", Ltd.", " Co.", " Incorporated", "")
 
-FIRST_NAMES = "Ada Ben Chloe Dan Eva Finn Gita Hugo Ines Jon Kira Leo Mina Noor Otto Pia Quin Rosa Sven Tara".split()
-LAST_NAMES = "Abel Brook Castle Dorsey Ellis Frost Garner Hale Ibarra Jansen Kern Lowell Moreau Nagel Ortiz Park Quist Rhodes Sato Thorne".split()
+FIRST_NAMES = [
+    "Ada",
+    "Ben",
+    "Chloe",
+    "Dan",
+    "Eva",
+    "Finn",
+    "Gita",
+    "Hugo",
+    "Ines",
+    "Jon",
+    "Kira",
+    "Leo",
+    "Mina",
+    "Noor",
+    "Otto",
+    "Pia",
+    "Quin",
+    "Rosa",
+    "Sven",
+    "Tara",
+]
+LAST_NAMES = [
+    "Abel",
+    "Brook",
+    "Castle",
+    "Dorsey",
+    "Ellis",
+    "Frost",
+    "Garner",
+    "Hale",
+    "Ibarra",
+    "Jansen",
+    "Kern",
+    "Lowell",
+    "Moreau",
+    "Nagel",
+    "Ortiz",
+    "Park",
+    "Quist",
+    "Rhodes",
+    "Sato",
+    "Thorne",
+]
 
-STREETS = "Main Street;Industrial Way;Research Drive;Oak Avenue;Technology Parkway;Mill Road;Airport Boulevard".split(";")
+STREETS = [
+    "Main Street",
+    "Industrial Way",
+    "Research Drive",
+    "Oak Avenue",
+    "Technology Parkway",
+    "Mill Road",
+    "Airport Boulevard",
+]
 
 # One area of critical and emerging technologies a line: its id, then phrases that speak of it.
 AREAS = {

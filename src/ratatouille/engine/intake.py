@@ -76,10 +76,27 @@ def _misnamed(source: Source, names: Sequence[str], wanted: Sequence[str], said:
 def relation(work: Work, source: Source) -> str:
     mine = [file for file, one in work.landing.files.items() if one.source.glob == source.glob]
     stamp = (work.run_id, work.started_at)
+    anew = work.request.accept_schema and not work.incremental
     try:
-        return landing.relation(work.session, work.root, work.landing, source, mine, work.existing, stamp)
+        select = landing.relation(
+            work.session, work.root, work.landing, source, mine, {} if anew else work.existing, stamp
+        )
     except QueryFailed as error:
         raise blame_files(work, error) from error
+    _say_what_is_not_read(work)
+    return select
+
+
+def _say_what_is_not_read(work: Work) -> None:
+    if not (unread := work.landing.unread):
+        return
+    fields = ", ".join(f"{name} ({kind})" for name, kind in unread.items())
+    said = (
+        f"its files have fields that their columns have no place for, so they were not read: {fields};"
+        f" declare them, or take them in with: rat run {work.asset.name} -f --accept-schema"
+    )
+    if said not in work.warnings:
+        work.warnings.append(said)
 
 
 def blame_files(work: Work, error: RatError) -> Exception:

@@ -199,7 +199,7 @@ class TriggerModel(Closed):
     schedule: Annotated[str, BeforeValidator(_a_schedule)] | None = None
     """When it starts: a cron line, like 0 2 * * *, or hourly, daily, weekly, monthly, yearly."""
     files: str | None = None
-    """Landing files whose arrival starts the asset, like landing/sales/*.csv."""
+    """Landing files whose arrival starts the asset, like landing/sales/*.csv or s3://bucket/inbox/*.csv."""
     upstream: Annotated[bool | None, Field(validate_default=True)] = None
     """true: it starts when an asset that it reads has a new version."""
     timezone: str | None = None

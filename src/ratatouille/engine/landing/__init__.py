@@ -15,7 +15,7 @@ against a count that does not come from the same reader.
 from __future__ import annotations
 
 from ratatouille.engine.landing.inspection import Inspection, careful_count, inspect
-from ratatouille.engine.landing.objects import fetched, is_there, status
+from ratatouille.engine.landing.objects import fetched, is_object, is_there, status
 from ratatouille.engine.landing.reading import Landing, columns_of, fields_of, relation
 from ratatouille.engine.landing.rejects import (
     collect_misfits,
@@ -42,6 +42,7 @@ __all__ = [
     "forget_rejects",
     "has_misfits",
     "inspect",
+    "is_object",
     "is_there",
     "matching_files",
     "relation",

@@ -22,6 +22,7 @@ from ratatouille.errors import RatError, StepFailed
 from ratatouille.lake import Session
 from ratatouille.lake.quoting import ident, literal, text, texts
 from ratatouille.lake.stage import glob_safe
+from ratatouille.lake.types import nested_fields
 from ratatouille.project.records import ORIGIN_COLUMNS, Source
 from ratatouille.project.sources import names_in_files, spelling
 
@@ -39,6 +40,7 @@ class Column:
     want: str
     format: str = ""
     exact: bool = False  # a double that is read is what a text said
+    found: str = ""  # what the files hold, where that is not `have`
 
     @property
     def raw(self) -> str:
@@ -121,6 +123,7 @@ class Landing:
     reject_tables: list[str] = field(default_factory=list)
     broken_lines: dict[str, list[int]] = field(default_factory=dict)  # file -> records that are no rows at all
     parts: list[Part] = field(default_factory=list)  # those with a column whose values may not fit
+    unread: dict[str, str] = field(default_factory=dict)  # fields inside columns that their types lack -> type
 
 
 def relation(
@@ -149,12 +152,23 @@ def relation(
     else:
         parts = [_parquet_part(session, root, source, inspected, declared)]
     landing.parts += [part for part in parts if part.guarded]
+    for part in parts:
+        for column in part.columns:
+            landing.unread |= _lost_fields(column)
     selects = [part.select(paths(root, part.files)) for part in parts]
     origin = (
         f"* exclude (_file), {objects.name_sql(root, source.glob)} as _file,"
         f" {literal(stamp[1])} as _loaded_at, {text(stamp[0])} as _run_id"
     )
     return f"(select {origin} from ({' union all by name '.join(selects)}))"
+
+
+def _lost_fields(column: Column) -> dict[str, str]:
+    """The fields inside a column that its wanted type has no place for: a cast would drop them without a word."""
+    if column.found == column.want or not (fitting.is_nested(column.found) and fitting.is_nested(column.want)):
+        return {}
+    place = {name.lower() for name in nested_fields(column.want)}
+    return {f"{column.name}.{n}": kind for n, kind in nested_fields(column.found).items() if n.lower() not in place}
 
 
 def _as_described(session: Session, source: Source) -> dict[str, str]:
@@ -332,7 +346,7 @@ def _json_column(name: str, found: str, want: str) -> Column:
         have = found if not fitting.is_nested(want) or fitting.fit("x", "x", found, want) else want
     else:
         have = "VARCHAR"
-    return Column(name, ident(name), have, want)
+    return Column(name, ident(name), have, want, found=found)
 
 
 def _parquet_part(
@@ -345,7 +359,10 @@ def _parquet_part(
     spelled: dict[str, list[str]] = {}  # column -> what files call it
     for name in fields:
         spelled.setdefault(meant.get(spelling(source, name), name), []).append(name)
-    columns = [Column(n, _first_of(its), fields[its[0]], declared.get(n, fields[its[0]])) for n, its in spelled.items()]
+    columns = [
+        Column(n, _first_of(its), kind := fields[its[0]], declared.get(n, kind), found=kind)
+        for n, its in spelled.items()
+    ]
     columns += [_null(name, kind) for name, kind in declared.items() if name not in spelled]
     return Part(source, files, reader, tuple(columns), skipping=", file_row_number = true", line="file_row_number + 1")
 

@@ -1,0 +1,351 @@
+"""Which SAM.gov entity a company of the awards is: by identifier where there is one, by name where there is none.
+
+company     one identity of the awards: company_id, normalized_name, uei, duns, cage_code, city, state, zip
+entity      one registration of SAM.gov; its legal name and its "doing business as" name are both looked at
+method      uei, cage, duns, fuzzy or none, in this order: what an earlier method has found no later one sees again
+score       how alike the names are, 0 to 100: shared words count, their order does not, and neither do words that only
+            one side has (rapidfuzz's token_set_ratio)
+points      the score, less up to ten for words that only one side has, and a few more or less by where both are; what
+            candidates are ordered by, and what must lie `tie_points` apart for the first to be taken without a person
+band        of a confidence: High, Medium or Low
+
+A name is matched from `automatic` on, offered for review from `review` on, and not matched below. A tie is for a
+person too. All of it works on whole columns; names are compared in chunks, so memory does not grow with the companies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+from rapidfuzz import fuzz, process
+
+from pipelines.sbir.ngrams import Budget, likely_pairs
+
+UEI = r"^[A-Z0-9]{12}$"
+ENTITY_COLUMNS = (
+    *("unique_entity_id", "cage_code", "duns_number", "legal_business_name", "dba_name", "registration_status"),
+    *("physical_address_line_1", "city", "state", "zip_postal_code", "primary_naics", "naics_code_string"),
+)
+_PLACES = {"zip": 6.0, "city": 4.0, "state": 2.0, "elsewhere": -4.0}
+_PLACE = pl.Enum([*_PLACES, "unknown"])
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Scores are 0 to 100, confidences 0 to 1."""
+
+    automatic: float = 90.0
+    review: float = 75.0
+    tie_points: float = 2.0
+    candidates: int = 5
+    high: float = 0.80
+    medium: float = 0.60
+    confidence: dict[str, float] = field(default_factory=lambda: {"uei": 0.99, "cage": 0.95, "duns": 0.90})
+    fuzzy: tuple[float, float] = (0.65, 0.80)  # of an automatic name match, by its points
+    floor: float = 0.40  # of a candidate for review
+    workers: int = -1  # threads that compare names; -1: every core
+    budget: Budget = field(default_factory=Budget)
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """`companies`: one row per company. `candidates`: up to five per company that a person should look at."""
+
+    companies: pl.DataFrame
+    candidates: pl.DataFrame
+
+
+def match(companies: pl.DataFrame, entities: pl.DataFrame, rules: Rules | None = None) -> Matches:
+    """Match every company, once, by the strictest method that finds it.
+
+    `companies` needs company_id and normalized_name, and may have uei, duns, cage_code, city, state, zip. `entities`
+    needs normalized_name beside ENTITY_COLUMNS, and may have normalized_dba. Both may be empty. Rows come in the
+    order of company_id, the same for the same rows in any order.
+    """
+    rules = rules or Rules()
+    left = _companies(companies)
+    right = _entities(entities)
+    stages = [
+        _judged(_same_key(left, right, "uei"), left, right, "uei", rules),
+    ]
+    waiting = left
+    for method in ("cage", "duns"):
+        waiting = waiting.join(stages[-1], on="left", how="anti")
+        stages.append(_judged(_same_key(waiting, right, method), left, right, method, rules))
+    waiting = waiting.join(stages[-1], on="left", how="anti")
+    stages.append(_judged(_same_names(waiting, right, rules), left, right, "fuzzy", rules))
+    ranked = pl.concat(stages)
+    return Matches(_companies_out(left, right, ranked, rules), _candidates_out(left, right, ranked))
+
+
+def band(confidence: pl.Expr, rules: Rules) -> pl.Expr:
+    """High, Medium or Low; null stays null."""
+    return (
+        pl.when(confidence.is_null())
+        .then(None)
+        .when(confidence >= rules.high)
+        .then(pl.lit("High"))
+        .when(confidence >= rules.medium)
+        .then(pl.lit("Medium"))
+        .otherwise(pl.lit("Low"))
+    )
+
+
+def digits(column: str, length: int) -> pl.Expr:
+    """Only the digits of an identifier, zeros that a spreadsheet has eaten put back; null for filler and nonsense."""
+    found = pl.col(column).str.replace_all(r"\D", "")
+    padded = found.str.zfill(length)
+    odd = (found.str.len_chars() < length - 2) | (found.str.len_chars() > length) | padded.str.contains(r"^(0+|9+)$")
+    return pl.when(odd).then(None).otherwise(padded)
+
+
+def _companies(given: pl.DataFrame) -> pl.DataFrame:
+    frame = _with(given, ("uei", "duns", "cage_code", "city", "state", "zip")).sort("company_id")
+    return frame.select(
+        pl.int_range(pl.len(), dtype=pl.UInt32).alias("left"),
+        "company_id",
+        name=_tidy("normalized_name"),
+        uei=_uei("uei"),
+        cage=_cage("cage_code"),
+        duns=digits("duns", 9),
+        city=_place("city"),
+        state=_place("state"),
+        zip=_zip("zip"),
+    )
+
+
+def _entities(given: pl.DataFrame) -> pl.DataFrame:
+    """One row per registration. Of rows with the same identifiers the active one counts, then the first by name."""
+    frame = _with(given, (*ENTITY_COLUMNS, "normalized_dba"))
+    frame = frame.with_columns(
+        pl.col("registration_status").str.to_uppercase().is_in(["A", "ACTIVE"]).fill_null(False).alias("active")
+    )
+    order = ["unique_entity_id", "duns_number", "cage_code", "legal_business_name", "zip_postal_code"]
+    frame = frame.sort(["active", *order], descending=[True, *[False] * len(order)], nulls_last=True)
+    identified = frame.filter(pl.col("unique_entity_id").is_not_null()).unique("unique_entity_id", keep="first", maintain_order=True)
+    others = frame.filter(pl.col("unique_entity_id").is_null())
+    frame = pl.concat([identified, others])
+    return frame.with_columns(
+        pl.int_range(pl.len(), dtype=pl.UInt32).alias("right"),
+        name=_tidy("normalized_name"),
+        other_name=_tidy("normalized_dba"),
+        uei=_uei("unique_entity_id"),
+        cage=_cage("cage_code"),
+        duns=digits("duns_number", 9),
+        in_city=_place("city"),
+        in_state=_place("state"),
+        in_zip=_zip("zip_postal_code"),
+    )
+
+
+def _with(frame: pl.DataFrame, columns: tuple[str, ...]) -> pl.DataFrame:
+    """The frame with every one of the columns, as text; null where it had none."""
+    absent = [pl.lit(None, pl.String).alias(name) for name in columns if name not in frame.columns]
+    return frame.with_columns(absent).with_columns(pl.col(columns).cast(pl.String))
+
+
+def _tidy(column: str) -> pl.Expr:
+    text = pl.col(column).cast(pl.String).str.strip_chars()
+    return pl.when(text.str.len_bytes() > 0).then(text)
+
+
+def _place(column: str) -> pl.Expr:
+    text = pl.col(column).str.to_uppercase().str.replace_all(r"[^A-Z0-9]+", " ").str.strip_chars()
+    return pl.when(text.str.len_bytes() > 1).then(text)
+
+
+def _zip(column: str) -> pl.Expr:
+    return pl.col(column).str.extract(r"^\s*(\d{5})")
+
+
+def _uei(column: str) -> pl.Expr:
+    text = pl.col(column).str.strip_chars().str.to_uppercase()
+    return pl.when(text.str.contains(UEI)).then(text)
+
+
+def _cage(column: str) -> pl.Expr:
+    text = pl.col(column).str.strip_chars().str.to_uppercase()
+    return pl.when(text.str.contains(r"^[A-Z0-9]{5}$") & (text != "00000")).then(text)
+
+
+def _same_key(left: pl.DataFrame, right: pl.DataFrame, key: str) -> pl.DataFrame:
+    """Pairs that share an identifier: left, right. Of several registrations only the active ones, if one is."""
+    pairs = left.select("left", key).drop_nulls().join(right.select("right", "active", key).drop_nulls(), on=key)
+    return pairs.filter(pl.col("active") | ~pl.col("active").any().over("left")).select("left", "right")
+
+
+def _same_names(left: pl.DataFrame, right: pl.DataFrame, rules: Rules) -> pl.DataFrame:
+    """Pairs whose names are alike enough for a person to look at: left, right."""
+    asked = left.filter(pl.col("name").is_not_null())
+    names = pl.concat(
+        [
+            right.select("right", "name"),
+            right.filter(pl.col("other_name") != pl.col("name")).select("right", name="other_name"),
+        ]
+    ).filter(pl.col("name").is_not_null())
+    nothing = pl.DataFrame(schema={"left": pl.UInt32, "right": pl.UInt32})
+    if not asked.height or not names.height:
+        return nothing
+    found = [asked.select("left", "name").join(names, on="name").select("left", "right")]
+    for here, there in likely_pairs(asked["name"], names["name"], rules.budget):
+        one, other = asked[here]["name"], names[there]["name"]
+        score = alike(fuzz.token_set_ratio, one, other, rules, at_least=rules.review)
+        near = score >= rules.review
+        found.append(pl.DataFrame({"left": asked["left"].gather(here[near]), "right": names["right"].gather(there[near])}))
+    return pl.concat(found).unique() if found else nothing
+
+
+def alike(scorer: object, one: pl.Series, other: pl.Series, rules: Rules, at_least: float = 0.0) -> np.ndarray:
+    """Scores of pairs, position by position; 0 below `at_least`, and where a name is missing."""
+    if not len(one):
+        return np.empty(0, dtype=np.float32)
+    return process.cpdist(  # type: ignore[no-any-return]
+        one.fill_null("").to_list(),
+        other.fill_null("").to_list(),
+        scorer=scorer,
+        score_cutoff=at_least,
+        workers=rules.workers,
+        dtype=np.float32,
+    )
+
+
+def _judged(pairs: pl.DataFrame, left: pl.DataFrame, right: pl.DataFrame, method: str, rules: Rules) -> pl.DataFrame:
+    """The best candidates of each company, first the one with most points, and whether it is to be taken."""
+    scored = pl.concat([_empty(), *(_scored(part, left, right, rules) for part in _parts(pairs))])
+    ranked = (
+        scored.sort(["left", "points", "active", "right"], descending=[False, True, True, False])
+        .with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).over("left"))
+        .filter(pl.col("rank") <= rules.candidates)
+        .with_columns(next_points=pl.col("points").shift(-1).over("left"))
+    )
+    clear = pl.col("next_points").is_null() | (pl.col("points") - pl.col("next_points") >= rules.tie_points)
+    good = pl.lit(True)
+    if method == "fuzzy":
+        good = (pl.col("score") >= rules.automatic) & (pl.col("points") >= rules.automatic)
+    first = pl.col("rank") == 1
+    return ranked.with_columns(
+        method=pl.lit(method),
+        ambiguous=(first & ~clear).any().over("left"),
+        matched=(first & clear & good).any().over("left"),
+    )
+
+
+def _parts(pairs: pl.DataFrame, rows: int = 200_000) -> Iterator[pl.DataFrame]:
+    for at in range(0, pairs.height, rows):
+        yield pairs[at : at + rows]
+
+
+def _empty() -> pl.DataFrame:
+    numbers = {"score": pl.Float32, "points": pl.Float32}
+    return pl.DataFrame(
+        schema={"left": pl.UInt32, "right": pl.UInt32, "active": pl.Boolean, "place": _PLACE, **numbers}
+    )
+
+
+def _scored(pairs: pl.DataFrame, left: pl.DataFrame, right: pl.DataFrame, rules: Rules) -> pl.DataFrame:
+    """How alike both names are, and how near to each other both are."""
+    both = pairs.join(left.select("left", "name", "city", "state", "zip"), on="left").join(
+        right.select("right", "active", "in_city", "in_state", "in_zip", "other_name", there="name"), on="right"
+    )
+    part, whole = (
+        np.maximum(alike(how, both["name"], both["there"], rules), alike(how, both["name"], both["other_name"], rules))
+        for how in (fuzz.token_set_ratio, fuzz.token_sort_ratio)
+    )
+    same_state = pl.col("state") == pl.col("in_state")
+    place = (
+        pl.when(pl.col("zip") == pl.col("in_zip"))
+        .then(pl.lit("zip"))
+        .when(same_state & (pl.col("city") == pl.col("in_city")))
+        .then(pl.lit("city"))
+        .when(same_state)
+        .then(pl.lit("state"))
+        .when(~same_state)
+        .then(pl.lit("elsewhere"))
+        .otherwise(pl.lit("unknown"))
+        .cast(_PLACE)
+    )
+    both = both.with_columns(score=pl.Series(part), place=place, whole=pl.Series(whole))
+    worth = pl.col("place").replace_strict(_PLACES, default=0.0, return_dtype=pl.Float32)
+    points = pl.col("score") - (100 - pl.col("whole")) / 10 + worth
+    return both.select("left", "right", "active", "place", "score", points=points.cast(pl.Float32))
+
+
+def _companies_out(left: pl.DataFrame, right: pl.DataFrame, ranked: pl.DataFrame, rules: Rules) -> pl.DataFrame:
+    first = ranked.filter(pl.col("rank") == 1)
+    found = left.select("left", "company_id", "uei", "duns").join(
+        first.join(
+            right.select("right", *ENTITY_COLUMNS, sam_uei="uei", sam_duns="duns"), on="right", maintain_order="left"
+        ),
+        on="left",
+        how="left",
+        maintain_order="left",
+    )
+    taken = pl.col("matched").fill_null(False)
+    method = pl.when(pl.col("method").is_null()).then(pl.lit("none")).otherwise(pl.col("method"))
+    status = pl.when(taken).then(pl.lit("matched")).when(pl.col("method").is_null()).then(pl.lit("none"))
+    differs = (pl.col("uei") != pl.col("sam_uei")) & (pl.col("method") != "uei")
+    evidence = pl.struct(
+        name_score=pl.col("score").round(1),
+        points=pl.col("points").round(1),
+        next_points=pl.col("next_points").round(1),
+        place=pl.col("place").cast(pl.String),
+        uei_differs=differs,
+        sam_duns="sam_duns",
+    ).struct.json_encode()
+    out = found.with_columns(confidence=_confidence(rules), status=status.otherwise(pl.lit("review")))
+    kept = pl.struct(ENTITY_COLUMNS).struct.json_encode()
+    return out.select(
+        "company_id",
+        uei=pl.when(taken).then("sam_uei"),
+        cage_code=pl.when(taken).then("cage_code"),
+        method=method,
+        score=pl.col("score").cast(pl.Float64).round(2),
+        confidence=pl.col("confidence").round(4),
+        band=band(pl.col("confidence"), rules),
+        status="status",
+        sam_name=pl.when(taken).then("legal_business_name"),
+        primary_naics=pl.when(taken).then("primary_naics"),
+        evidence=pl.when(pl.col("method").is_not_null()).then(evidence),
+        ambiguous=pl.col("ambiguous").fill_null(False),
+        sam_gov_data=pl.when(taken).then(kept),
+    )
+
+
+def _confidence(rules: Rules) -> pl.Expr:
+    """By method; of names by points. A match by an identifier whose UEI is another one is worth a twentieth less."""
+    low, high = rules.fuzzy
+    share = ((pl.col("points").cast(pl.Float64) - rules.automatic) / (100 - rules.automatic)).clip(0, 1)
+    offered = ((pl.col("score").cast(pl.Float64) - rules.review) / (100 - rules.review)).clip(0, 1)
+    known = pl.col("method").replace_strict(rules.confidence, default=None, return_dtype=pl.Float64)
+    differs = ((pl.col("uei") != pl.col("sam_uei")) & (pl.col("method") != "uei")).fill_null(False)
+    return (
+        pl.when(~pl.col("matched"))
+        .then(rules.floor + offered * (rules.medium - 0.01 - rules.floor))
+        .when(pl.col("method") == "fuzzy")
+        .then(low + share * (high - low))
+        .otherwise(known - pl.when(differs).then(0.05).otherwise(0.0))
+    )
+
+
+def _candidates_out(left: pl.DataFrame, right: pl.DataFrame, ranked: pl.DataFrame) -> pl.DataFrame:
+    chosen = ranked.filter(~pl.col("matched")).sort(["left", "rank"])
+    joined = chosen.join(left.select("left", "company_id", "name"), on="left", maintain_order="left").join(
+        right.select("right", *ENTITY_COLUMNS), on="right", maintain_order="left"
+    )
+    return joined.select(
+        "company_id",
+        "rank",
+        "method",
+        uei="unique_entity_id",
+        cage_code="cage_code",
+        sam_name="legal_business_name",
+        score=pl.col("score").cast(pl.Float64).round(2),
+        points=pl.col("points").cast(pl.Float64).round(2),
+        place=pl.col("place").cast(pl.String),
+        city="city",
+        state="state",
+        company_name="name",
+    )
