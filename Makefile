@@ -24,7 +24,7 @@ ROWS ?=
 # The whole suite runs side by side, a part of it in order.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help setup s3-server demo demo-reset test test-reliability check sbom format docs structure bench clean
+.PHONY: help setup s3-server neo4j-server demo demo-reset test test-reliability check sbom format docs structure bench clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z0-9-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,18 @@ s3-server: .tools/bin/versitygw ## build the S3 server that tests of a team's la
 	@echo "Building versitygw $(VERSITYGW_VERSION) into .tools/ ..."
 	@go=$$(command -v go || echo "$(CURDIR)/.tools/go/go/bin/go"); GOBIN="$(CURDIR)/.tools/bin" CGO_ENABLED=0 \
 		"$$go" install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION)
+
+# A real Neo4j for the tests of pipelines/sbir: its jars from Maven Central, 123 MB.
+neo4j-server: .tools/bin/neo4j-server ## fetch the Neo4j server that tests of the SBIR graph talk to (once; 20 seconds)
+
+.tools/bin/neo4j-server: scripts/neo4j/pom.xml scripts/neo4j/neo4j-server
+	@command -v java >/dev/null && command -v mvn >/dev/null || \
+		{ echo "Java or Maven is missing. Get them with: apt-get install openjdk-17-jre-headless maven"; exit 1; }
+	@echo "Fetching the jars of Neo4j into .tools/neo4j/ ..."
+	@rm -rf .tools/neo4j
+	@mvn --quiet --batch-mode --file scripts/neo4j/pom.xml dependency:copy-dependencies \
+		-DincludeScope=runtime -DoutputDirectory="$(CURDIR)/.tools/neo4j/lib"
+	@mkdir -p .tools/bin && cp scripts/neo4j/neo4j-server $@
 
 demo: setup ## run the sales pipeline over two days, a Formula 1 race, and recipes to a language model
 	@$(PYTHON) scripts/demo.py

@@ -20,7 +20,8 @@ from ratatouille.dagster.reports import ledger_sensor
 from ratatouille.engine import Outer, Request
 from ratatouille.engine.workbench import storage_of
 from ratatouille.handle import Workspace, run_request
-from ratatouille.lake import catalog_file, ledger, open_lake
+from ratatouille.lake import ledger, open_lake
+from ratatouille.lake.catalogs import file as catalog_file
 from ratatouille.project import load
 
 FILES = {

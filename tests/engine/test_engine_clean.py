@@ -18,9 +18,10 @@ from ratatouille.engine.native_tables import store
 from ratatouille.engine.plan import Outer
 from ratatouille.engine.verdicts import Verdict, judge
 from ratatouille.errors import RequestError
-from ratatouille.lake import artifacts, ledger, upkeep
+from ratatouille.lake import artifacts, ledger
 from ratatouille.lake import versions as lake_versions
-from ratatouille.lake.lock import nobody_looks_back
+from ratatouille.lake.care import upkeep
+from ratatouille.lake.catalogs.lock import nobody_looks_back
 from ratatouille.upkeep import diff as comparing
 from ratatouille.upkeep import export as exporting
 from ratatouille.upkeep.clean import DAY_S, clean

@@ -18,8 +18,9 @@ from ratatouille.engine.artifacts import store_artifact
 from ratatouille.engine.native import Given, native_asset
 from ratatouille.engine.plan import Outer
 from ratatouille.errors import RequestError
-from ratatouille.lake import health, open_lake
-from ratatouille.lake.lock import exclusive
+from ratatouille.lake import open_lake
+from ratatouille.lake.care import health
+from ratatouille.lake.catalogs.lock import exclusive
 from ratatouille.upkeep.doctor import examine
 from ratatouille.upkeep.verify import verify
 

@@ -306,6 +306,47 @@ def test_json_keeps_nested_values_and_later_files_fit_the_table(shop):
     ]
 
 
+def test_a_field_inside_a_column_that_has_no_place_for_it_is_told_and_can_be_taken_in(shop):
+    shop.write(
+        {
+            "pipelines/bronze/people.sql": "select * from {{ source('landing/*.json') }}",
+            "pipelines/bronze/people.yaml": "materialize: append",
+            "landing/1.json": json.dumps([{"id": 1, "home": {"city": "Oslo"}}]),
+        }
+    )
+    assert shop.step("bronze.people").warnings == ()
+    shop.write({"landing/2.json": json.dumps([{"id": 2, "home": {"city": "Bern", "at": [{"zip": "3011"}]}}])})
+    step = shop.step("bronze.people")
+    assert step.status == "built" and len(step.warnings) == 1
+    assert "home.at.zip (VARCHAR)" in step.warnings[0] and "-f --accept-schema" in step.warnings[0]
+    assert shop.rows("select id, home.city from bronze.people order by 1") == [(1, "Oslo"), (2, "Bern")]
+
+    accepted = shop.step("bronze.people", force=True, accept_schema=True)
+    assert accepted.status == "built" and accepted.warnings == ()
+    assert shop.rows("select id, home.at[1].zip from bronze.people order by 1") == [(1, None), (2, "3011")]
+
+
+def test_a_declared_type_says_which_fields_inside_it_are_not_read(shop):
+    import polars
+
+    shop.write(
+        {
+            "pipelines/bronze/people.sql": "select * from {{ source('landing/*.parquet') }}",
+            "pipelines/bronze/people.yaml": """
+                materialize: append
+                sources:
+                  landing/*.parquet: {columns: {id: bigint, home: struct(city varchar)}}
+                """,
+        }
+    )
+    (shop.root / "landing").mkdir()
+    polars.DataFrame({"id": [1], "home": [{"city": "Oslo", "zip": "0150"}]}).write_parquet(
+        shop.root / "landing/1.parquet"
+    )
+    step = shop.step("bronze.people")
+    assert step.status == "built" and "home.zip (VARCHAR)" in step.warnings[0]
+
+
 def test_parquet_files_are_read_by_name(shop):
     import polars
 

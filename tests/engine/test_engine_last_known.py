@@ -12,7 +12,7 @@ import pytest
 from ratatouille import project as files
 from ratatouille.engine import holds, last_known, open_workbench
 from ratatouille.engine.plan import read_state
-from ratatouille.lake import catalog_file
+from ratatouille.lake.catalogs import file as catalog_file
 
 ASSET = "pipelines/bronze/numbers.sql"
 CSV = "pipelines/bronze/raw.yaml"

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from ratatouille.engine.holds import bench_on, roll_back
-from ratatouille.lake import durable, upkeep
+from ratatouille.lake.care import upkeep
 from ratatouille.lake.layout import Layout, layout_of
+from ratatouille.lake.places import durable
 from ratatouille.lake.quoting import METADATA
 from ratatouille.project import load
 
@@ -36,7 +37,7 @@ def test_files_are_cut_and_ordered_and_stay_so_after_a_merge_a_rollback_and_a_re
     synced: list[str] = []
     real = durable.fsync_path
     monkeypatch.setattr(
-        sys.modules["ratatouille.lake.files"],
+        sys.modules["ratatouille.lake.places"],
         "fsync_path",
         lambda path: (synced.append(Path(path).name), real(path))[1],
     )

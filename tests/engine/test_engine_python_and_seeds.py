@@ -50,6 +50,40 @@ def build(context):
     assert shop.rows("select n, half from bronze.batches order by n")[-1] == (3, 9.0)
 
 
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        ("{'n': [2.6]}", ('column n holds "2.6"', "does not fit BIGINT")),
+        ("{'n': [2], 'note': ['x']}", ("a batch has note, which the first one has not",)),
+        ("{'note': ['x']}", ("has note, which the first one has not and lacks n",)),
+    ],
+)
+def test_a_batch_that_is_not_like_the_first_one_changes_no_value_and_loses_no_column(shop, second, said):
+    code = "import polars\n\ndef build(context):\n    yield polars.DataFrame({'n': [1]})\n"
+    shop.write({"pipelines/bronze/t.py": code + f"    yield polars.DataFrame({second})\n"})
+    step = shop.step("bronze.t")
+    assert step.status == "failed" and all(one in step.error["what"] for one in said), step.error
+
+
+def test_batches_get_the_types_that_are_declared(shop):
+    code = """import polars
+
+def build(context):
+    yield polars.DataFrame({"day": [None], "total": ["1.50"]})
+    yield polars.DataFrame({"day": ["2026-01-02"], "total": [2.25]})
+"""
+    declared = "columns: {day: {type: date}, total: {type: 'decimal(10,2)'}}\n"
+    shop.write({"pipelines/bronze/t.py": code, "pipelines/bronze/t.yaml": declared})
+    assert shop.step("bronze.t").status == "built"
+    assert shop.rows("select typeof(day), day::varchar, total::varchar from bronze.t order by total") == [
+        ("DATE", None, "1.50"),
+        ("DATE", "2026-01-02", "2.25"),
+    ]
+    shop.write({"pipelines/bronze/t.py": code.replace("2.25", "2.255")})
+    step = shop.step("bronze.t")
+    assert step.status == "failed" and "does not fit DECIMAL(10,2)" in step.error["what"]
+
+
 def test_an_incremental_python_asset(shop):
     shop.write(
         {

@@ -263,3 +263,28 @@ def test_an_error_of_a_query_names_the_command_that_helps(lake, tmp_path, sql, c
     with lake.session() as session, pytest.raises(RatError) as caught:
         session.rows(sql.format(tmp_path / "damaged.parquet"))
     assert command in caught.value.next
+
+
+def test_retries_are_told_to_nobody_and_the_hooks_of_others_come_back(monkeypatch):
+    from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks
+
+    from ratatouille.lake.publish import _unheard
+
+    heard = []
+    before = get_on_retry_hooks()
+    set_on_retry_hooks([heard.append])
+    try:
+        mine = get_on_retry_hooks()
+        first = threading.Thread(target=lambda: (_unheard.__enter__(), inside.wait(), _unheard.__exit__()))
+        inside = threading.Event()
+        with _unheard:  # this thread came first and leaves first
+            first.start()
+            while _unheard._inside < 2:
+                first.join(0.001)
+            assert get_on_retry_hooks() == ()
+        assert get_on_retry_hooks() == (), "somebody else is still inside"
+        inside.set()
+        first.join()
+        assert get_on_retry_hooks() == mine
+    finally:
+        set_on_retry_hooks(before)

@@ -59,7 +59,8 @@ def test_the_whole_of_a_laptop_works_for_a_team(team, s3, capsys):
     ):  # fmt: skip
         assert there.rat(*words) == 0, (words, capsys.readouterr())
     said = capsys.readouterr().out
-    assert "on PostgreSQL" in said and "LAKE_PASSWORD" not in said.replace("${LAKE_PASSWORD}", "")
+    assert said.count("on PostgreSQL") >= 2 and "0 going on, on PostgreSQL" in said, "the catalog, and the journal"
+    assert "LAKE_PASSWORD" not in said.replace("${LAKE_PASSWORD}", "")
     assert files_below(there.root / "out")
 
     # A candidate that a gate keeps out leaves nothing in the bucket.
@@ -174,7 +175,12 @@ def test_no_password_and_no_key_is_ever_written_down(team, postgres, s3, monkeyp
     assert here.rat("doctor") == 1
     monkeypatch.setenv("LAKE_PASSWORD", "")
     assert here.rat("run") == 2
+    monkeypatch.setenv("LAKE_PASSWORD", postgres.password)
+    monkeypatch.setenv("RATATOUILLE_S3_DEADLINE", "soon")
+    assert here.rat("run") == 2
+    monkeypatch.delenv("RATATOUILLE_S3_DEADLINE")
     said = capsys.readouterr()
+    assert "RATATOUILLE_S3_DEADLINE is 'soon', which is no number of seconds" in said.out + said.err
     everything = said.out + said.err
     assert "refuses" in everything and "the variable LAKE_PASSWORD" in everything
     for path in files_below(here.root):

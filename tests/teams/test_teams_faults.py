@@ -23,7 +23,7 @@ from team import Machine
 from ratatouille.engine import open_workbench
 from ratatouille.lake import journal as journal_module
 from ratatouille.lake import open_journal
-from ratatouille.lake.server import Server
+from ratatouille.lake.catalogs.server import Server
 from ratatouille.lake.unsettled import FOLDER
 
 WORKER = Path(__file__).with_name("team_worker.py")
@@ -237,7 +237,7 @@ def test_a_lease_of_another_machine_is_judged_by_its_heartbeat_and_by_the_server
 def test_the_lock_says_who_holds_it_and_is_free_when_its_holder_is_gone(team):
     server = Server.of(team.catalog)
     from ratatouille.errors import LakeError
-    from ratatouille.lake.lock import exclusive, looking_back, nobody_looks_back
+    from ratatouille.lake.catalogs.lock import exclusive, looking_back, nobody_looks_back
 
     with exclusive(server, "publishing x"):
         for wait in (0, 0.2):

@@ -76,3 +76,29 @@ def test_objects_are_read_exactly_once_and_changed_ones_again(team, s3):
     step = here.run("bronze.sales", force=True).step("bronze.sales")
     assert step.status == "failed" and "would lose the rows of 1 landing file" in step.error["what"]
     assert (7, 70) in here.rows("select id, amount from bronze.sales")
+
+
+def test_a_sensor_asks_for_a_run_when_objects_arrive_and_says_when_nobody_answers(team, s3, monkeypatch):
+    from ratatouille.dagster.triggers import _look
+
+    here = team.machine("here")
+    inbox = s3.folder / "inbox" / team.data.rpartition("/")[2]
+    (inbox / "deep").mkdir(parents=True)
+    pattern = f"s3://{BUCKET}/inbox/{inbox.name}/**/*.csv"
+    first = _look("inbox", here.root, pattern, None)
+    assert not first.run_requests and "0 known" in first.skip_reason.skip_message
+
+    (inbox / "deep" / "a.csv").write_text("id\n1\n")
+    second = _look("inbox", here.root, pattern, first.cursor)
+    assert [one.tags["rat/files"] for one in second.run_requests] == [f"{pattern[:-8]}deep/a.csv"]
+    assert _look("inbox", here.root, pattern, first.cursor).run_requests[0].run_key == second.run_requests[0].run_key
+    assert not _look("inbox", here.root, pattern, second.cursor).run_requests
+
+    (inbox / "deep" / "a.csv").write_text("id\n2\n3\n")
+    third = _look("inbox", here.root, pattern, second.cursor)
+    assert len(third.run_requests) == 1 and third.run_requests[0].run_key != second.run_requests[0].run_key
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("RATATOUILLE_S3_DEADLINE", "1")
+    silent = _look("inbox", here.root, pattern, third.cursor)
+    assert silent.cursor == third.cursor and "cannot be listed" in silent.skip_reason.skip_message

@@ -2,6 +2,7 @@
 
 sighting   a file's size in bytes and its time of change in nanoseconds
 settled    seen twice in a row with the same sighting; until then somebody may still be writing it
+object     one of a bucket appears whole: it is settled when it is seen
 arrival    a settled file whose content is new: never seen before, or rewritten. A touch is none, nor is a deletion
 token      the name of what has arrived so far: the same arrivals after the same past give the same token, so a look
            that is repeated after a crash asks for the same run, and going back to earlier content for another one
@@ -23,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ratatouille.engine.landing import UNFINISHED
+from ratatouille.engine.landing import UNFINISHED, is_object, matching_files, status
 
 FOLDER = ".rat/arrivals"
 LONGEST_TEXT = 16_000  # characters of a memory that travels by itself: about 150 files
@@ -52,6 +53,8 @@ class Look:
 
 def look(root: Path, pattern: str, memory: Memory) -> Look:
     """Compare the files that match `pattern` now with what is remembered of them."""
+    if is_object(pattern):
+        return _look_at_objects(root, pattern, memory)
     now = sightings(root, pattern)
     if not now and not _fixed_folder(root, pattern).is_dir():
         return Look(memory)  # a share that is not mounted has not lost its files
@@ -77,6 +80,19 @@ def look(root: Path, pattern: str, memory: Memory) -> Look:
             arrived.append(file)
     token = _token(memory.token, [(file, *known[file]) for file in arrived]) if arrived else memory.token
     return Look(Memory(token, known, unsettled), tuple(arrived))
+
+
+def _look_at_objects(root: Path, pattern: str, memory: Memory) -> Look:
+    """Objects appear whole, so one look is enough; other bytes are another time (see `engine.landing.objects`).
+
+    Only a listing is asked for, so an object that is written again with the same content is an arrival, too: the run
+    that it asks for finds nothing to do. RatError when nobody answers.
+    """
+    now = {file: status(root, file) for file in matching_files(root, pattern)}
+    known = {file: (*seen, "") for file, seen in now.items()}
+    arrived = [file for file, one in known.items() if memory.known.get(file) != one]
+    token = _token(memory.token, [(file, *known[file]) for file in arrived]) if arrived else memory.token
+    return Look(Memory(token, known), tuple(arrived))
 
 
 def sightings(root: Path, pattern: str) -> dict[str, Sighting]:

@@ -1,7 +1,7 @@
 """IO managers: what an `@asset` returns becomes a version in the lake, and a parameter gets what it is annotated with.
 
 lake        frames (polars, pandas, Arrow, DuckDB relations, batches of them) are tables
-artifact    dicts, lists, figures, folders and frames that are no tables: versioned folders, `lake/artifacts.py`
+artifact    dicts, lists, figures, folders and frames that are no tables: versioned folders, `lake/artifacts/__init__.py`
 
 Nothing here unpickles anything.
 """

@@ -27,6 +27,7 @@ import dagster as dg
 from ratatouille import project as files
 from ratatouille.dagster import arrivals
 from ratatouille.dagster.keys import Prefix, key_of, word
+from ratatouille.errors import RatError
 from ratatouille.handle import find_workspace, workspace_of_caller
 from ratatouille.project.records import Asset, Project
 
@@ -217,7 +218,8 @@ def file_sensor(
 ) -> dg.SensorDefinition:
     """A sensor for a job of your own: it asks for a run when files have arrived, or were rewritten.
 
-    `files` is a glob, relative to the workspace (of the calling file, or `workspace`). A file counts when two looks in
+    `files` is a glob, relative to the workspace (of the calling file, or `workspace`), or of objects (`s3://bucket/in/*`),
+    which count when they are there. A file counts when two looks in
     a row found the same size and time, `every_s` seconds apart; a touch and a deletion do not, an earlier content that
     came back does. The same arrivals ask for the same run. `asset_selection` narrows what of the job runs.
     """
@@ -251,7 +253,10 @@ def _look(
     name: str, root: Path, pattern: str, cursor: str | None, chosen: Sequence[dg.AssetKey] | None = None
 ) -> dg.SensorResult:
     before = arrivals.from_text(cursor, root)
-    look = arrivals.look(root, pattern, before)
+    try:
+        look = arrivals.look(root, pattern, before)
+    except RatError as error:  # a bucket that does not answer has lost nothing; the next look asks again
+        return dg.SensorResult(skip_reason=f"{pattern} cannot be listed: {error.what} ({error.where})", cursor=cursor)
     try:
         same = look.memory == before
         remembered = cursor if same and cursor else arrivals.as_text(look.memory, root, name, cursor or "")

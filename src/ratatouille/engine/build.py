@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from ratatouille import project as files
@@ -12,7 +13,18 @@ from ratatouille.engine import chunks, context, evolve, fitting, intake, modes
 from ratatouille.engine.changes import changes_of
 from ratatouille.engine.work import Work, table_read, watermark
 from ratatouille.errors import RatError, RequestError, StepFailed, TransientError, underline
-from ratatouille.lake import External, QueryFailed, Staged, attached_table, discard, stage, stage_chunks, table_columns
+from ratatouille.lake import (
+    Checkpoint,
+    External,
+    QueryFailed,
+    Session,
+    Staged,
+    attached_table,
+    discard,
+    stage,
+    stage_chunks,
+    table_columns,
+)
 from ratatouille.lake.quoting import ident, table, text
 from ratatouille.lake.types import Columns
 from ratatouille.project.modes import stores_rows
@@ -141,13 +153,26 @@ def _stage_batches(work: Work, parts: chunks.Chunks, returned: Any) -> Staged:
     try:
         # Beside the pinned session: a transaction that is open keeps every frame it has seen.
         with work.bench.lake.session(work.session.doing) as beside:
-            selects = context.batches(beside, map(context.tabular, frames))
+            wanted = partial(_types_of_batches, work, beside, checkpoint)
+            selects = context.batches(beside, map(context.tabular, frames), work.asset, wanted)
             return stage_chunks(beside, selects, work.asset.name, work.folder(""), checkpoint)
+    except QueryFailed as error:
+        unfit = fitting.UNFIT in error.message
+        raise chunks.with_kept(_unfit(work, error) if unfit else error, checkpoint.kept) from error
     except RatError as error:
         raise chunks.with_kept(error, checkpoint.kept) from error
     except Exception as error:
         failed = context.python_error(error, work.root, work.asset, "build() failed")
         raise chunks.with_kept(failed, checkpoint.kept) from error
+
+
+def _types_of_batches(work: Work, session: Session, checkpoint: Checkpoint, columns: Columns) -> dict[str, str]:
+    """What all batches get: the types of finished chunks, else those that the sidecar and the standing table ask for."""
+    if checkpoint.columns:
+        return dict(checkpoint.columns)
+    return fitting.spelled(
+        session, columns, evolve.wanted_types(work.asset, columns, work.existing if work.incremental else {})
+    )
 
 
 def _context(work: Work, parts: chunks.Chunks) -> context.Context:

@@ -11,9 +11,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ratatouille.engine import fitting
 from ratatouille.errors import RatError, RequestError, StepFailed
 from ratatouille.lake import Session
 from ratatouille.lake.quoting import ident, table
+from ratatouille.lake.types import Columns
 from ratatouille.project.records import Asset
 
 _import_guard = threading.Lock()
@@ -170,13 +172,38 @@ def python_error(error: BaseException, root: Path, asset: Asset, doing: str) -> 
     )
 
 
-def batches(session: Session, returned: Any) -> Iterator[str]:
-    """A SELECT for each frame that a generator yields; the frame is let go before the next one is asked for."""
+def batches(
+    session: Session, returned: Any, asset: Asset, wanted: Callable[[Columns], Mapping[str, str]] = dict
+) -> Iterator[str]:
+    """A SELECT for each frame that a generator yields; the frame is let go before the next one is asked for.
+
+    All have the columns of the first one, in the types that `wanted` gives for those; a value that does not fit fails.
+    """
+    hidden = [column.name.lower() for column in asset.columns if column.sensitive]
+    types: Mapping[str, str] = {}
     for number, frame in enumerate(returned):
         with_name = f"batch_{number}"
-        yield select_over(session, frame, with_name)
+        select = select_over(session, frame, with_name)
+        columns = session.describe(select)
+        types = types or {name.lower(): kind for name, kind in wanted(columns).items()}
+        _refuse_other_columns(asset, [name for name, _ in columns], types)
+        yield fitting.strictly(select, columns, {name: types[name.lower()] for name, _ in columns}, hidden)
         session.cursor.unregister(with_name)
         del frame
+
+
+def _refuse_other_columns(asset: Asset, names: Sequence[str], types: Mapping[str, str]) -> None:
+    have = {name.lower() for name in names}
+    more = [name for name in names if name.lower() not in types]
+    less = [name for name in types if name not in have]
+    said = [f"has {', '.join(more)}, which the first one has not"] if more else []
+    said += [f"lacks {', '.join(less)}, which the first one has"] if less else []
+    if said:
+        raise StepFailed(
+            f"{asset.name}: a batch {' and '.join(said)}",
+            where=asset.path,
+            next=f"yield the same columns each time, then: rat run {asset.name}",
+        )
 
 
 def tabular(value: Any) -> Any:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ratatouille.engine import landing
 from ratatouille.engine.plan import stock_of
 from ratatouille.engine.work import UnreadableFiles, Work
-from ratatouille.errors import RatError, RequestError
+from ratatouille.errors import RatError, RequestError, near_miss
 from ratatouille.lake import LandingFile, QueryFailed
 from ratatouille.project.records import Source
+from ratatouille.project.sources import names_in_files, spelling
 
 
 def look_at_files(work: Work) -> None:
@@ -37,30 +40,63 @@ def look_at_files(work: Work) -> None:
 def _without_declared_columns(work: Work) -> dict[str, str]:
     missing = {}
     for file in work.landing.files.values():
-        wanted = [name for name, _ in file.source.columns if name not in file.source.optional]
-        if file.source.format == "parquet":
-            have = {name.lower() for name in landing.columns_of(work.session, work.root, file)} if wanted else set()
-            lacking = [name for name in wanted if name.lower() not in have]
+        source = file.source
+        wanted = [name for name, _ in source.columns if name not in source.optional]
+        names: Sequence[str] = file.header
+        said = "its header has no column"
+        if source.format == "parquet":
+            names = landing.columns_of(work.session, work.root, file) if wanted else ()
             said = "it has no column"
-        elif file.source.format == "json":
-            lacking = landing.absent_fields(work.session, work.root, file, wanted)
+        elif source.format == "json":
+            names = landing.fields_of(work.session, work.root, file, wanted) if wanted else ()
             said = "no row of it has the field"
-        else:
-            have = {name.lower() for name in file.header}
-            lacking = [name for name in wanted if name.lower() not in have] if file.header else []
-            said = "its header has no column"
-        if lacking:
-            missing[file.file] = f"{said} {', '.join(lacking)}"
+        reason = _misnamed(source, names, wanted, said) if names else ""
+        if reason:
+            missing[file.file] = reason
     return missing
+
+
+def _misnamed(source: Source, names: Sequence[str], wanted: Sequence[str], said: str) -> str:
+    """Why a file with columns of these names cannot be read as `source`; '' when it can."""
+    known = names_in_files(source)
+    meant = {name: known.get(spelling(source, name)) for name in names}
+    there = [name for name in meant.values() if name]
+    twice = next((name for name in there if there.count(name) > 1), None) if source.format != "json" else None
+    if twice:
+        return f"{' and '.join(name for name in names if meant[name] == twice)} are both {twice}"
+    lacking = [name for name in wanted if name not in there]
+    if not lacking:
+        return ""
+    other = {spelling(source, name): name for name, column in meant.items() if not column}
+    close = [near_miss(name, other) for name in lacking]
+    hint = next((f" ({other[found.split(chr(39))[1]]} may be meant)" for found in close if found), "")
+    return f"{said} {', '.join(lacking)}{hint}"
 
 
 def relation(work: Work, source: Source) -> str:
     mine = [file for file, one in work.landing.files.items() if one.source.glob == source.glob]
     stamp = (work.run_id, work.started_at)
+    anew = work.request.accept_schema and not work.incremental
     try:
-        return landing.relation(work.session, work.root, work.landing, source, mine, work.existing, stamp)
+        select = landing.relation(
+            work.session, work.root, work.landing, source, mine, {} if anew else work.existing, stamp
+        )
     except QueryFailed as error:
         raise blame_files(work, error) from error
+    _say_what_is_not_read(work)
+    return select
+
+
+def _say_what_is_not_read(work: Work) -> None:
+    if not (unread := work.landing.unread):
+        return
+    fields = ", ".join(f"{name} ({kind})" for name, kind in unread.items())
+    said = (
+        f"its files have fields that their columns have no place for, so they were not read: {fields};"
+        f" declare them, or take them in with: rat run {work.asset.name} -f --accept-schema"
+    )
+    if said not in work.warnings:
+        work.warnings.append(said)
 
 
 def blame_files(work: Work, error: RatError) -> Exception:

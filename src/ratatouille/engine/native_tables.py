@@ -114,7 +114,7 @@ def _stage(session: Session, given: Given, returned: Any, folder: Path) -> Stage
     name, keyed = given.asset.name, _with_key(session, given)
     try:
         if is_batches(returned):
-            selects = batches(session, (tabular(frame) for frame in returned))
+            selects = batches(session, map(tabular, returned), given.asset)
             return stage_batches(session, (keyed(select) for select in selects), name, folder)
         return stage(session, keyed(select_over(session, tabular(returned), "returned")), name, folder)
     except RatError:

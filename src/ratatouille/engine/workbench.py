@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ratatouille import project as files
 from ratatouille.lake import Journal, Lake, Storage, open_journal, open_lake
-from ratatouille.lake.bucket import Bucket
-from ratatouille.lake.server import SCHEMES, Server
+from ratatouille.lake.catalogs.server import SCHEMES, Server
+from ratatouille.lake.places.bucket import Bucket
 from ratatouille.project.records import Project, Workspace
 
 

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from ratatouille.lake import ledger
+from ratatouille.lake.catalogs.server import Server
 from ratatouille.lake.connect import data_place
 from ratatouille.lake.journal import Journal
 from ratatouille.lake.quoting import LAKE, ident, table, text
-from ratatouille.lake.server import Server
 from ratatouille.lake.session import Session
 from ratatouille.lake.stage import Staged, StagedFile
 

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from ratatouille.lake.connect import Storage
-from ratatouille.lake.durable import checksum, fsync_path
 from ratatouille.lake.faults import plainly
 from ratatouille.lake.limits import duckdb_bytes
+from ratatouille.lake.places.durable import checksum, fsync_path
 from ratatouille.lake.quoting import ident, text
 from ratatouille.lake.session import Session
 from ratatouille.lake.stage import (

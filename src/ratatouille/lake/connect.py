@@ -22,16 +22,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratatouille.errors import LakeError, RatError, RequestError
-from ratatouille.lake import bucket, ledger
-from ratatouille.lake.bucket import Bucket
+from ratatouille.lake import ledger
 from ratatouille.lake.catalogs import catalog_of
-from ratatouille.lake.durable import fsync_path
+from ratatouille.lake.catalogs.lock import exclusive, looking_back
+from ratatouille.lake.catalogs.server import SCHEMES, Server
 from ratatouille.lake.faults import explain, first_line
-from ratatouille.lake.files import Files, files_of
 from ratatouille.lake.limits import duckdb_bytes
-from ratatouille.lake.lock import exclusive, looking_back
+from ratatouille.lake.places import Files, bucket, files_of
+from ratatouille.lake.places.bucket import Bucket
+from ratatouille.lake.places.durable import fsync_path
 from ratatouille.lake.quoting import BASE, LAKE, text, texts
-from ratatouille.lake.server import SCHEMES, Server
 from ratatouille.lake.session import Session
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ of them cannot be published, the rest are redone one by one.
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,12 +20,12 @@ from typing import Any
 from ratatouille.errors import LakeError, RatError, TransientError
 from ratatouille.lake import ledger
 from ratatouille.lake.catalogs import catalog_of
+from ratatouille.lake.catalogs.lock import exclusive
 from ratatouille.lake.connect import Lake, Storage
 from ratatouille.lake.faults import explain
-from ratatouille.lake.files import Files
 from ratatouille.lake.journal import Journal
 from ratatouille.lake.layout import Layout, layouts, set_layout
-from ratatouille.lake.lock import exclusive
+from ratatouille.lake.places import Files
 from ratatouille.lake.quoting import LAKE, ident, idents, table, text
 from ratatouille.lake.session import Session
 from ratatouille.lake.stage import Staged, glob_safe
@@ -114,24 +115,44 @@ def _with_retries(work: Callable[[], list[Outcome]], within_s: float) -> list[Ou
             wait_max=2.0,
             timeout=within_s,
         )
-        with _unheard():
+        with _unheard:
             for attempt in once_more:
                 with attempt:
                     return work()
         raise  # not reached: the last attempt raises
 
 
-@contextmanager
-def _unheard() -> Iterator[None]:
-    """stamina tells of each retry where people and programs read our output; what comes of it they are told anyway."""
-    from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks
+class _Unheard:
+    """While anybody is inside, stamina tells nobody of retries.
 
-    before = get_on_retry_hooks()
-    set_on_retry_hooks(())
-    try:
-        yield
-    finally:
-        set_on_retry_hooks(before)
+    It would where people and programs read our output, and what comes of a retry they are told anyway. The hooks are
+    the whole process's: the first thread that comes takes them down, the last one that leaves puts them up again.
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._inside = 0
+        self._hooks: Any = ()
+
+    def __enter__(self) -> None:
+        from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks
+
+        with self._guard:
+            if not self._inside:
+                self._hooks = get_on_retry_hooks()
+                set_on_retry_hooks(())
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        from stamina.instrumentation import set_on_retry_hooks
+
+        with self._guard:
+            self._inside -= 1
+            if not self._inside:
+                set_on_retry_hooks(self._hooks)
+
+
+_unheard = _Unheard()
 
 
 def _commit(lake: Lake, journal: Journal, run_id: str, publications: Sequence[Publication]) -> list[Outcome]:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from ratatouille.errors import LakeError, RatError
-from ratatouille.lake.bucket import Bucket
 from ratatouille.lake.connect import Storage
-from ratatouille.lake.durable import checksum, fsync_folders, make_private
 from ratatouille.lake.faults import explain
 from ratatouille.lake.layout import Layout, copy_options, in_order
+from ratatouille.lake.places.bucket import Bucket
+from ratatouille.lake.places.durable import checksum, fsync_folders, make_private
 from ratatouille.lake.quoting import ident, text
 from ratatouille.lake.session import Session
 from ratatouille.lake.types import Columns, storable_select

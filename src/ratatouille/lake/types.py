@@ -7,7 +7,10 @@ A sum of integers is a HUGEINT in DuckDB, so it must not lose digits: it becomes
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import duckdb
 
 from ratatouille.errors import StepFailed
 from ratatouille.lake.quoting import ident
@@ -49,6 +52,20 @@ def retyped(type_name: str, rules: Sequence[tuple[re.Pattern[str], str]]) -> str
         for pattern, replacement in rules:
             parts[place] = pattern.sub(replacement, parts[place])
     return "".join(parts)
+
+
+def nested_fields(type_name: str) -> dict[str, str]:
+    """The fields inside a type by their path, with their types: `STRUCT(a STRUCT(b DATE)[])` has `a` and `a.b`."""
+    return dict(_fields(duckdb.sqltypes.DuckDBPyType(type_name), ""))
+
+
+def _fields(kind: Any, path: str) -> Iterator[tuple[str, str]]:
+    if kind.id == "struct":
+        for name, inner in kind.children:
+            yield f"{path}{name}", str(inner)
+            yield from _fields(inner, f"{path}{name}.")
+    elif kind.id in ("list", "array", "map"):
+        yield from _fields(kind.children[-1 if kind.id == "map" else 0][1], path)
 
 
 def storable_select(select: str, columns: Columns, asset: str) -> tuple[str, Columns]:

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ratatouille.errors import LakeError
-from ratatouille.lake.lock import exclusive
-from ratatouille.lake.server import Server
+from ratatouille.lake.catalogs.lock import exclusive
+from ratatouille.lake.catalogs.server import Server
 
 T = TypeVar("T")
 FOLDER = ".unsettled"

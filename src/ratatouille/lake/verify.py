@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from ratatouille.lake import ledger
 from ratatouille.lake.connect import Storage
-from ratatouille.lake.files import Files
 from ratatouille.lake.journal import Journal
+from ratatouille.lake.places import Files
 from ratatouille.lake.quoting import METADATA, text
 from ratatouille.lake.session import Session
 

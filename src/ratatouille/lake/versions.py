@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 from ratatouille.errors import LakeError, RequestError
 from ratatouille.lake import ledger
+from ratatouille.lake.catalogs.lock import exclusive, looking_back
 from ratatouille.lake.connect import Lake
 from ratatouille.lake.journal import Journal
 from ratatouille.lake.layout import layout_of
-from ratatouille.lake.lock import exclusive, looking_back
 from ratatouille.lake.publish import Publication, publish
 from ratatouille.lake.quoting import BASE, LAKE, METADATA, table, text
 from ratatouille.lake.session import Session
@@ -57,7 +57,7 @@ def standing(session: Session, lake: str = LAKE) -> dict[str, str]:
 
 
 def newest_version(session: Session) -> tuple[int, str]:
-    """The newest version and when it was made, in the catalog's own words: what `catalog_file` reads from outside."""
+    """The newest version and when it was made, in the catalog's own words: what `catalogs.file` reads from outside."""
     newest = f"select snapshot_id, snapshot_time from {METADATA}.ducklake_snapshot order by snapshot_id desc limit 1"
     version, made_at = session.one(newest)
     return int(version), str(made_at)

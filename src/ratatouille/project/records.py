@@ -78,6 +78,7 @@ class Source:
     date_format: str = ""
     timestamp_format: str = ""
     optional: tuple[str, ...] = ()  # of `columns`: a file may lack them
+    aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()  # (one of `columns`, how files may call it)
     name: str = ""  # as the code says it: the glob, or the name it has under `sources:`
     table: tuple[str, ...] = ()  # no files but a table of a database: (crm, public, customers)
 

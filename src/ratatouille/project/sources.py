@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -20,6 +21,7 @@ _FORMATS = {
     ".parquet": "parquet",
 }
 _PACKED = (".gz", ".zst")
+_BESIDE_WORDS = re.compile(r"[^a-z0-9]+")
 
 
 def is_files(text: str) -> bool:
@@ -66,12 +68,31 @@ def make_source(name: str, options: Mapping[str, Any]) -> Source:
     for key in ("nulls", "optional"):
         if key in given:
             given[key] = tuple(given[key])
+    if "aliases" in given:
+        given["aliases"] = tuple((name, tuple(also)) for name, also in given["aliases"].items())
     source = replace(source, **given)
     declared = [name for name, _ in source.columns]
-    unknown = next((name for name in source.optional if name not in declared), None)
-    if unknown is not None:
-        raise ValueError(f"`optional` names {unknown}, which is not under `columns:`.{near_miss(unknown, declared)}")
+    for key, names in (("optional", source.optional), ("aliases", [name for name, _ in source.aliases])):
+        unknown = next((name for name in names if name not in declared), None)
+        if unknown is not None:
+            raise ValueError(f"`{key}` names {unknown}, which is not under `columns:`.{near_miss(unknown, declared)}")
+    said = [(spelling(source, also), name) for name, more in source.aliases for also in (name, *more)]
+    meant = dict(said)
+    twice = next((also for also, name in said if meant[also] != name), None)
+    if twice is not None:
+        raise ValueError(f"`aliases` says twice what {twice} means")
     return source
+
+
+def spelling(source: Source, name: str) -> str:
+    """A column's name as it is compared: without case, and where there are aliases, without blanks and punctuation."""
+    return _BESIDE_WORDS.sub("_", name.lower()).strip("_") if source.aliases else name.lower()
+
+
+def names_in_files(source: Source) -> dict[str, str]:
+    """Each spelling that a file may have for a declared column -> that column."""
+    own = {spelling(source, name): name for name, _ in source.columns}
+    return {spelling(source, also): name for name, more in source.aliases for also in more} | own
 
 
 def _refuse_outside(glob: str) -> None:

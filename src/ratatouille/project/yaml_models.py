@@ -69,6 +69,9 @@ class SourceModel(Closed):
     not fit its type exactly is a reject."""
     optional: Texts | None = None
     """Those of `columns` that a file may lack; they are null then. A file without one of the others is set aside."""
+    aliases: dict[str, Texts] | None = None
+    """Other names that files have for those of `columns`: {amount: [Award Amount, award_amt]}. With it names are compared
+    without case, blanks and punctuation, so that Award Amount is award_amount too."""
     delimiter: Character | None = None
     """What separates the values of a CSV line (default: a comma; a tab for .tsv)."""
     quote: Character | None = None
@@ -196,7 +199,7 @@ class TriggerModel(Closed):
     schedule: Annotated[str, BeforeValidator(_a_schedule)] | None = None
     """When it starts: a cron line, like 0 2 * * *, or hourly, daily, weekly, monthly, yearly."""
     files: str | None = None
-    """Landing files whose arrival starts the asset, like landing/sales/*.csv."""
+    """Landing files whose arrival starts the asset, like landing/sales/*.csv or s3://bucket/inbox/*.csv."""
     upstream: Annotated[bool | None, Field(validate_default=True)] = None
     """true: it starts when an asset that it reads has a new version."""
     timezone: str | None = None

@@ -23,9 +23,10 @@ from ratatouille.engine.native import ARTIFACT
 from ratatouille.engine.recorded import new_run_id
 from ratatouille.engine.workbench import Workbench
 from ratatouille.errors import RatError, RequestError
-from ratatouille.lake import Entry, Hold, Journal, artifacts, checkpoint, heartbeat, ledger, leftovers, standing, upkeep
+from ratatouille.lake import Entry, Hold, Journal, artifacts, checkpoint, heartbeat, ledger, standing
+from ratatouille.lake.care import leftovers, upkeep
+from ratatouille.lake.catalogs.lock import nobody_looks_back
 from ratatouille.lake.journal import Owner
-from ratatouille.lake.lock import nobody_looks_back
 from ratatouille.project.records import Project
 
 DAY_S = 86_400.0

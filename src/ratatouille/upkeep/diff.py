@@ -16,8 +16,9 @@ from typing import Any
 from ratatouille.engine.gates import MASK
 from ratatouille.engine.workbench import storage_of
 from ratatouille.errors import RequestError, near_miss
-from ratatouille.lake import Entry, Session, artifacts, ledger, open_lake, upkeep
-from ratatouille.lake.lock import looking_back
+from ratatouille.lake import Entry, Session, artifacts, ledger, open_lake
+from ratatouille.lake.care import upkeep
+from ratatouille.lake.catalogs.lock import looking_back
 from ratatouille.lake.quoting import ident, idents, table, text
 from ratatouille.project.records import Project
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from ratatouille import project as files
 from ratatouille.engine.workbench import journal_path, storage_of
 from ratatouille.errors import RatError
-from ratatouille.lake import health
-from ratatouille.lake.health import Finding
+from ratatouille.lake.care import health
+from ratatouille.lake.care.health import Finding
 from ratatouille.project.records import Project
 
 

@@ -19,10 +19,11 @@ from typing import Any
 from ratatouille import project as files
 from ratatouille.engine.workbench import journal_path, storage_of
 from ratatouille.errors import LakeError, RatError, RequestError
-from ratatouille.lake import Session, Storage, damaged_tables, ledger, open_journal, open_lake, standing, upkeep
-from ratatouille.lake.durable import fsync_path
+from ratatouille.lake import Session, Storage, damaged_tables, ledger, open_journal, open_lake, standing
+from ratatouille.lake.care import upkeep
+from ratatouille.lake.catalogs.lock import looking_back
 from ratatouille.lake.faults import explain, plainly
-from ratatouille.lake.lock import looking_back
+from ratatouille.lake.places.durable import fsync_path
 from ratatouille.lake.quoting import ident, table, text
 from ratatouille.lake.types import retyped
 from ratatouille.project.records import Project

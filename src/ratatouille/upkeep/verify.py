@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from ratatouille.engine.workbench import journal_path, storage_of
 from ratatouille.errors import RequestError, near_miss
-from ratatouille.lake import artifacts, audit, ledger, open_journal, open_lake
-from ratatouille.lake.audit import Damage
-from ratatouille.lake.lock import looking_back
+from ratatouille.lake import artifacts, ledger, open_journal, open_lake
+from ratatouille.lake.care import audit
+from ratatouille.lake.care.audit import Damage
+from ratatouille.lake.catalogs.lock import looking_back
 from ratatouille.project.records import Project
 
 

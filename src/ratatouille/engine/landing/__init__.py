@@ -15,8 +15,8 @@ against a count that does not come from the same reader.
 from __future__ import annotations
 
 from ratatouille.engine.landing.inspection import Inspection, careful_count, inspect
-from ratatouille.engine.landing.objects import fetched, is_there, status
-from ratatouille.engine.landing.reading import Landing, absent_fields, columns_of, relation
+from ratatouille.engine.landing.objects import fetched, is_object, is_there, status
+from ratatouille.engine.landing.reading import Landing, columns_of, fields_of, relation
 from ratatouille.engine.landing.rejects import (
     collect_misfits,
     collect_rejects,
@@ -32,16 +32,17 @@ __all__ = [
     "Inspection",
     "Landing",
     "Stock",
-    "absent_fields",
     "careful_count",
     "collect_misfits",
     "collect_rejects",
     "columns_of",
     "count_from_footers",
     "fetched",
+    "fields_of",
     "forget_rejects",
     "has_misfits",
     "inspect",
+    "is_object",
     "is_there",
     "matching_files",
     "relation",

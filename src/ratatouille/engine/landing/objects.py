@@ -15,7 +15,7 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 
-from ratatouille.lake.bucket import Bucket, Found
+from ratatouille.lake.places.bucket import Bucket, Found
 
 SCHEME = "s3://"
 MIRROR = ".rat/s3"

@@ -10,7 +10,7 @@ without any are read once. Where it counted, rejects.py reads again and says whi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -22,7 +22,9 @@ from ratatouille.errors import RatError, StepFailed
 from ratatouille.lake import Session
 from ratatouille.lake.quoting import ident, literal, text, texts
 from ratatouille.lake.stage import glob_safe
+from ratatouille.lake.types import nested_fields
 from ratatouille.project.records import ORIGIN_COLUMNS, Source
+from ratatouille.project.sources import names_in_files, spelling
 
 _BUFFER = 32_000_000  # bytes; left alone it would be 16 of the longest lines
 MISFITS = "rat_misfits"  # a sequence, of this session alone: how many misfits streamed by
@@ -38,6 +40,7 @@ class Column:
     want: str
     format: str = ""
     exact: bool = False  # a double that is read is what a text said
+    found: str = ""  # what the files hold, where that is not `have`
 
     @property
     def raw(self) -> str:
@@ -120,6 +123,7 @@ class Landing:
     reject_tables: list[str] = field(default_factory=list)
     broken_lines: dict[str, list[int]] = field(default_factory=dict)  # file -> records that are no rows at all
     parts: list[Part] = field(default_factory=list)  # those with a column whose values may not fit
+    unread: dict[str, str] = field(default_factory=dict)  # fields inside columns that their types lack -> type
 
 
 def relation(
@@ -148,12 +152,23 @@ def relation(
     else:
         parts = [_parquet_part(session, root, source, inspected, declared)]
     landing.parts += [part for part in parts if part.guarded]
+    for part in parts:
+        for column in part.columns:
+            landing.unread |= _lost_fields(column)
     selects = [part.select(paths(root, part.files)) for part in parts]
     origin = (
         f"* exclude (_file), {objects.name_sql(root, source.glob)} as _file,"
         f" {literal(stamp[1])} as _loaded_at, {text(stamp[0])} as _run_id"
     )
     return f"(select {origin} from ({' union all by name '.join(selects)}))"
+
+
+def _lost_fields(column: Column) -> dict[str, str]:
+    """The fields inside a column that its wanted type has no place for: a cast would drop them without a word."""
+    if column.found == column.want or not (fitting.is_nested(column.found) and fitting.is_nested(column.want)):
+        return {}
+    place = {name.lower() for name in nested_fields(column.want)}
+    return {f"{column.name}.{n}": kind for n, kind in nested_fields(column.found).items() if n.lower() not in place}
 
 
 def _as_described(session: Session, source: Source) -> dict[str, str]:
@@ -195,15 +210,16 @@ def _csv_parts(
 def _csv_part(
     landing: Landing, source: Source, header: tuple[str, ...], files: Sequence[str], declared: Mapping[str, str]
 ) -> Part:
-    known = {name.lower(): (name, kind) for name, kind in declared.items()}
+    meant = names_in_files(source)
     names = header or tuple(declared)
     formats = {"DATE": source.date_format} | dict.fromkeys(fitting.TIMESTAMPS, source.timestamp_format)
     columns = []
     for name in names:
-        new, kind = known.get(name.lower(), (name, "VARCHAR"))
+        new = meant.get(spelling(source, name), name)
+        kind = declared.get(new, "VARCHAR")
         columns.append(Column(new, ident(name), fitting.read_as(kind), kind, formats.get(kind) or "", exact=True))
-    have = {name.lower() for name in names}
-    nulls = [_null(*known[name.lower()]) for name in source.optional if name.lower() not in have]
+    have = {column.name for column in columns}
+    nulls = [_null(name, declared[name]) for name in source.optional if name not in have]
     number = len(landing.reject_tables)
     landing.reject_tables.append(f"rejects_{number}")
     options = [
@@ -247,25 +263,23 @@ def _plain(said: str) -> str:
     return said.replace("{", "{{").replace("}", "}}")
 
 
-def absent_fields(session: Session, root: Path, one: Inspection, wanted: Sequence[str]) -> list[str]:
-    """Those of `wanted` that no object of a JSON file has. None, if it has no objects or cannot be read."""
-    if not wanted:
-        return []
+def fields_of(session: Session, root: Path, one: Inspection, wanted: Sequence[str]) -> list[str]:
+    """The fields of the objects of a JSON file, as far as it takes to find `wanted`. None, if it has no objects, or
+    cannot be read: the read itself will say what is wrong."""
     objects = (
         f"read_json_objects([{paths(root, [one.file])}], maximum_object_size = {_object_size([one])}, format = 'auto')"
     )
-    keys = "select lower(unnest(json_keys(json))) as name from ({0})"
+    keys = "select distinct unnest(json_keys(json)) as name from ({0})"
     try:
         # The first objects say it nearly always; all of them are looked at only for what those do not have.
-        have = {
-            name for (name,) in session.rows(f"select distinct name from ({keys.format(f'from {objects} limit 100')})")
-        }
-        absent = [name for name in wanted if name.lower() not in have]
-        if have and absent:
-            have |= {name for (name,) in session.rows(f"select distinct name from ({keys.format(f'from {objects}')})")}
+        have = [name for (name,) in session.rows(keys.format(f"from {objects} limit 100"))]
+        found = {spelling(one.source, name) for name in have}
+        meant = names_in_files(one.source)
+        if have and not set(wanted) <= {meant.get(name) for name in found}:
+            have = [name for (name,) in session.rows(keys.format(f"from {objects}"))]
     except RatError:
-        return []  # the read itself will say what is wrong with the file
-    return [name for name in absent if name.lower() not in have] if have else []
+        return []
+    return have
 
 
 def _object_size(inspected: Sequence[Inspection]) -> int:
@@ -290,13 +304,23 @@ def _json_part(
     if ("json", "JSON") in found and not session.rows(f"select 1 from {read}, format = 'auto') limit 1"):
         found = tuple(one for one in found if one[0] != "json")  # DuckDB's name for what an empty array holds
     wanted = {n: k for n, k in existing.items() if n not in ORIGIN_COLUMNS} | dict(declared)
-    missing = {name: kind for name, kind in declared.items() if name not in dict(found)}
-    types = {name: wanted.get(name, kind) for name, kind in found} | missing if found else wanted
+    there = dict(found)
+    meant = names_in_files(source) if source.aliases else {}
+    fields: dict[str, list[str]] = {}  # column -> what files call it
+    for name in there:
+        fields.setdefault(meant.get(spelling(source, name), name), []).append(name)
+    missing = {name: kind for name, kind in declared.items() if name not in fields}
+    types = {name: wanted.get(name, there[its[0]]) for name, its in fields.items()} | missing if found else wanted
     if not types:
         raise _unknown_columns(source)
-    there = dict(found)
-    columns = [_json_column(name, there.get(name, kind), kind) for name, kind in types.items()]
-    shape = ", ".join(f"{text(column.name)}: {text(column.have)}" for column in columns)
+    columns, read_as = [], {}
+    for name, kind in types.items():
+        its = fields.get(name, [name])
+        kinds = {there.get(field, kind) for field in its}
+        column = _json_column(name, kinds.pop() if len(kinds) == 1 else "VARCHAR", kind)
+        columns.append(replace(column, read=_first_of(its)))
+        read_as |= dict.fromkeys(its, column.have)
+    shape = ", ".join(f"{text(field)}: {text(kind)}" for field, kind in read_as.items())
     return Part(
         source,
         files,
@@ -304,6 +328,12 @@ def _json_part(
         tuple(columns),
         shape=shape,
     )
+
+
+def _first_of(fields: Sequence[str]) -> str:
+    """The value of a column that files call by several names."""
+    names = ", ".join(ident(field) for field in fields)
+    return names if len(fields) == 1 else f"coalesce({names})"
 
 
 def _json_column(name: str, found: str, want: str) -> Column:
@@ -316,7 +346,7 @@ def _json_column(name: str, found: str, want: str) -> Column:
         have = found if not fitting.is_nested(want) or fitting.fit("x", "x", found, want) else want
     else:
         have = "VARCHAR"
-    return Column(name, ident(name), have, want)
+    return Column(name, ident(name), have, want, found=found)
 
 
 def _parquet_part(
@@ -325,13 +355,15 @@ def _parquet_part(
     files = tuple(one.file for one in inspected)
     reader = "read_parquet([{paths}], union_by_name = true, filename = '_file'{options})"
     found = session.describe(f"select * exclude (_file) from {reader.format(paths=paths(root, files), options='')}")
-    known = {name.lower(): (name, kind) for name, kind in declared.items()}
-    columns = []
-    for name, kind in found:
-        new, want = known.get(name.lower(), (name, kind))
-        columns.append(Column(new, ident(name), kind, want))
-    have = {name.lower() for name, _ in found}
-    columns += [_null(*column) for lower, column in known.items() if lower not in have]
+    meant, fields = names_in_files(source), dict(found)
+    spelled: dict[str, list[str]] = {}  # column -> what files call it
+    for name in fields:
+        spelled.setdefault(meant.get(spelling(source, name), name), []).append(name)
+    columns = [
+        Column(n, _first_of(its), kind := fields[its[0]], declared.get(n, kind), found=kind)
+        for n, its in spelled.items()
+    ]
+    columns += [_null(name, kind) for name, kind in declared.items() if name not in spelled]
     return Part(source, files, reader, tuple(columns), skipping=", file_row_number = true", line="file_row_number + 1")
 
 

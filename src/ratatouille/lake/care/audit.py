@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from ratatouille.errors import RatError
 from ratatouille.lake import artifacts, ledger
+from ratatouille.lake.care.upkeep import TABLE_NAMES
 from ratatouille.lake.connect import Lake, Storage
 from ratatouille.lake.journal import Journal
 from ratatouille.lake.quoting import METADATA, text
 from ratatouille.lake.session import Session
 from ratatouille.lake.stage import glob_safe
-from ratatouille.lake.upkeep import TABLE_NAMES
 from ratatouille.lake.verify import what_is_wrong
 from ratatouille.lake.versions import standing
 

@@ -190,7 +190,18 @@ def needs_chain() -> bool:
 
 
 def deadline_s() -> float:
-    return float(os.environ.get(DEADLINE) or 30)
+    said = os.environ.get(DEADLINE) or "30"
+    try:
+        seconds = float(said)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 86_400:
+        raise RequestError(
+            f"{DEADLINE} is '{said}', which is no number of seconds between 0 and 86,400",
+            where=f"the variable {DEADLINE}",
+            next=f"export {DEADLINE}=30, then run the same command again",
+        )
+    return seconds
 
 
 def publishing_limits() -> list[str]:

@@ -18,13 +18,13 @@ from typing import Any
 
 from ratatouille.errors import LakeError
 from ratatouille.lake import ledger
+from ratatouille.lake.catalogs.lock import exclusive
 from ratatouille.lake.connect import Lake, Storage
-from ratatouille.lake.durable import make_private
 from ratatouille.lake.faults import explain
-from ratatouille.lake.files import Files
 from ratatouille.lake.journal import Journal
 from ratatouille.lake.layout import Layout, layout_of
-from ratatouille.lake.lock import exclusive
+from ratatouille.lake.places import Files
+from ratatouille.lake.places.durable import make_private
 from ratatouille.lake.publish import Publication, Superseded, commit_and_prove, publish, say_who
 from ratatouille.lake.quoting import LAKE, METADATA, literal, table, text
 from ratatouille.lake.session import Session

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratatouille.errors import LakeError
-from ratatouille.lake.bucket import Bucket
+from ratatouille.lake.catalogs.server import Server
 from ratatouille.lake.connect import Storage
-from ratatouille.lake.durable import checksum
+from ratatouille.lake.places.bucket import Bucket
+from ratatouille.lake.places.durable import checksum
 from ratatouille.lake.quoting import ident
-from ratatouille.lake.server import Server
 from ratatouille.lake.stage import Staged, StagedFile
 
 if TYPE_CHECKING:

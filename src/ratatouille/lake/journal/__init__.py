@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from ratatouille.errors import LakeError
-from ratatouille.lake.books import Books, Do, PostgresBooks, SqliteBooks
+from ratatouille.lake.catalogs.server import Server
 from ratatouille.lake.faults import explain
-from ratatouille.lake.server import Server
+from ratatouille.lake.journal.books import Books, Do, PostgresBooks, SqliteBooks
 
 HEARTBEAT_S = 5.0
 DEAD_AFTER_S = 30.0  # without a heartbeat, on a machine whose processes we cannot see

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ratatouille.lake import unsettled
-from ratatouille.lake.bucket import Bucket, deadline_s, publishing_limits
-from ratatouille.lake.durable import checksum, fsync_folders, fsync_path
+from ratatouille.lake.places.bucket import Bucket, deadline_s, publishing_limits
+from ratatouille.lake.places.durable import checksum, fsync_folders, fsync_path
 
 if TYPE_CHECKING:
-    from ratatouille.lake.server import Server
+    from ratatouille.lake.catalogs.server import Server
 
 _CLOCK_S = 2.0  # by so much two clocks of one machine may differ
 

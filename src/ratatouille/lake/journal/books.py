@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ratatouille.errors import TransientError
+from ratatouille.lake.catalogs.server import Server
 from ratatouille.lake.faults import explain
 from ratatouille.lake.quoting import ident
-from ratatouille.lake.server import Server
 
 if TYPE_CHECKING:
     import psycopg

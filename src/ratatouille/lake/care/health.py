@@ -21,11 +21,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ratatouille.errors import UNCHANGED, RatError
-from ratatouille.lake.bucket import Bucket
 from ratatouille.lake.catalogs import catalog_of
+from ratatouille.lake.catalogs.server import Server
 from ratatouille.lake.connect import NETWORK_FILESYSTEMS, Storage, extension_file, filesystem_of
+from ratatouille.lake.places.bucket import Bucket
 from ratatouille.lake.quoting import ident
-from ratatouille.lake.server import Server
 from ratatouille.lake.unsettled import FOLDER as UNSETTLED
 
 FORMAT = (1, 0)  # of the catalog, as this version's DuckLake writes it
@@ -63,8 +63,7 @@ def findings(storage: Storage, journal: Path | Server) -> Iterator[Finding]:
         yield from _catalog(file, storage)
         yield from _wal(file)
     yield from _unsettled(storage)
-    if isinstance(journal, Path):
-        yield from _journal(journal)
+    yield from _journal(journal) if isinstance(journal, Path) else _served_journal(journal)
 
 
 def _bucket(data: Bucket) -> Finding:
@@ -377,3 +376,16 @@ def _journal(file: Path) -> Iterator[Finding]:
         yield _bad("journal", "error", f"the journal cannot be read: {error.strerror}", file, cure)
         return
     yield Finding("journal", "ok", f"{sum(counts.values()):,} runs, {counts.get('running', 0)} going on", str(file))
+
+
+def _served_journal(server: Server) -> Iterator[Finding]:
+    where, doing = f"{server}, schema {server.journal_schema}", "looking at the journal"
+    runs = f"{ident(server.journal_schema)}.runs"
+    try:
+        if server.ask(doing, "select to_regclass(%s)", (runs,))[0] is None:
+            return
+        count, going_on = server.ask(doing, f"select count(*), count(*) filter (where status = 'running') from {runs}")
+    except RatError as error:
+        yield _bad("journal", "error", error.what, where, error.next, "The lake is not affected.")
+        return
+    yield Finding("journal", "ok", f"{count:,} runs, {going_on} going on, on PostgreSQL", where)

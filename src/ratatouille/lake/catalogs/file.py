@@ -22,9 +22,9 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 from ratatouille.errors import LakeError
-from ratatouille.lake.bucket import Bucket
+from ratatouille.lake.catalogs.lock import exclusive
 from ratatouille.lake.faults import can_be_written
-from ratatouille.lake.lock import exclusive
+from ratatouille.lake.places.bucket import Bucket
 from ratatouille.lake.quoting import text
 
 _PATH_TABLES = ("ducklake_data_file", "ducklake_delete_file", "ducklake_files_scheduled_for_deletion")

@@ -17,8 +17,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from ratatouille.errors import LakeError
+from ratatouille.lake.catalogs.server import Server
 from ratatouille.lake.faults import explain
-from ratatouille.lake.server import Server
 
 # A publish takes tens of milliseconds; a minute of waiting means that somebody is stuck.
 WAIT_S = 60.0

@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
-from ratatouille.lake.bucket import Bucket
-from ratatouille.lake.catalog_file import CatalogFile
-from ratatouille.lake.server import Server
+from ratatouille.lake.catalogs.file import CatalogFile
+from ratatouille.lake.catalogs.server import Server
+from ratatouille.lake.places.bucket import Bucket
 
 
 class Catalog(Protocol):

@@ -4,7 +4,7 @@
     .rat/artifacts/<asset>/current.json       the pointer: what was published, newest last, and the hold on it
 
 With the data in a bucket they are objects below `.artifacts/` there, and the pointer is a row beside the catalog:
-`artifact_objects.py`.
+`objects.py`.
 
 A version is written aside under a name that starts with a dot, fsynced, and renamed; then it is whole, and seen by
 nobody. Publishing moves the pointer with one rename. A file that an earlier version has too is a hard link to it.
@@ -26,13 +26,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ratatouille.errors import LakeError, RequestError
-from ratatouille.lake.artifact_objects import MANIFEST, ObjectShelf, names_in
-from ratatouille.lake.bucket import Bucket
+from ratatouille.lake.artifacts.objects import MANIFEST, ObjectShelf, names_in
+from ratatouille.lake.catalogs.lock import exclusive
 from ratatouille.lake.connect import Storage
-from ratatouille.lake.durable import checksum, fsync_folders, fsync_path, make_private
 from ratatouille.lake.faults import explain
 from ratatouille.lake.ledger import Entry, Hold, as_record, from_record
-from ratatouille.lake.lock import exclusive
+from ratatouille.lake.places.bucket import Bucket
+from ratatouille.lake.places.durable import checksum, fsync_folders, fsync_path, make_private
 from ratatouille.lake.stage import Staged, StagedFile
 
 POINTER = "current.json"

@@ -21,11 +21,11 @@ from pathlib import Path
 
 from ratatouille.lake import artifacts, candidates
 from ratatouille.lake.artifacts import POINTER, Published
-from ratatouille.lake.bucket import Bucket
 from ratatouille.lake.connect import Storage
-from ratatouille.lake.durable import fsync_path
 from ratatouille.lake.journal import Journal
 from ratatouille.lake.ledger import Hold
+from ratatouille.lake.places.bucket import Bucket
+from ratatouille.lake.places.durable import fsync_path
 
 
 @dataclass(frozen=True, slots=True)
