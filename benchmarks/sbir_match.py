@@ -26,26 +26,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipelines.sbir import matching
 
-TRADES = (
-    "technologies systems research engineering solutions group services industries associates labs consulting scientific "
-    "international dynamics innovations aerospace software medical sciences materials sensors networks analytics energy "
-    "devices instruments robotics electronics photonics therapeutics diagnostics defense enterprises construction supply "
-    "communications environmental manufacturing design digital global advanced applied logistics security management "
-    "products partners development biotech computing optics power water marine transport food health farms holdings"
-).split()
-GENERAL = (
-    "american national united first pacific atlantic northern southern eastern western mountain river summit valley lake "
-    "blue red green silver golden bright clear true alpha beta delta omega sigma nova star sun moon sky north south east west "
-    "central premier precision quality superior integrated strategic tactical rapid smart quantum micro nano macro mega "
-    "bio eco geo hydro thermo electro opto cyber data info tele auto aero astro physical creative modern future next new "
-    "old great grand royal liberty freedom patriot eagle hawk falcon lion tiger bear wolf fox phoenix dragon titan atlas "
-    "apollo orion vector matrix vertex apex zenith pinnacle keystone cornerstone gateway bridge harbor island coastal "
-    "prairie desert forest cedar oak maple pine stone iron steel copper carbon crystal diamond pearl ruby"
-).split()
-SYLLABLES = "ba be bi bo bra ca ce co cra da de di do dra fa fe fi flo ga ge go gra ha he hi ja ka ke ki ko la le li lo lu ma me mi mo na ne ni no pa pe pi pra qua ra re ri ro sa se si so sta ta te ti to tra va ve vi vo xa xe za ze zi zo".split()
-ENDINGS = "n r s x l m tech dyne gen sys tron nix vex lon ris tas".split()
+TRADES = ["technologies", "systems", "research", "engineering", "solutions", "group", "services", "industries", "associates", "labs", "consulting", "scientific", "international", "dynamics", "innovations", "aerospace", "software", "medical", "sciences", "materials", "sensors", "networks", "analytics", "energy", "devices", "instruments", "robotics", "electronics", "photonics", "therapeutics", "diagnostics", "defense", "enterprises", "construction", "supply", "communications", "environmental", "manufacturing", "design", "digital", "global", "advanced", "applied", "logistics", "security", "management", "products", "partners", "development", "biotech", "computing", "optics", "power", "water", "marine", "transport", "food", "health", "farms", "holdings"]
+GENERAL = ["american", "national", "united", "first", "pacific", "atlantic", "northern", "southern", "eastern", "western", "mountain", "river", "summit", "valley", "lake", "blue", "red", "green", "silver", "golden", "bright", "clear", "true", "alpha", "beta", "delta", "omega", "sigma", "nova", "star", "sun", "moon", "sky", "north", "south", "east", "west", "central", "premier", "precision", "quality", "superior", "integrated", "strategic", "tactical", "rapid", "smart", "quantum", "micro", "nano", "macro", "mega", "bio", "eco", "geo", "hydro", "thermo", "electro", "opto", "cyber", "data", "info", "tele", "auto", "aero", "astro", "physical", "creative", "modern", "future", "next", "new", "old", "great", "grand", "royal", "liberty", "freedom", "patriot", "eagle", "hawk", "falcon", "lion", "tiger", "bear", "wolf", "fox", "phoenix", "dragon", "titan", "atlas", "apollo", "orion", "vector", "matrix", "vertex", "apex", "zenith", "pinnacle", "keystone", "cornerstone", "gateway", "bridge", "harbor", "island", "coastal", "prairie", "desert", "forest", "cedar", "oak", "maple", "pine", "stone", "iron", "steel", "copper", "carbon", "crystal", "diamond", "pearl", "ruby"]
+SYLLABLES = ["ba", "be", "bi", "bo", "bra", "ca", "ce", "co", "cra", "da", "de", "di", "do", "dra", "fa", "fe", "fi", "flo", "ga", "ge", "go", "gra", "ha", "he", "hi", "ja", "ka", "ke", "ki", "ko", "la", "le", "li", "lo", "lu", "ma", "me", "mi", "mo", "na", "ne", "ni", "no", "pa", "pe", "pi", "pra", "qua", "ra", "re", "ri", "ro", "sa", "se", "si", "so", "sta", "ta", "te", "ti", "to", "tra", "va", "ve", "vi", "vo", "xa", "xe", "za", "ze", "zi", "zo"]
+ENDINGS = ["n", "r", "s", "x", "l", "m", "tech", "dyne", "gen", "sys", "tron", "nix", "vex", "lon", "ris", "tas"]
 LEGAL = ["Inc", "Inc.", "LLC", "L.L.C.", "Corp", "Corporation", "Co", "Ltd", "Company", "Incorporated", ""]
-STATES = "CA VA MA MD TX CO NY FL OH PA NJ AZ WA IL GA NC MI CT NM UT AL MN OR NH IN WI TN MO SC NV".split()
+STATES = ["CA", "VA", "MA", "MD", "TX", "CO", "NY", "FL", "OH", "PA", "NJ", "AZ", "WA", "IL", "GA", "NC", "MI", "CT", "NM", "UT", "AL", "MN", "OR", "NH", "IN", "WI", "TN", "MO", "SC", "NV"]
 NOISE = {
     "same": 0.30,
     "another legal form": 0.17,
