@@ -83,3 +83,48 @@ trim(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(
 case when upper({{ sbir_text(column) }}) in ({{ _states.values() | list | literal }}) then upper({{ sbir_text(column) }})
     else map([{{ _states.keys() | list | literal }}], [{{ _states.values() | list | literal }}])[upper({{ sbir_text(column) }})] end
 {%- endmacro %}
+
+{# A grant number as it is compared: without US, commas, blanks, kind code and leading zeros; null when it is none. #}
+{% macro sbir_grant(column) -%}
+nullif(regexp_extract(regexp_replace(upper({{ column }}), '[\s,./-]', '', 'g'), '^(?:US)?((?:D|RE|PP|H|T)?)0*([1-9]\d{2,7})(?:[A-Z]\d?)?$', 1)
+    || regexp_extract(regexp_replace(upper({{ column }}), '[\s,./-]', '', 'g'), '^(?:US)?((?:D|RE|PP|H|T)?)0*([1-9]\d{2,7})(?:[A-Z]\d?)?$', 2), '')
+{%- endmacro %}
+
+{# A day of USPTO: YYYY-MM-DD or YYYYMMDD, or null. #}
+{% macro sbir_uspto_date(column) -%}
+try_strptime({{ sbir_text(column) }}, ['%Y-%m-%d', '%Y%m%d'])::date
+{%- endmacro %}
+
+{# ZIP codes as 5 digits, or 5-4; null for anything else. #}
+{% macro sbir_zip(column) -%}
+case when regexp_full_match({{ column }}, '\d{5}') then {{ column }}
+    when regexp_full_match({{ column }}, '\d{5}-?\d{4}') then left({{ column }}, 5) || '-' || right({{ column }}, 4) end
+{%- endmacro %}
+
+{# Phones as ddd-ddd-dddd; null for anything else. #}
+{% macro sbir_phone(column) -%}
+regexp_replace(nullif(regexp_extract(regexp_replace({{ column }}, '( ?(x|ext\.?) ?\d+)$', ''), '^\D*1?\D*(\d{3}\D*\d{3}\D*\d{4})\D*$', 1), ''),
+    '^(\d{3})\D*(\d{3})\D*(\d{4})$', '\1-\2-\3')
+{%- endmacro %}
+
+{# A long text without what spreadsheets and web pages leave in it. #}
+{% macro sbir_prose(column) -%}
+trim(replace(replace(replace(replace(replace(replace(replace({{ column }}, '_x000D_', ''), chr(13), ''), '&nbsp;', ' '), '&lt;', '<'),
+    '&gt;', '>'), '&quot;', '"'), '&amp;', '&'))
+{%- endmacro %}
+
+{% set _agencies = {
+    'DEPARTMENT OF DEFENSE': 'DOD', 'DEPARTMENT OF HEALTH AND HUMAN SERVICES': 'HHS', 'DEPARTMENT OF ENERGY': 'DOE',
+    'NATIONAL AERONAUTICS AND SPACE ADMINISTRATION': 'NASA', 'NATIONAL SCIENCE FOUNDATION': 'NSF',
+    'DEPARTMENT OF AGRICULTURE': 'USDA', 'DEPARTMENT OF HOMELAND SECURITY': 'DHS', 'DEPARTMENT OF TRANSPORTATION': 'DOT',
+    'DEPARTMENT OF COMMERCE': 'DOC', 'DEPARTMENT OF EDUCATION': 'ED', 'ENVIRONMENTAL PROTECTION AGENCY': 'EPA',
+    'DEPARTMENT OF THE INTERIOR': 'DOI', 'NUCLEAR REGULATORY COMMISSION': 'NRC', 'DEPARTMENT OF VETERANS AFFAIRS': 'VA',
+    'DEPARTMENT OF JUSTICE': 'DOJ', 'DEPARTMENT OF LABOR': 'DOL', 'SMALL BUSINESS ADMINISTRATION': 'SBA'} %}
+
+{% macro sbir_agency_code(column) -%}
+map([{{ _agencies.keys() | list | literal }}], [{{ _agencies.values() | list | literal }}])[upper({{ column }})]
+{%- endmacro %}
+
+{% macro sbir_entity_id(column) -%}
+'E:' || md5({{ sbir_name(column) }})
+{%- endmacro %}
