@@ -191,13 +191,16 @@ class _Maker:
         if self.sources:
             self._refuse_landing(code.sources[0][1])
         self._look_at_tables(file)
-        if self.asset.deletions == "close":
+        if self.asset.deletions != "keep":
             self._refuse_incremental(file)
         if self.asset.materialize == "view":
             self._add(self._sidecar_place("materialize").problem("a Python asset cannot be a view"))
 
     def _refuse_landing(self, place: Place) -> None:
         name = self.asset.materialize
+        if self.asset.deletions == "remove":
+            message = "with deletions: remove the query gives all rows, and a landing file is read once"
+            self._add(place.problem(message, hint="land them with materialize: append, and read that"))
         if not MODES[name].reads_landing:
             hint = "use materialize: append" if name == "view" else "land them with materialize: append, and read that"
             self._add(place.problem(f"a {name} cannot read landing files", hint=hint))
@@ -224,8 +227,9 @@ class _Maker:
             hint = "use materialize: append or merge, or remove it"
             message = f"a {name} is always built whole, so this never applies"
             self._add(place.problem(message, hint=hint, severity="warn"))
-        if self.asset.deletions == "close":
-            message = "with deletions: close the query gives all rows, or what is only old would look deleted"
+        if self.asset.deletions != "keep":
+            said = self.asset.deletions
+            message = f"with deletions: {said} the query gives all rows, or what is only old would look deleted"
             self._add(place.problem(message, hint="remove it, or use deletions: keep"))
 
     def read_gates(self) -> None:

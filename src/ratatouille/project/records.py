@@ -129,7 +129,7 @@ class Asset:
     unique_key: tuple[str, ...] = ()
     deduplicate: str = ""  # order by expression; of the rows with one unique_key the first is kept
     updated_at: str = ""  # of a snapshot: the column that says since when a row is so
-    deletions: str = "keep"  # of a snapshot: keep | close
+    deletions: str = "keep"  # keep; of a snapshot: close, of a merge: remove
     partition_by: tuple[str, ...] = ()
     sort_by: tuple[str, ...] = ()
     columns: tuple[Column, ...] = ()

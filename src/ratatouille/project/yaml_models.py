@@ -282,8 +282,9 @@ class AssetModel(Closed):
     """The column or columns that identify a row; merge and snapshot need them."""
     updated_at: str = ""
     """Of a snapshot: the column that says since when a row is so. Without it: since the run that saw it first."""
-    deletions: Literal["keep", "close"] = "keep"
-    """Of a snapshot: what happens to a key that the query no longer gives. close: its last state ends."""
+    deletions: Literal["keep", "close", "remove"] = "keep"
+    """What happens to a key that the query no longer gives. close, of a snapshot: its last state ends. remove, of a merge: its
+    row goes, and only rows that differ are written."""
     partition_by: Texts = []
     """The columns by whose values the table's files are cut; materialize: partition replaces by them."""
     sort_by: Texts = []
