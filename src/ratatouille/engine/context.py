@@ -39,6 +39,8 @@ class Context:
         variables: Mapping[str, Any],
         environment: Mapping[str, str],
         chunks: Callable[..., Iterator[Any]] | None = None,
+        stands: bool = True,
+        stands_for: Callable[[str], None] = lambda version: None,
     ) -> None:
         self.asset = asset.name
         self.run_id = run_id
@@ -53,6 +55,8 @@ class Context:
         self._variables = variables
         self._environment = environment
         self._chunks = chunks
+        self._stands = stands
+        self._stands_for = stands_for
 
     def ref(self, name: str) -> Any:
         """The rows of another asset, as a DuckDB relation (`.pl()`, `.df()`, `.arrow()`, or SQL on it)."""
@@ -97,8 +101,15 @@ class Context:
 
     @property
     def this(self) -> Any:
-        """The rows of this asset's current version."""
-        return self.ref(self.asset)
+        """The rows of this asset's current version, as a DuckDB relation; None before the first build."""
+        return self.ref(self.asset) if self._stands else None
+
+    def stands_for(self, version: str) -> None:
+        """For an asset that writes outside the lake: what `version: {python: ...}` answers once this is published.
+
+        Without it that is what the function answered before `build`, and the next run finds it changed.
+        """
+        self._stands_for(version)
 
     def is_incremental(self) -> bool:
         """Whether this step adds to the current version instead of replacing it."""
