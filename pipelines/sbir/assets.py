@@ -75,7 +75,7 @@ def raw_companies(context: AssetExecutionContext, config: Mode) -> MaterializeRe
 
 @asset(group_name="enrichment", compute_kind="duckdb", description="Entities of SAM.gov's monthly file.")
 def raw_sam_entities(context: AssetExecutionContext, config: Mode) -> MaterializeResult:
-    return _told(context, config, run("raw.sam_entities", full=config.full))
+    return _told(context, config, run("raw.sam_registrations", "raw.sam_entities", full=config.full))
 
 
 @asset(group_name="enrichment", compute_kind="duckdb", description="Contract actions of USAspending.")
@@ -143,7 +143,15 @@ def validated_patents(context: AssetExecutionContext, config: Mode) -> Materiali
     return _told(
         context,
         config,
-        run("validated.patents", "validated.patent_assignments", "validated.patents_fail", full=config.full),
+        run(
+            "validated.patent_lines",
+            "validated.patents",
+            "validated.patents_fail",
+            "validated.patent_assignment_lines",
+            "validated.patent_assignments",
+            "validated.patent_assignments_fail",
+            full=config.full,
+        ),
     )
 
 
@@ -348,6 +356,16 @@ def loaded_company_cet_relationships(context: AssetExecutionContext, config: Mod
     return _told(context, config, run("loaded.company_cet_relationships", full=config.full))
 
 
+@asset(
+    group_name="graph_construction",
+    deps=[loaded_companies, loaded_sbir_awards, loaded_patents, loaded_cet_areas, enriched_patents],
+    compute_kind="python",
+    description="How companies, awards, patents and areas hang together, in the graph; and what it refused.",
+)
+def loaded_relations(context: AssetExecutionContext, config: Mode) -> MaterializeResult:
+    return _told(context, config, run("loaded.relations", "loaded.dead_letters", full=config.full))
+
+
 all_assets = [
     raw_sbir_awards,
     raw_companies,
@@ -374,4 +392,5 @@ all_assets = [
     loaded_cet_areas,
     loaded_award_cet_relationships,
     loaded_company_cet_relationships,
+    loaded_relations,
 ]

@@ -43,7 +43,7 @@ GROUPS = {
         "loaded_award_cet_relationships",
         "loaded_company_cet_relationships",
     },
-    "graph_construction": {"loaded_companies", "loaded_sbir_awards", "loaded_patents"},
+    "graph_construction": {"loaded_companies", "loaded_sbir_awards", "loaded_patents", "loaded_relations"},
 }
 EVERY = set().union(*GROUPS.values())
 
@@ -135,6 +135,15 @@ def test_the_design_is_kept_by_name(office: Office) -> None:
         ("enriched_sbir_awards", "enrichment_success_rate_check"),
         ("validated/sbir_awards_pass", "sbir_awards_completeness_check"),
     } <= checks
+
+
+def test_every_table_of_the_pipeline_belongs_to_an_asset_of_the_design(office: Office) -> None:
+    from ratatouille import project
+    from ratatouille.dagster.link import names_run_by
+
+    run = [name for one in import_module("pipelines.sbir.assets").all_assets for name in names_run_by(one)]
+    files = {name for name, asset in project.load(office.root).assets.items() if asset.pipeline == "sbir"}
+    assert set(run) == files and len(run) == len(files)
 
 
 def test_all_five_stages_and_then_only_what_is_new(office: Office) -> None:
