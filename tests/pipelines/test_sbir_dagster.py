@@ -123,7 +123,9 @@ def test_the_design_is_kept_by_name(office: Office) -> None:
         "patent_loading_job": GROUPS["patent_loading"],
         "graph_construction_job": GROUPS["graph_construction"],
     }
-    schedules = {one.name: (one.job_name, one.cron_schedule, one.default_status.value) for one in repository.schedule_defs}
+    schedules = {
+        one.name: (one.job_name, one.cron_schedule, one.default_status.value) for one in repository.schedule_defs
+    }
     assert schedules == {
         "daily_sbir_incremental": ("sbir_pipeline_job", "0 3 * * *", "STOPPED"),
         "monthly_sbir_full_refresh": ("sbir_pipeline_job", "0 4 10 * *", "STOPPED"),

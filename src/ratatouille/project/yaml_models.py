@@ -325,6 +325,16 @@ class AssetModel(Closed):
     """How its landing files are read, by their glob or by a name."""
     retention: RetentionModel = RetentionModel()
     """Which of its old versions `rat clean` keeps; a key that is left out is the workspace's."""
+    export_as: str = ""
+    """Where `rat export` puts it below its folder, like validated/pass/awards (default: its name)."""
+
+    @field_validator("export_as")
+    @classmethod
+    def _below_the_folder(cls, value: str) -> str:
+        path = PurePosixPath(value)
+        if value and (path.is_absolute() or ".." in path.parts or str(path) != value or path.name.startswith(".")):
+            raise ValueError("write a path below the folder of the export, like validated/pass/awards")
+        return value
 
 
 def schemas() -> dict[str, dict[str, Any]]:
