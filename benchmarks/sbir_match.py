@@ -26,26 +26,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipelines.sbir import matching
 
-TRADES = (
-    "technologies systems research engineering solutions group services industries associates labs consulting scientific "
-    "international dynamics innovations aerospace software medical sciences materials sensors networks analytics energy "
-    "devices instruments robotics electronics photonics therapeutics diagnostics defense enterprises construction supply "
-    "communications environmental manufacturing design digital global advanced applied logistics security management "
-    "products partners development biotech computing optics power water marine transport food health farms holdings"
-).split()
-GENERAL = (
-    "american national united first pacific atlantic northern southern eastern western mountain river summit valley lake "
-    "blue red green silver golden bright clear true alpha beta delta omega sigma nova star sun moon sky north south east west "
-    "central premier precision quality superior integrated strategic tactical rapid smart quantum micro nano macro mega "
-    "bio eco geo hydro thermo electro opto cyber data info tele auto aero astro physical creative modern future next new "
-    "old great grand royal liberty freedom patriot eagle hawk falcon lion tiger bear wolf fox phoenix dragon titan atlas "
-    "apollo orion vector matrix vertex apex zenith pinnacle keystone cornerstone gateway bridge harbor island coastal "
-    "prairie desert forest cedar oak maple pine stone iron steel copper carbon crystal diamond pearl ruby"
-).split()
-SYLLABLES = "ba be bi bo bra ca ce co cra da de di do dra fa fe fi flo ga ge go gra ha he hi ja ka ke ki ko la le li lo lu ma me mi mo na ne ni no pa pe pi pra qua ra re ri ro sa se si so sta ta te ti to tra va ve vi vo xa xe za ze zi zo".split()
-ENDINGS = "n r s x l m tech dyne gen sys tron nix vex lon ris tas".split()
+TRADES = ["technologies", "systems", "research", "engineering", "solutions", "group", "services", "industries", "associates", "labs", "consulting", "scientific", "international", "dynamics", "innovations", "aerospace", "software", "medical", "sciences", "materials", "sensors", "networks", "analytics", "energy", "devices", "instruments", "robotics", "electronics", "photonics", "therapeutics", "diagnostics", "defense", "enterprises", "construction", "supply", "communications", "environmental", "manufacturing", "design", "digital", "global", "advanced", "applied", "logistics", "security", "management", "products", "partners", "development", "biotech", "computing", "optics", "power", "water", "marine", "transport", "food", "health", "farms", "holdings"]
+GENERAL = ["american", "national", "united", "first", "pacific", "atlantic", "northern", "southern", "eastern", "western", "mountain", "river", "summit", "valley", "lake", "blue", "red", "green", "silver", "golden", "bright", "clear", "true", "alpha", "beta", "delta", "omega", "sigma", "nova", "star", "sun", "moon", "sky", "north", "south", "east", "west", "central", "premier", "precision", "quality", "superior", "integrated", "strategic", "tactical", "rapid", "smart", "quantum", "micro", "nano", "macro", "mega", "bio", "eco", "geo", "hydro", "thermo", "electro", "opto", "cyber", "data", "info", "tele", "auto", "aero", "astro", "physical", "creative", "modern", "future", "next", "new", "old", "great", "grand", "royal", "liberty", "freedom", "patriot", "eagle", "hawk", "falcon", "lion", "tiger", "bear", "wolf", "fox", "phoenix", "dragon", "titan", "atlas", "apollo", "orion", "vector", "matrix", "vertex", "apex", "zenith", "pinnacle", "keystone", "cornerstone", "gateway", "bridge", "harbor", "island", "coastal", "prairie", "desert", "forest", "cedar", "oak", "maple", "pine", "stone", "iron", "steel", "copper", "carbon", "crystal", "diamond", "pearl", "ruby"]
+SYLLABLES = ["ba", "be", "bi", "bo", "bra", "ca", "ce", "co", "cra", "da", "de", "di", "do", "dra", "fa", "fe", "fi", "flo", "ga", "ge", "go", "gra", "ha", "he", "hi", "ja", "ka", "ke", "ki", "ko", "la", "le", "li", "lo", "lu", "ma", "me", "mi", "mo", "na", "ne", "ni", "no", "pa", "pe", "pi", "pra", "qua", "ra", "re", "ri", "ro", "sa", "se", "si", "so", "sta", "ta", "te", "ti", "to", "tra", "va", "ve", "vi", "vo", "xa", "xe", "za", "ze", "zi", "zo"]
+ENDINGS = ["n", "r", "s", "x", "l", "m", "tech", "dyne", "gen", "sys", "tron", "nix", "vex", "lon", "ris", "tas"]
 LEGAL = ["Inc", "Inc.", "LLC", "L.L.C.", "Corp", "Corporation", "Co", "Ltd", "Company", "Incorporated", ""]
-STATES = "CA VA MA MD TX CO NY FL OH PA NJ AZ WA IL GA NC MI CT NM UT AL MN OR NH IN WI TN MO SC NV".split()
+STATES = ["CA", "VA", "MA", "MD", "TX", "CO", "NY", "FL", "OH", "PA", "NJ", "AZ", "WA", "IL", "GA", "NC", "MI", "CT", "NM", "UT", "AL", "MN", "OR", "NH", "IN", "WI", "TN", "MO", "SC", "NV"]
 NOISE = {
     "same": 0.30,
     "another legal form": 0.17,
@@ -65,17 +51,22 @@ def make(n_entities: int, n_companies: int, seed: int) -> tuple[pl.DataFrame, pl
     dice = np.random.default_rng(seed)
     names, trade_names = _names(dice, n_entities), _names(dice, n_entities)
     cities = [f"{dice.choice(GENERAL)} {x}".title() for x in dice.choice(["Springs", "City", "Falls", "Park", ""], 600)]
-    place = dice.zipf(1.3, n_entities) % 600
+    size = dice.lognormal(0, 1.2, 600)  # of cities: the largest has 3 % of all
+    place = dice.choice(600, n_entities, p=size / size.sum())
     state = np.array(STATES)[place % len(STATES)]
     entities = pl.DataFrame(
         {
             "unique_entity_id": pl.Series(_ueis(n_entities)),
             "legal_business_name": _with_legal_form(dice, names).tolist(),
-            "dba_name": pl.Series(np.where(dice.random(n_entities) < 0.15, trade_names, None).tolist(), dtype=pl.String),
+            "dba_name": pl.Series(
+                np.where(dice.random(n_entities) < 0.15, trade_names, None).tolist(), dtype=pl.String
+            ),
             "registration_status": np.where(dice.random(n_entities) < 0.8, "A", "E"),
             "city": np.array(cities)[place],
             "state": state,
-            "zip_postal_code": np.char.zfill((place * 137 + dice.integers(0, 20, n_entities)).astype(str), 5),
+            "zip_postal_code": np.char.zfill(
+                (place * 137 + (dice.random(n_entities) ** 2 * 40).astype(int)).astype(str), 5
+            ),
             "primary_naics": "541715",
         }
     )
@@ -102,7 +93,10 @@ def make(n_entities: int, n_companies: int, seed: int) -> tuple[pl.DataFrame, pl
         }
     )
     entities = entities.with_columns(
-        normalized_name=_normal("legal_business_name"), normalized_dba=_normal("dba_name"), cage_code=pl.lit(None), duns_number=pl.lit(None)
+        normalized_name=_normal("legal_business_name"),
+        normalized_dba=_normal("dba_name"),
+        cage_code=pl.lit(None),
+        duns_number=pl.lit(None),
     )
     return entities, companies.with_columns(normalized_name=_normal("company_name"))
 
@@ -116,10 +110,24 @@ def _names(dice: np.random.Generator, n: int) -> np.ndarray:
     def even(words: list[str]) -> np.ndarray:
         return dice.choice(np.array(words, dtype=object), n)
 
-    coined = even(SYLLABLES) + even(SYLLABLES) + np.where(dice.random(n) < 0.6, even(SYLLABLES), "") + even(ENDINGS)
-    other = even(SYLLABLES) + even(SYLLABLES) + even(SYLLABLES) + np.where(dice.random(n) < 0.4, even(ENDINGS), "")
+    coined = (
+        even(SYLLABLES)
+        + even(SYLLABLES)
+        + even(SYLLABLES)
+        + np.where(dice.random(n) < 0.2, even(SYLLABLES), "")
+        + even(ENDINGS)
+    )
+    other = (
+        even(SYLLABLES)
+        + even(SYLLABLES)
+        + even(SYLLABLES)
+        + even(SYLLABLES)
+        + np.where(dice.random(n) < 0.4, even(ENDINGS), "")
+    )
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz"), dtype=object)
-    short = dice.choice(letters, n) + dice.choice(letters, n) + np.where(dice.random(n) < 0.7, dice.choice(letters, n), "")
+    short = (
+        dice.choice(letters, n) + dice.choice(letters, n) + np.where(dice.random(n) < 0.7, dice.choice(letters, n), "")
+    )
     trade, second, word, further = common(TRADES), even(TRADES), even(GENERAL), even(GENERAL)
     shapes = [
         coined + " " + trade,
@@ -187,7 +195,12 @@ def against_everything(companies: pl.DataFrame, entities: pl.DataFrame, rules: m
         texts = right.fill_null("").to_list()
         for at in range(0, len(left), 40):
             scores = process.cdist(
-                left[at : at + 40].to_list(), texts, scorer=fuzz.token_set_ratio, score_cutoff=rules.review, workers=-1, dtype=np.float32
+                left[at : at + 40].to_list(),
+                texts,
+                scorer=fuzz.token_set_ratio,
+                score_cutoff=rules.review,
+                workers=-1,
+                dtype=np.float32,
             )
             here, there = np.nonzero(scores >= rules.review)
             yield here + at, there
@@ -213,7 +226,13 @@ def quality(companies: pl.DataFrame, matches: matching.Matches) -> dict[str, flo
     return {
         "precision": n_right / max(1, made["taken"].sum()),
         "recall": n_right / registered,
-        "offered": (n_right + seen.filter(~pl.col("company_id").is_in(made.filter("taken")["company_id"].implode()))["company_id"].n_unique()) / registered,
+        "offered": (
+            n_right
+            + seen.filter(~pl.col("company_id").is_in(made.filter("taken")["company_id"].implode()))[
+                "company_id"
+            ].n_unique()
+        )
+        / registered,
         "review": review / made.height,
     }
 
@@ -221,7 +240,9 @@ def quality(companies: pl.DataFrame, matches: matching.Matches) -> dict[str, flo
 def confusion(companies: pl.DataFrame, matches: matching.Matches) -> list[dict[str, object]]:
     """By kind of noise: companies, share taken rightly, taken wrongly, for review with the truth among them, without, none."""
     truth = pl.col("truth").eq_missing(pl.col("uei"))
-    seen = matches.candidates.join(companies.select("company_id", "truth"), on="company_id").filter(pl.col("uei") == pl.col("truth"))
+    seen = matches.candidates.join(companies.select("company_id", "truth"), on="company_id").filter(
+        pl.col("uei") == pl.col("truth")
+    )
     made = companies.join(matches.companies, on="company_id").with_columns(
         offered=pl.col("company_id").is_in(seen["company_id"].implode()), taken=pl.col("status") == "matched"
     )
@@ -257,8 +278,14 @@ def main() -> None:
     took, cpu = time.perf_counter() - started, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     said: dict[str, object] = {
-        "entities": entities.height, "companies": companies.height, "seconds": took, "cpu_seconds": cpu,
-        "peak_mb": peak, "peak_before_mb": before, **quality(companies, blocked), "by_noise": confusion(companies, blocked),
+        "entities": entities.height,
+        "companies": companies.height,
+        "seconds": took,
+        "cpu_seconds": cpu,
+        "peak_mb": peak,
+        "peak_before_mb": before,
+        **quality(companies, blocked),
+        "by_noise": confusion(companies, blocked),
     }
     if asked.sample:
         sample = companies.sample(asked.sample, seed=asked.seed)
@@ -270,8 +297,11 @@ def main() -> None:
             blocked.candidates.filter(pl.col("company_id").is_in(sample["company_id"].implode())),
         )
         said["sample"] = {
-            "companies": asked.sample, "everything": quality(sample, every), "rare_grams": quality(sample, part),
-            "seconds": took_all, "extrapolated_seconds": took_all * companies.height / asked.sample,
+            "companies": asked.sample,
+            "everything": quality(sample, every),
+            "rare_grams": quality(sample, part),
+            "seconds": took_all,
+            "extrapolated_seconds": took_all * companies.height / asked.sample,
             "extrapolated_cpu_seconds": cpu * companies.height / asked.sample,
         }
     text = json.dumps(said, indent=1)

@@ -29,6 +29,7 @@ ENTITY_COLUMNS = (
     *("unique_entity_id", "cage_code", "duns_number", "legal_business_name", "dba_name", "registration_status"),
     *("physical_address_line_1", "city", "state", "zip_postal_code", "primary_naics", "naics_code_string"),
 )
+PAIRS_AT_ONCE = 200_000  # whose names are in memory as Python texts
 _PLACES = {"zip": 6.0, "city": 4.0, "state": 2.0, "elsewhere": -4.0}
 _PLACE = pl.Enum([*_PLACES, "unknown"])
 
@@ -40,6 +41,8 @@ class Rules:
     automatic: float = 90.0
     review: float = 75.0
     tie_points: float = 2.0
+    slip: float = 95.0  # from here on two names are one, mistyped
+    coincidences: float = 5.0  # entities that would share as much by chance, at most, for a name to be taken
     candidates: int = 5
     high: float = 0.80
     medium: float = 0.60
@@ -125,7 +128,9 @@ def _entities(given: pl.DataFrame) -> pl.DataFrame:
     )
     order = ["unique_entity_id", "duns_number", "cage_code", "legal_business_name", "zip_postal_code"]
     frame = frame.sort(["active", *order], descending=[True, *[False] * len(order)], nulls_last=True)
-    identified = frame.filter(pl.col("unique_entity_id").is_not_null()).unique("unique_entity_id", keep="first", maintain_order=True)
+    identified = frame.filter(pl.col("unique_entity_id").is_not_null()).unique(
+        "unique_entity_id", keep="first", maintain_order=True
+    )
     others = frame.filter(pl.col("unique_entity_id").is_null())
     frame = pl.concat([identified, others])
     return frame.with_columns(
@@ -178,7 +183,7 @@ def _same_key(left: pl.DataFrame, right: pl.DataFrame, key: str) -> pl.DataFrame
 
 
 def _same_names(left: pl.DataFrame, right: pl.DataFrame, rules: Rules) -> pl.DataFrame:
-    """Pairs whose names are alike enough for a person to look at: left, right."""
+    """Pairs whose names are alike enough for a person to look at: left, right. Equal ones, by rare grams, in one ZIP."""
     asked = left.filter(pl.col("name").is_not_null())
     names = pl.concat(
         [
@@ -191,11 +196,48 @@ def _same_names(left: pl.DataFrame, right: pl.DataFrame, rules: Rules) -> pl.Dat
         return nothing
     found = [asked.select("left", "name").join(names, on="name").select("left", "right")]
     for here, there in likely_pairs(asked["name"], names["name"], rules.budget):
-        one, other = asked[here]["name"], names[there]["name"]
-        score = alike(fuzz.token_set_ratio, one, other, rules, at_least=rules.review)
-        near = score >= rules.review
-        found.append(pl.DataFrame({"left": asked["left"].gather(here[near]), "right": names["right"].gather(there[near])}))
-    return pl.concat(found).unique() if found else nothing
+        pairs = pl.DataFrame({"left": asked["left"].gather(here), "one": asked["name"].gather(here)})
+        found.append(_near(pl.concat([pairs, names[there].rename({"name": "other"})], how="horizontal"), rules))
+    found += [_near(pairs, rules) for pairs in _neighbours(asked, right, names)]
+    return pl.concat(found).unique()
+
+
+def _near(pairs: pl.DataFrame, rules: Rules) -> pl.DataFrame:
+    score = alike(fuzz.token_set_ratio, pairs["one"], pairs["other"], rules, at_least=rules.review)
+    return pairs.filter(pl.Series(score) >= rules.review).select("left", "right")
+
+
+def _neighbours(left: pl.DataFrame, right: pl.DataFrame, names: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Everybody in a company's own ZIP code, however its name is mistyped: left, right, one, other; in parts."""
+    there = names.join(right.select("right", zip="in_zip"), on="right").drop_nulls()
+    crowd = there.group_by("zip").agg(n=pl.len())
+    here = left.select("left", "zip", one="name").join(crowd, on="zip").sort("left")
+    part = (pl.col("n").cum_sum() // PAIRS_AT_ONCE).alias("part")
+    for some in here.with_columns(part).partition_by("part", include_key=False):
+        yield some.join(there, on="zip").select("left", "right", "one", other="name")
+
+
+def _coincidences(pairs: pl.DataFrame, left: pl.DataFrame, right: pl.DataFrame, rules: Rules) -> pl.DataFrame:
+    """How many entities would be expected by chance to share as much with the company: left, chance.
+
+    That is how many names hold the rarest word that both names share, times the share of all entities that are in the
+    place which both have in common. Names of one place that are equal but for a slip count as sharing every word.
+    """
+    names = pl.concat([right["name"], right["other_name"]]).drop_nulls().str.split(" ")
+    held = names.explode().value_counts(name="names").rename({"name": "word"})
+    in_state, in_zip = ["in_state"], ["in_zip"]
+    shares = [(pl.len() / right.height).over(by) for by in (in_zip, [*in_state, "in_city"], in_state)]
+    there = right.select("right", "name", "other_name", *(s.alias(n) for s, n in zip(shares, _PLACES, strict=False)))
+    both = pairs.join(left.select("left", one=pl.col("name").str.split(" ")), on="left").join(there, on="right")
+    other = pl.when("by_trade_name").then("other_name").otherwise("name").str.split(" ")
+    likely = pl.lit(1.0)
+    for place in ("zip", "city", "state"):
+        likely = pl.when(pl.col("place") == place).then(place).otherwise(likely)
+    both = both.with_columns(other=other, likely=likely)
+    mistyped = (pl.col("whole") >= rules.slip) & (pl.col("place") != "elsewhere")
+    shared = pl.when(mistyped).then("other").otherwise(pl.col("one").list.set_intersection("other"))
+    words = both.select("left", "likely", word=shared).explode("word", empty_as_null=True).join(held, on="word")
+    return words.group_by("left").agg(chance=(pl.col("names") * pl.col("likely")).min())
 
 
 def alike(scorer: object, one: pl.Series, other: pl.Series, rules: Rules, at_least: float = 0.0) -> np.ndarray:
@@ -225,6 +267,11 @@ def _judged(pairs: pl.DataFrame, left: pl.DataFrame, right: pl.DataFrame, method
     good = pl.lit(True)
     if method == "fuzzy":
         good = (pl.col("score") >= rules.automatic) & (pl.col("points") >= rules.automatic)
+        chance = _coincidences(ranked.filter(pl.col("rank") == 1), left, right, rules)
+        ranked = ranked.join(chance, on="left", how="left", maintain_order="left")
+        good &= (pl.col("chance") <= rules.coincidences).fill_null(False)
+    else:
+        ranked = ranked.with_columns(chance=pl.lit(None, pl.Float64))
     first = pl.col("rank") == 1
     return ranked.with_columns(
         method=pl.lit(method),
@@ -233,16 +280,15 @@ def _judged(pairs: pl.DataFrame, left: pl.DataFrame, right: pl.DataFrame, method
     )
 
 
-def _parts(pairs: pl.DataFrame, rows: int = 200_000) -> Iterator[pl.DataFrame]:
+def _parts(pairs: pl.DataFrame, rows: int = PAIRS_AT_ONCE) -> Iterator[pl.DataFrame]:
     for at in range(0, pairs.height, rows):
         yield pairs[at : at + rows]
 
 
 def _empty() -> pl.DataFrame:
-    numbers = {"score": pl.Float32, "points": pl.Float32}
-    return pl.DataFrame(
-        schema={"left": pl.UInt32, "right": pl.UInt32, "active": pl.Boolean, "place": _PLACE, **numbers}
-    )
+    numbers = {"score": pl.Float32, "whole": pl.Float32, "points": pl.Float32}
+    known = {"left": pl.UInt32, "right": pl.UInt32, "active": pl.Boolean, "place": _PLACE, "by_trade_name": pl.Boolean}
+    return pl.DataFrame(schema={**known, **numbers})
 
 
 def _scored(pairs: pl.DataFrame, left: pl.DataFrame, right: pl.DataFrame, rules: Rules) -> pl.DataFrame:
@@ -251,9 +297,10 @@ def _scored(pairs: pl.DataFrame, left: pl.DataFrame, right: pl.DataFrame, rules:
         right.select("right", "active", "in_city", "in_state", "in_zip", "other_name", there="name"), on="right"
     )
     part, whole = (
-        np.maximum(alike(how, both["name"], both["there"], rules), alike(how, both["name"], both["other_name"], rules))
+        [alike(how, both["name"], both[there], rules) for there in ("there", "other_name")]
         for how in (fuzz.token_set_ratio, fuzz.token_sort_ratio)
     )
+    by_trade_name = (part[1] > part[0]) | ((part[1] == part[0]) & (whole[1] > whole[0]))
     same_state = pl.col("state") == pl.col("in_state")
     place = (
         pl.when(pl.col("zip") == pl.col("in_zip"))
@@ -267,10 +314,15 @@ def _scored(pairs: pl.DataFrame, left: pl.DataFrame, right: pl.DataFrame, rules:
         .otherwise(pl.lit("unknown"))
         .cast(_PLACE)
     )
-    both = both.with_columns(score=pl.Series(part), place=place, whole=pl.Series(whole))
+    both = both.with_columns(
+        place=place,
+        by_trade_name=pl.Series(by_trade_name),
+        **{name: pl.Series(np.where(by_trade_name, of[1], of[0])) for name, of in (("score", part), ("whole", whole))},
+    )
     worth = pl.col("place").replace_strict(_PLACES, default=0.0, return_dtype=pl.Float32)
     points = pl.col("score") - (100 - pl.col("whole")) / 10 + worth
-    return both.select("left", "right", "active", "place", "score", points=points.cast(pl.Float32))
+    columns = ("left", "right", "active", "place", "by_trade_name", "score", "whole")
+    return both.select(columns, points=points.cast(pl.Float32))
 
 
 def _companies_out(left: pl.DataFrame, right: pl.DataFrame, ranked: pl.DataFrame, rules: Rules) -> pl.DataFrame:
@@ -291,6 +343,8 @@ def _companies_out(left: pl.DataFrame, right: pl.DataFrame, ranked: pl.DataFrame
         name_score=pl.col("score").round(1),
         points=pl.col("points").round(1),
         next_points=pl.col("next_points").round(1),
+        coincidences=pl.col("chance").round(3),
+        by_trade_name="by_trade_name",
         place=pl.col("place").cast(pl.String),
         uei_differs=differs,
         sam_duns="sam_duns",

@@ -36,14 +36,16 @@ class Budget:
     share the most weight and are compared letter by letter. `pairs_at_once`: postings in memory at a time.
     """
 
-    postings: int = 4_000
-    rarest: int = 20_000
-    grams: int = 12
-    keep: int = 40
-    pairs_at_once: int = 2_000_000
+    postings: int = 10_000
+    rarest: int = 40_000
+    grams: int = 16
+    keep: int = 60
+    pairs_at_once: int = 1_000_000
 
 
-def likely_pairs(left: pl.Series, right: pl.Series, budget: Budget | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def likely_pairs(
+    left: pl.Series, right: pl.Series, budget: Budget | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs (position in `left`, position in `right`) that share rare grams, in chunks of whole left names.
 
     Names are normalised text; null and empty ones meet nobody. A pair occurs once. Equal names are not treated in a
@@ -99,7 +101,8 @@ def _owned_grams(names: pl.Series) -> tuple[np.ndarray, np.ndarray]:
     owner = np.repeat(np.arange(len(text)), n_grams)
     place = np.arange(len(owner)) - np.repeat(np.cumsum(n_grams) - n_grams, n_grams)
     gram = code[np.repeat(offsets[:-1] - offsets[0], n_grams) + place]
-    both = np.unique(owner.astype(np.uint64) << np.uint64(32) | gram)
+    both = np.sort(owner.astype(np.uint64) << np.uint64(32) | gram)  # np.unique hashes: six times slower here
+    both = both[np.concatenate([[True], both[1:] != both[:-1]])]
     return (both >> np.uint64(32)).astype(np.int64), both.astype(np.uint32)
 
 

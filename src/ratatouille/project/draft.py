@@ -20,6 +20,7 @@ from ratatouille.project.modes import MODES
 from ratatouille.project.records import Asset, Check, Problem, Source
 from ratatouille.project.sources import find_source
 from ratatouille.project.text_file import Mention, Place, TextFile, decode
+from ratatouille.project.thresholds import value_of
 
 if TYPE_CHECKING:
     from ratatouille.project.sidecar import Sidecar
@@ -186,8 +187,8 @@ class _Maker:
             hint = "write the name as text, or declare `depends_on: [...]` in the sidecar"
             self._add(code.hidden[0].problem("what is read here is known only when the code runs", hint=hint))
         for kind, name in code.values:
-            known = self.values.variables if kind == "var" else self.values.environment
-            self.canonical.append(json.dumps([kind, name, known.get(name)], default=str))
+            value = _variable(name, self.values) if kind == "var" else self.values.environment.get(name)
+            self.canonical.append(json.dumps([kind, name, value], default=str))
         if self.sources:
             self._refuse_landing(code.sources[0][1])
         self._look_at_tables(file)
@@ -285,6 +286,14 @@ class _Maker:
 
     def _sidecar_place(self, key: str) -> Place:
         return self.sidecar.places.get(key, Place(self.asset.sidecar or self.asset.path))
+
+
+def _variable(name: str, values: Values) -> Any:
+    """What `context.var` gives without a default."""
+    try:
+        return value_of(name, values.variables)
+    except ValueError:
+        return None
 
 
 class Recorder:
