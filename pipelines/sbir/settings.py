@@ -179,7 +179,7 @@ class DataQuality(Section):
 class Match(Section):
     automatic: Percent
     review: Percent
-    ambiguous_within: Percent
+    tie_points: Percent
 
     @model_validator(mode="after")
     def _review_is_less(self) -> Match:
@@ -200,6 +200,7 @@ class Source(Section):
 
 
 class SamSource(Source):
+    ask_api: bool
     requests_per_minute: Annotated[int, Field(ge=1, le=6000)]
     batch_ueis: Annotated[int, Field(ge=1, le=100)]
     daily_quota: Annotated[int, Field(ge=0)]
@@ -220,6 +221,11 @@ class Sources(Section):
     sector_default: Source
 
 
+class Neighbours(Section):
+    firms: Annotated[int, Field(ge=1)]
+    share: Rate
+
+
 class Enrichment(Section):
     batch_size: Annotated[int, Field(ge=1, le=1000)]
     max_retries: Retries
@@ -232,6 +238,8 @@ class Enrichment(Section):
     sam_lookup: Rate
     candidates: Annotated[int, Field(ge=1, le=20)]
     match: Match
+    success_by_year: list[tuple[Year, Year, Rate]]
+    neighbours: Neighbours
     bands: Bands
     sources: Sources
     agency_naics: dict[str, Annotated[str, Field(pattern=r"^\d{2,6}$")]]
