@@ -311,13 +311,21 @@ class Loading(Section):
     deadlock_retries: Retries
     min_success: Rate
     max_constraint_violations: Annotated[int, Field(ge=0)]
-    delete_missing: bool
+    reconnect_seconds: Annotated[int, Field(ge=0, le=3600)]
+    delete_withdrawn: bool
+    max_delete_share: Rate
 
 
 class Neo4j(Section):
     """Where the server is and who we are there comes from NEO4J_URI, NEO4J_USER and NEO4J_PASSWORD, never from here."""
 
     loading: Loading
+
+
+class Graph(Section):
+    backend: Literal["ladybug", "neo4j"]
+    path: Annotated[str, Field(min_length=1)]
+    buffer_mb: Annotated[int, Field(ge=64)]
 
 
 class Settings(Section):
@@ -328,6 +336,7 @@ class Settings(Section):
     enrichment: Enrichment
     transform: Transform
     cet: Cet
+    graph: Graph
     neo4j: Neo4j
 
 
