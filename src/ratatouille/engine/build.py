@@ -120,7 +120,7 @@ def _build_python(work: Work) -> None:
     returned = context.call_build(work.root, work.asset, _context(work, parts))
     if not context.is_batches(returned):
         try:
-            select = context.select_over(work.session, returned, f"built_{work.run_id}_{work.token}")
+            select = context.select_over(work.session, returned, f"built_{work.run_id}_{work.asset.name}_{work.token}")
         except RatError:
             raise
         except Exception as error:
@@ -190,6 +190,8 @@ def _context(work: Work, parts: chunks.Chunks) -> context.Context:
         environment=_environment(work),
         chunks=parts.over,
         continues=_continues(work),
+        stands=work.asset.name in work.state.standing,
+        stands_for=partial(setattr, work, "version_token"),
     )
 
 

@@ -41,6 +41,8 @@ class Context:
         environment: Mapping[str, str],
         chunks: Callable[..., Iterator[Any]] | None = None,
         continues: bool = False,
+        stands: bool = True,
+        stands_for: Callable[[str], None] = lambda version: None,
     ) -> None:
         self.asset = asset.name
         self.run_id = run_id
@@ -56,6 +58,8 @@ class Context:
         self._environment = environment
         self._chunks = chunks
         self._continues = continues
+        self._stands = stands
+        self._stands_for = stands_for
 
     def ref(self, name: str) -> Any:
         """The rows of another asset, as a DuckDB relation (`.pl()`, `.df()`, `.arrow()`, or SQL on it)."""
@@ -100,8 +104,15 @@ class Context:
 
     @property
     def this(self) -> Any:
-        """The rows of this asset's current version."""
-        return self.ref(self.asset)
+        """The rows of this asset's current version, as a DuckDB relation; None before the first build."""
+        return self.ref(self.asset) if self._stands else None
+
+    def stands_for(self, version: str) -> None:
+        """For an asset that writes outside the lake: what `version: {python: ...}` answers once this is published.
+
+        Without it that is what the function answered before `build`, and the next run finds it changed.
+        """
+        self._stands_for(version)
 
     @property
     def previous(self) -> Any:

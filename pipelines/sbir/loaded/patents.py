@@ -1,0 +1,17 @@
+"""Patents, their assignments, and who took part in them, in the graph."""
+
+from pipelines.sbir.graph.model import ASSIGNMENT, ENTITY, PATENT
+from pipelines.sbir.loaded._load import load, mark_of
+
+
+def version() -> str:
+    return mark_of(__file__, "loaded.patents")
+
+
+def build(context):
+    tables = {
+        "patents": context.ref("transformed.patents"),
+        "assignments": context.ref("transformed.patent_assignments"),
+        "entities": context.ref("transformed.patent_entities"),
+    }
+    return load(context, __file__, [PATENT, ASSIGNMENT, ENTITY], tables)
