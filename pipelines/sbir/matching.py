@@ -15,8 +15,10 @@ person too. All of it works on whole columns; names are compared in chunks, so m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -29,6 +31,7 @@ ENTITY_COLUMNS = (
     *("unique_entity_id", "cage_code", "duns_number", "legal_business_name", "dba_name", "registration_status"),
     *("physical_address_line_1", "city", "state", "zip_postal_code", "primary_naics", "naics_code_string"),
 )
+_ENTITY_SCHEMA = dict.fromkeys((*ENTITY_COLUMNS, "normalized_name"), pl.String)
 PAIRS_AT_ONCE = 200_000  # whose names are in memory as Python texts
 _PLACES = {"zip": 6.0, "city": 4.0, "state": 2.0, "elsewhere": -4.0}
 _PLACE = pl.Enum([*_PLACES, "unknown"])
@@ -51,6 +54,17 @@ class Rules:
     floor: float = 0.40  # of a candidate for review
     workers: int = -1  # threads that compare names; -1: every core
     budget: Budget = field(default_factory=Budget)
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> Rules:
+        """The rules with the settings of a mapping; ValueError for one that there is not."""
+        known = {"automatic", "review", "tie_points", "slip", "coincidences", "candidates", "high", "medium", "floor"}
+        if unknown := said.keys() - known:
+            raise ValueError(f"matching has no setting {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}")
+        rules = cls(**said)
+        if not 0 <= rules.review <= rules.automatic <= 100 or not 0 <= rules.floor <= rules.medium <= rules.high <= 1:
+            raise ValueError("matching: scores go review <= automatic <= 100, confidences floor <= medium <= high <= 1")
+        return rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +96,26 @@ def match(companies: pl.DataFrame, entities: pl.DataFrame, rules: Rules | None =
     stages.append(_judged(_same_names(waiting, right, rules), left, right, "fuzzy", rules))
     ranked = pl.concat(stages)
     return Matches(_companies_out(left, right, ranked, rules), _candidates_out(left, right, ranked))
+
+
+def still_true(before: pl.DataFrame | None, companies: pl.DataFrame, mark: str) -> pl.DataFrame:
+    """Rows of an earlier result that would come out the same: the company says the same, and so does SAM (`mark`)."""
+    if before is None:
+        return with_new(None, match(companies.clear(), pl.DataFrame(schema=_ENTITY_SCHEMA)), companies.clear(), mark)
+    same = before.filter(pl.col("entities_mark") == mark)
+    return same.join(companies.select("company_id", "input_hash"), on=["company_id", "input_hash"], how="semi")
+
+
+def with_new(before: pl.DataFrame | None, new: Matches, companies: pl.DataFrame, mark: str) -> pl.DataFrame:
+    """One row per company: matches, their candidates as a list, and what they were made from and when."""
+    columns = ["rank", "method", "uei", "cage_code", "sam_name", "score", "points", "place", "city", "state"]
+    candidates = new.candidates.group_by("company_id", maintain_order=True).agg(candidates=pl.struct(columns))
+    made = (
+        new.companies.join(candidates, on="company_id", how="left", maintain_order="left")
+        .join(companies.select("company_id", "input_hash"), on="company_id", maintain_order="left")
+        .with_columns(entities_mark=pl.lit(mark), matched_at=pl.lit(datetime.now(UTC).replace(tzinfo=None)))
+    )
+    return made if before is None else pl.concat([before, made], how="vertical_relaxed").sort("company_id")
 
 
 def band(confidence: pl.Expr, rules: Rules) -> pl.Expr:

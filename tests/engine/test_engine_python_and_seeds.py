@@ -198,3 +198,31 @@ def test_a_frame_with_the_name_of_nothing_else_survives_parallel_steps(shop):
     result = shop.run()
     assert {s.status for s in result.steps} == {"built"}
     assert [shop.value(f"select sum(n) from bronze.p{n}") for n in range(6)] == [n * 1000 for n in range(6)]
+
+
+def test_a_python_asset_takes_over_what_its_own_code_made_before_and_nothing_else(shop):
+    code = """
+import polars
+
+def build(context):
+    now = context.ref("bronze.base").pl().with_columns(how=polars.lit(f"made with {context.var('shop.size', 5)}"))
+    if context.previous is None:
+        return now
+    before = context.previous.pl()
+    return polars.concat([before, now.join(before, on="a", how="anti")])
+"""
+    shop.write({"pipelines/bronze/base.sql": "select 1 as a, 'x' as b", "pipelines/silver/made.py": code})
+    shop.run()
+    shop.write({"pipelines/bronze/base.sql": "select 1 as a, 'y' as b union all select 2, 'z'"})
+    shop.run()
+    assert shop.rows("select * from silver.made order by a") == [(1, "x", "made with 5"), (2, "z", "made with 5")]
+    shop.run("silver.made", force=True)
+    assert shop.rows("select * from silver.made where a = 1") == [(1, "y", "made with 5")]
+    shop.write(
+        {"pipelines/bronze/base.sql": "select 1 as a, 'w' as b", "pipelines/silver/made.py": code + "\nSIZE = 1\n"}
+    )
+    shop.run()
+    assert shop.rows("select * from silver.made") == [(1, "w", "made with 5")]
+    shop.write({"workspace.yaml": "name: shop\nvars: {shop: {size: 7}}\n"})
+    shop.run()
+    assert shop.rows("select * from silver.made") == [(1, "w", "made with 7")]

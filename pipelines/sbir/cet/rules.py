@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import polars as pl
-
 from pipelines.sbir.cet.taxonomy import Taxonomy
 
 FIELDS = {"title": 2.0, "topic_code": 1.5, "abstract": 1.0}

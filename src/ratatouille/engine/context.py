@@ -17,6 +17,7 @@ from ratatouille.lake import Session
 from ratatouille.lake.quoting import ident, table
 from ratatouille.lake.types import Columns
 from ratatouille.project.records import Asset
+from ratatouille.project.thresholds import value_of
 
 _import_guard = threading.Lock()
 
@@ -39,6 +40,7 @@ class Context:
         variables: Mapping[str, Any],
         environment: Mapping[str, str],
         chunks: Callable[..., Iterator[Any]] | None = None,
+        continues: bool = False,
         stands: bool = True,
         stands_for: Callable[[str], None] = lambda version: None,
     ) -> None:
@@ -55,6 +57,7 @@ class Context:
         self._variables = variables
         self._environment = environment
         self._chunks = chunks
+        self._continues = continues
         self._stands = stands
         self._stands_for = stands_for
 
@@ -111,6 +114,15 @@ class Context:
         """
         self._stands_for(version)
 
+    @property
+    def previous(self) -> Any:
+        """The rows of this asset's current version when the same code made them, to take over what still holds.
+
+        None before the first build, after the code, a module that it imports or a variable that it names has changed,
+        after a rollback, and with -f: then everything is made anew.
+        """
+        return self.this if self._continues else None
+
     def is_incremental(self) -> bool:
         """Whether this step adds to the current version instead of replacing it."""
         return self._incremental
@@ -120,7 +132,11 @@ class Context:
         return self._watermark(column) if self._incremental else None
 
     def var(self, name: str, default: Any = None) -> Any:
-        return self._variables.get(name, default)
+        """A variable of workspace.yaml, or a key inside it (`quality.completeness`); `default` where there is none."""
+        try:
+            return value_of(name, self._variables)
+        except ValueError:
+            return default
 
     def env(self, name: str, default: str | None = None) -> str | None:
         return self._environment.get(name, default)
