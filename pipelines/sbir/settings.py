@@ -293,7 +293,15 @@ class CetModel(Section):
     seed: int
 
 
+class CetDrift(Section):
+    warn: Rate
+    alert: Rate
+    least: Annotated[int, Field(ge=1)]
+
+
 class Cet(Section):
+    trained_model: str
+    drift: CetDrift
     taxonomy_version: str
     bands: CetBands
     max_supporting: Annotated[int, Field(ge=0, le=20)]
@@ -361,4 +369,6 @@ def _said(problem: dict[str, Any]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     what = str(problem["msg"]).removeprefix("Value error, ")
     given = problem.get("input")
-    return f"{key}: {what[:1].lower()}{what[1:]}" + (f" (it is {given!r})" if isinstance(given, (int, float, str)) else "")
+    return f"{key}: {what[:1].lower()}{what[1:]}" + (
+        f" (it is {given!r})" if isinstance(given, (int, float, str)) else ""
+    )
