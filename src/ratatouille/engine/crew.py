@@ -35,11 +35,11 @@ from ratatouille.lake import (
     Entry,
     LandingFile,
     Publication,
-    discard,
     Session,
     Superseded,
     UnknownOutcome,
     budget_bytes,
+    discard,
     publish,
 )
 

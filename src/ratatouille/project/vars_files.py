@@ -46,7 +46,9 @@ def read_bytes(root: Path, name: str, files: Sequence[str], prefix: str) -> Vars
         try:
             contents[file] = (root / file).read_bytes()
         except OSError as error:
-            raise _refused(name, f"{file} cannot be read: {error.strerror}", "write it, or take it off the list") from error
+            raise _refused(
+                name, f"{file} cannot be read: {error.strerror}", "write it, or take it off the list"
+            ) from error
     return VarsFiles(name, contents, prefix)
 
 
@@ -88,7 +90,9 @@ def _path(words: str, values: Mapping[str, Any]) -> list[str]:
     return path
 
 
-def _nested(said: VarsFiles, variable: str, path: Sequence[str], text: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def _nested(
+    said: VarsFiles, variable: str, path: Sequence[str], text: str, values: Mapping[str, Any]
+) -> dict[str, Any]:
     from ratatouille.project.yaml_text import read_yaml
 
     within: Any = values
