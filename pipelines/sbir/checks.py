@@ -2,13 +2,18 @@
 
 from dagster import AssetCheckResult
 
-from ratatouille import query
+from ratatouille import query, workspace
 from ratatouille.dagster import asset_check
 
 from .assets import enriched_sbir_awards, validated_sbir_awards
-from .settings import load_settings
+from .settings import Settings, read
 
 REQUIRED = ("award_id", "company_name", "award_amount")
+
+
+def settings() -> Settings:
+    """Those of the workspace that this file lies in, as the run sees them."""
+    return read(workspace(__file__).vars["sbir"])
 
 
 @asset_check(asset=validated_sbir_awards, description="The least filled of the three fields that every award needs.")
@@ -20,7 +25,7 @@ def sbir_awards_completeness_check() -> AssetCheckResult:
         return AssetCheckResult(passed=False, description="There is no award.", metadata={"total_count": 0})
     coverage = {field: found[field] / total for field in REQUIRED}
     return AssetCheckResult(
-        passed=min(coverage.values()) >= load_settings().data_quality.completeness,
+        passed=min(coverage.values()) >= settings().data_quality.minimum_completeness,
         metadata={"min_coverage": min(coverage.values()), "field_coverage": coverage, "total_count": total},
     )
 
@@ -36,7 +41,7 @@ def enrichment_success_rate_check() -> AssetCheckResult:
     if not total:
         return AssetCheckResult(passed=False, description="There is no award.", metadata={"total_count": 0})
     return AssetCheckResult(
-        passed=enriched / total >= load_settings().enrichment.min_success_rate,
+        passed=enriched / total >= settings().enrichment.min_success,
         metadata={"enrichment_rate": enriched / total, "enriched_count": enriched, "total_count": total},
     )
 

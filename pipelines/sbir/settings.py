@@ -10,12 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-HERE = Path(__file__).parent
 Rate = Annotated[float, Field(ge=0, le=1)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Rows = Annotated[int, Field(ge=100)]
@@ -139,7 +137,9 @@ class Completeness(Section):
     award_id: Rate
     company_name: Rate
     award_amount: Rate
+    award_date: Rate
     program: Rate
+    naics_code: Rate
 
 
 class Uniqueness(Section):
@@ -156,8 +156,8 @@ class DataQuality(Section):
     award_year_min: Year
     amount_warning: Positive
     award_date_min: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
-    completeness: Rate
-    field_completeness: Completeness
+    completeness: Completeness
+    minimum_completeness: Rate
     uniqueness: Uniqueness
     validity: Rate
     consistency: Rate
@@ -177,16 +177,49 @@ class DataQuality(Section):
         return bands
 
 
-class Matching(Section):
+class Match(Section):
     automatic: Percent
     review: Percent
     tie_points: Percent
 
     @model_validator(mode="after")
-    def _review_is_less(self) -> Matching:
+    def _review_is_less(self) -> Match:
         if self.review > self.automatic:
             raise ValueError("review must not be above automatic")
         return self
+
+
+class Bands(Section):
+    high: Rate
+    medium: Rate
+    floor: Rate
+
+
+class Source(Section):
+    priority: Annotated[int, Field(ge=1, le=100)]
+    confidence: Rate
+
+
+class SamSource(Source):
+    ask_api: bool
+    requests_per_minute: Annotated[int, Field(ge=1, le=6000)]
+    batch_ueis: Annotated[int, Field(ge=1, le=100)]
+    daily_quota: Annotated[int, Field(ge=0)]
+
+
+class FuzzySource(Source):
+    similarity: Rate
+    highest: Rate
+
+
+class Sources(Section):
+    original: Source
+    usaspending: Source
+    sam_gov: SamSource
+    fuzzy: FuzzySource
+    proximity: Source
+    agency_default: Source
+    sector_default: Source
 
 
 class Neighbours(Section):
@@ -194,48 +227,82 @@ class Neighbours(Section):
     share: Rate
 
 
-class SamApi(Section):
-    enabled: bool
-    daily_quota: Annotated[int, Field(ge=1, le=10_000)]
-
-
 class Enrichment(Section):
-    success_rate: Rate
-    success_by_year: list[tuple[Year, Year, Rate]]
-    high_confidence: Rate
-    fallback: Rate
+    batch_size: Annotated[int, Field(ge=1, le=1000)]
+    max_retries: Retries
+    timeout_seconds: Timeout
+    rate_limit_per_second: Positive
+    min_success: Rate
+    min_high_confidence: Rate
+    max_fallback: Rate
     usaspending_match: Rate
-    min_confidence: Rate
+    sam_lookup: Rate
+    candidates: Annotated[int, Field(ge=1, le=20)]
+    match: Match
+    success_by_year: list[tuple[Year, Year, Rate]]
     neighbours: Neighbours
-    matching: Matching
-    sam_gov_api: SamApi
+    bands: Bands
+    sources: Sources
+    agency_naics: dict[str, Annotated[str, Field(pattern=r"^\d{2,6}$")]]
+    sector_naics: Annotated[str, Field(pattern=r"^\d{2,6}$")]
+    freshness_hours: Positive
+    checkpoint_every: Annotated[int, Field(ge=1)]
 
-    @property
-    def min_success_rate(self) -> float:
-        return self.success_rate
+
+class CompanyDedup(Section):
+    merge: Percent
+    review: Percent
 
 
 class Transform(Section):
     progression_min_confidence: Rate
+    company_dedup: CompanyDedup
 
 
-class Drift(Section):
-    warn: Rate
-    alert: Rate
-    least: Annotated[int, Field(ge=1)]
+class CetBands(Section):
+    high: Percent
+    medium: Percent
+
+
+class CetRules(Section):
+    title: Positive
+    topic_code: Positive
+    abstract: Positive
+    accept: Positive
+    base: Percent
+    per_point: Positive
+    floor: Percent
+    cap: Percent
+    negative: Rate
+
+
+class CetQuality(Section):
+    min_success: Rate
+    min_high_confidence: Rate
+    min_evidence: Rate
+
+
+class CetModel(Section):
+    ngram_max: Annotated[int, Field(ge=1, le=5)]
+    max_features: Annotated[int, Field(ge=100)]
+    select: Annotated[int, Field(ge=10)]
+    iterations: Annotated[int, Field(ge=10)]
+    min_df: Annotated[int, Field(ge=1)]
+    max_df: Rate
+    folds: Annotated[int, Field(ge=2, le=20)]
+    keyword_boost: Positive
+    seed: int
 
 
 class Cet(Section):
-    success: Rate
-    high_confidence: Rate
-    evidence: Rate
-    drift: Drift
-
-
-class Graph(Section):
-    backend: Literal["ladybug", "neo4j"]
-    path: Annotated[str, Field(min_length=1)]
-    buffer_mb: Annotated[int, Field(ge=64)]
+    taxonomy_version: str
+    bands: CetBands
+    max_supporting: Annotated[int, Field(ge=0, le=20)]
+    max_evidence: Annotated[int, Field(ge=0, le=20)]
+    evidence_words: Annotated[int, Field(ge=5, le=500)]
+    rules: CetRules
+    quality: CetQuality
+    model: CetModel
 
 
 class Loading(Section):
@@ -243,9 +310,9 @@ class Loading(Section):
     parallel_threads: Threads
     transaction_timeout_seconds: Timeout
     deadlock_retries: Retries
-    reconnect_seconds: Annotated[int, Field(ge=0)]
     min_success: Rate
     max_constraint_violations: Annotated[int, Field(ge=0)]
+    reconnect_seconds: Annotated[int, Field(ge=0, le=3600)]
     delete_withdrawn: bool
     max_delete_share: Rate
 
@@ -254,6 +321,12 @@ class Neo4j(Section):
     """Where the server is and who we are there comes from NEO4J_URI, NEO4J_USER and NEO4J_PASSWORD, never from here."""
 
     loading: Loading
+
+
+class Graph(Section):
+    backend: Literal["ladybug", "neo4j"]
+    path: Annotated[str, Field(min_length=1)]
+    buffer_mb: Annotated[int, Field(ge=64)]
 
 
 class Settings(Section):
@@ -266,13 +339,6 @@ class Settings(Section):
     cet: Cet
     graph: Graph
     neo4j: Neo4j
-
-
-def load_settings(folder: Path = HERE) -> Settings:
-    """The settings of the workspace that `folder` lies in."""
-    from ratatouille import workspace  # the one place that knows how files and environment make one mapping
-
-    return read(workspace(folder).vars["sbir"])
 
 
 def read(values: Mapping[str, Any]) -> Settings:
@@ -296,6 +362,4 @@ def _said(problem: dict[str, Any]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     what = str(problem["msg"]).removeprefix("Value error, ")
     given = problem.get("input")
-    return f"{key}: {what[:1].lower()}{what[1:]}" + (
-        f" (it is {given!r})" if isinstance(given, (int, float, str)) else ""
-    )
+    return f"{key}: {what[:1].lower()}{what[1:]}" + (f" (it is {given!r})" if isinstance(given, (int, float, str)) else "")

@@ -1,89 +1,90 @@
-"""`deletions: remove`: a merge whose query gives all rows. It ends as a rebuild would, by as few changes as it takes."""
+"""`deletions: remove`: a merge becomes what its query gives, by as few changes as it takes."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from ratatouille.errors import RequestError
+from ratatouille.project import load
+
+GIVEN = "pipelines/bronze/given.sql"
 FILES = {
-    "pipelines/bronze/people.sql": "select * from {{ source('landing/people/*.csv') }}",
-    "pipelines/bronze/people.yaml": "materialize: append\nsources:\n  landing/people/*.csv: {columns: {id: integer, city: varchar, tags: 'integer[]'}}",
-    "pipelines/silver/people.sql": "select id, city, tags from {{ ref('bronze.people') }}",
-    "pipelines/silver/people.yaml": "materialize: merge\nunique_key: id\ndeletions: remove\ncolumns: {city: {checks: [not_null]}}",
-    "pipelines/gold/log.sql": "select id, city, _change from {{ changes('silver.people') }}",
-    "pipelines/gold/log.yaml": "materialize: append",
+    GIVEN: "select * from (values (1, 'a', 5), (2, 'b', null), (3, null, 7)) t(id, name, size)",
+    "pipelines/silver/firms.sql": "select id, name, size from {{ ref('bronze.given') }}",
+    "pipelines/silver/firms.yaml": "materialize: merge\nunique_key: id\ndeletions: remove\n",
+    "pipelines/gold/seen.sql": "select id, name, _change as change from {{ changes('silver.firms') }}",
+    "pipelines/gold/seen.yaml": "materialize: append\n",
 }
-FIRST = "id,city,tags\n1,Rome,[1]\n2,Oslo,\n3,,[]\n".replace("3,,[]", "3,Nice,[]")
+TABLE = "select id, name, size from silver.firms order by id"
 
 
-def test_new_changed_and_withdrawn_rows_are_written_and_no_other(shop) -> None:
-    shop.write({**FILES, "landing/people/a.csv": FIRST})
-    assert shop.run().status == "done"
-    second = "id,city,tags\n1,Rome,[1]\n2,Bergen,\n4,Lyon,[2]\n"
-    step = shop.write({"landing/people/a.csv": second}).run().step("silver.people")
-    assert (step.status, step.mode, step.rows_in, step.rows_written, step.rows_total) == (
-        "built",
-        "incremental",
-        3,
-        2,
-        3,
-    )
-    assert shop.rows("from silver.people order by id") == [(1, "Rome", [1]), (2, "Bergen", None), (4, "Lyon", [2])]
-    assert shop.rows("select id, city, _change from gold.log where id <> 1 and not (_change = 'insert' and id in (2, 3)) order by id") == [
-        (2, "Bergen", "update"), (3, "Nice", "delete"), (4, "Lyon", "insert"),
-    ]  # fmt: skip
-    # The same rows in another file and order: nothing is written, and what is below stays fresh.
-    again = shop.write({"landing/people/a.csv": "id,city,tags\n4,Lyon,[2]\n2,Bergen,\n1,Rome,[1]\n"}).run()
-    assert again.step("silver.people").rows_written == 0
-    assert [step.asset for step in again.steps if step.status == "built"] == ["bronze.people", "silver.people"]
-    # All rows go, and come again.
-    gone = shop.write({"landing/people/a.csv": "id,city,tags\n"}).run().step("silver.people")
-    assert (gone.rows_written, gone.rows_total) == (0, 0)
-    assert shop.write({"landing/people/a.csv": FIRST}).run().step("silver.people").rows_total == 3
-    assert not list(shop.root.glob(".rat/data/silver/people/*gone*"))
+def gives(*rows: str) -> dict[str, str]:
+    return {GIVEN: f"select * from (values {', '.join(rows)}) t(id, name, size)"}
 
 
-def test_a_failing_gate_keeps_the_withdrawn_rows_in_sight(shop) -> None:
-    shop.write({**FILES, "landing/people/a.csv": FIRST}).run()
-    step = shop.write({"landing/people/a.csv": "id,city,tags\n2,,\n"}).run().step("silver.people")
-    assert step.status == "failed" and shop.value("select count(*) from silver.people") == 3
-    assert not list(shop.root.glob(".rat/data/silver/people/*gone*"))
+def test_what_is_new_comes_what_differs_is_replaced_what_is_gone_goes_and_nothing_else_is_touched(shop):
+    shop.write(FILES).run()
+    step = shop.write(gives("(1, 'a', 5)", "(2, 'b', 8)", "(4, 'd', 1)")).run().step("silver.firms")
+    assert (step.status, step.mode, step.rows_in, step.rows_written) == ("built", "incremental", 3, 2)
+    assert shop.rows(TABLE) == [(1, "a", 5), (2, "b", 8), (4, "d", 1)]
+    told = shop.rows("select id, change from gold.seen order by all")
+    assert {id for id, change in told if "insert" not in change} == {2, 3}, "who reads changes() sees no more than that"
+    assert 1 not in {id for id, change in told if change != "insert"}
+
+    same = shop.write(gives("(4, 'd', 1)", "(2, 'b', 8)", "(1, 'a', 5)")).run().step("silver.firms")
+    assert same.rows_written == 0 and shop.rows(TABLE) == [(1, "a", 5), (2, "b", 8), (4, "d", 1)]
+    shop.write({GIVEN: "select 1 as id, 'a' as name, 5 as size where false"}).run()
+    assert shop.rows(TABLE) == []
 
 
-@pytest.mark.parametrize(("rows", "check"), [("1,Rome,\n1,Oslo,\n", "id_unique"), (",Rome,\n1,Oslo,\n", "id_not_null")])
-def test_a_key_that_comes_twice_or_not_at_all_is_refused(shop, rows: str, check: str) -> None:
-    shop.write({**FILES, "landing/people/a.csv": FIRST}).run()
-    step = shop.write({"landing/people/a.csv": "id,city,tags\n" + rows}).run().step("silver.people")
-    assert step.status == "failed" and check in [one.name for one in step.checks if not one.passed], step
-
-
-def test_a_column_that_is_new_is_written_where_it_says_something(shop) -> None:
+def test_a_gate_sees_the_table_as_it_would_be_and_keeps_it_out(shop):
+    shop.write(FILES).run()
     shop.write(
         {
-            **FILES,
-            "landing/people/a.csv": FIRST,
-            "pipelines/silver/people.yaml": FILES["pipelines/silver/people.yaml"] + "\non_change: forward",
+            "pipelines/silver/firms.yaml": FILES["pipelines/silver/firms.yaml"]
+            + "checks:\n  enough: {check: row_count, min: 3}\n"
         }
     )
     shop.run()
-    more = "select id, city, tags, case when id = 2 then 'north' end as zone from {{ ref('bronze.people') }}"
-    step = shop.write({"pipelines/silver/people.sql": more}).step("silver.people")
-    assert (step.mode, step.rows_written) == ("incremental", 1), step
-    assert shop.rows("select id, zone from silver.people order by id") == [(1, None), (2, "north"), (3, None)]
+    step = shop.write(gives("(1, 'x', 5)", "(2, 'b', null)")).run().step("silver.firms")
+    assert step.status == "failed" and len(shop.rows(TABLE)) == 3 and shop.rows(TABLE)[0] == (1, "a", 5)
+
+
+def test_a_key_that_comes_twice_or_is_null_is_refused(shop):
+    shop.write(FILES).run()
+    for rows in (("(1, 'a', 5)", "(1, 'b', 5)"), ("(1, 'a', 5)", "(null, 'b', 5)")):
+        assert shop.write(gives(*rows)).run().step("silver.firms").status == "failed", rows
+        assert len(shop.rows(TABLE)) == 3
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "side"),
     [
-        ("select id from {{ ref('bronze.people') }} {% if is_incremental() %} where id > 1 {% endif %}", "the query gives all rows, or what is only old"),
-        ("select id from {{ source('landing/people/*.csv') }}", "a landing file is read once"),
+        ("select id, name, size from {{ ref('bronze.given') }} {% if is_incremental() %} where id > 1 {% endif %}", ""),
+        (FILES["pipelines/silver/firms.sql"], "deduplicate: size desc\n"),
+        (FILES["pipelines/silver/firms.sql"], "on_fail: quarantine\n"),
+        ("select * from {{ source('landing/*.csv') }}", "sources: {landing/*.csv: {columns: {id: integer}}}\n"),
     ],
-)  # fmt: skip
-def test_a_query_that_does_not_give_all_rows_is_refused(shop, query: str, said: str) -> None:
-    files = {
-        **FILES,
-        "pipelines/silver/people.sql": query,
-        "pipelines/silver/people.yaml": "materialize: merge\nunique_key: id\ndeletions: remove",
-    }
-    shop.write({**files, "landing/people/a.csv": FIRST})
-    with pytest.raises(Exception, match=said):
-        shop.run("silver.people")
+)
+def test_what_would_contradict_it_is_refused(shop, query, side):
+    shop.write(FILES | {"pipelines/silver/firms.sql": query})
+    shop.write({"pipelines/silver/firms.yaml": FILES["pipelines/silver/firms.yaml"] + side})
+    assert "deletions: remove" in " ".join(str(error) for error in load(shop.root).errors)
+    with pytest.raises(RequestError):
+        shop.run("silver.firms")
+
+
+ROWS = st.dictionaries(st.integers(0, 5), st.tuples(st.sampled_from(["a", "b", None]), st.integers(0, 2)), max_size=6)
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(ROWS, min_size=2, max_size=4))
+def test_any_sequence_of_states_ends_as_the_last_one(shop, states):
+    shop.write(FILES)
+    for state in states:
+        rows = [f"({id}, {'null' if n is None else repr(n)}, {size})" for id, (n, size) in state.items()]
+        empty = {GIVEN: "select 1 as id, 'a' as name, 1 as size where false"}
+        shop.write(gives(*rows) if rows else empty).run()
+        assert shop.rows(TABLE) == sorted((id, n, size) for id, (n, size) in state.items())

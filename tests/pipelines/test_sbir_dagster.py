@@ -229,7 +229,7 @@ def test_the_checks_of_the_design_as_they_are_printed_there(office: Office) -> N
 
 
 def test_a_check_that_fails_stops_what_is_below(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SBIR_ETL__ENRICHMENT__MIN_SUCCESS_RATE", "1.0")
+    monkeypatch.setenv("SBIR_ETL__ENRICHMENT__MIN_SUCCESS", "1.0")
     before = office.rows("select count(*) from transformed.companies")
     result = office.run("sbir_pipeline_job")
     assert not result.success

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipelines.sbir.settings import SettingsError, load_settings, read
+from pipelines.sbir.settings import SettingsError, read
 from sbir_lake import ROOT, Lake
 
 from ratatouille import workspace
@@ -33,7 +33,7 @@ def values(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_the_overlay_and_the_environment_go_over_the_base(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SBIR_ETL_ENVIRONMENT", "test")
     monkeypatch.setenv("SBIR_ETL__DATA_QUALITY__MAX_DUPLICATE_RATE", "0.25")
-    settings = load_settings(folder)
+    settings = read(workspace(folder).vars["sbir"])
     assert settings.pipeline.chunk_size == 100  # test.yaml
     assert settings.pipeline.asset_execution.max_parallel_assets == 4  # base.yaml, beside what the overlay says
     assert settings.data_quality.max_duplicate_rate == 0.25  # the environment
@@ -43,7 +43,7 @@ def test_the_overlay_and_the_environment_go_over_the_base(folder: Path, monkeypa
 @pytest.mark.parametrize("overlay", ["dev", "prod", "test"])
 def test_every_overlay_is_within_its_ranges(folder: Path, overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SBIR_ETL_ENVIRONMENT", overlay)
-    load_settings(folder)
+    read(workspace(folder).vars["sbir"])
 
 
 @pytest.mark.parametrize(
@@ -51,14 +51,14 @@ def test_every_overlay_is_within_its_ranges(folder: Path, overlay: str, monkeypa
     [
         ("data_quality.max_duplicate_rate", 0.6, "less than or equal to 0.5"),
         ("pipeline.chunk_size", 99, "greater than or equal to 100"),
-        ("enrichment.sam_gov_api.daily_quota", 10_001, "less than or equal to 10000"),
-        ("neo4j.loading.deadlock_retries", 11, "less than or equal to 10"),
-        ("neo4j.loading.transaction_timeout_seconds", 4, "greater than or equal to 5"),
+        ("enrichment.batch_size", 0, "greater than or equal to 1"),
+        ("enrichment.max_retries", 11, "less than or equal to 10"),
+        ("enrichment.timeout_seconds", 4, "greater than or equal to 5"),
         ("pipeline.timeout_seconds", 301, "less than or equal to 300"),
-        ("data_quality.completeness", "most", "valid number"),
+        ("data_quality.minimum_completeness", "most", "valid number"),
         ("data_quality.actions.on_error", "log", "'block'"),
-        ("enrichment.sucess_rate", 5, "extra inputs are not permitted"),
-        ("enrichment.matching.review", 95, "review must not be above automatic"),
+        ("enrichment.batchsize", 5, "extra inputs are not permitted"),
+        ("enrichment.match.review", 95, "review must not be above automatic"),
         ("performance.memory_monitoring.warning_mb", 3000, "warning_mb must be below critical_mb"),
     ],
 )
@@ -89,10 +89,10 @@ def test_a_gap_between_bands_of_years_is_refused(values: dict[str, Any]) -> None
 
 
 def test_a_slip_of_the_pen_in_the_environment_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SBIR_ETL__ENRICHMENT__SUCESS_RATE", "10")
+    monkeypatch.setenv("SBIR_ETL__ENRICHMENT__BATCHSIZE", "10")
     with pytest.raises(RequestError) as refused:
         _ = workspace(folder).vars
-    assert "SBIR_ETL__ENRICHMENT__SUCESS_RATE" in refused.value.what and "success_rate" in refused.value.next
+    assert "SBIR_ETL__ENRICHMENT__BATCHSIZE" in refused.value.what and "batch_size" in refused.value.next
 
 
 def test_a_setting_out_of_its_range_stops_the_run_before_a_line_is_judged(

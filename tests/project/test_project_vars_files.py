@@ -1,69 +1,66 @@
-"""vars_files: variables in files of their own, one over the other, and the environment over all of them."""
+"""Variables that lie in files: over each other, under the environment, and wrong ones said at their place."""
 
 from __future__ import annotations
 
 import pytest
 
-from ratatouille.errors import RequestError
-from ratatouille.project import load
+from ratatouille import project
+from ratatouille.errors import RatError
 
-BASE = "quality: {least: 0.9, name: base}\nlist: [1, 2]\n"
-FILES = {
-    "workspace.yaml": "name: shop\nvars_files:\n  shop: {files: [pipelines/base.yaml, 'pipelines/${SHOP_ENV:-dev}.yaml'], environment: SHOP}\n"
-    "environments: {trial: {vars: {shop: {quality: {name: trial}}}}}\n",
-    "pipelines/base.yaml": BASE,
-    "pipelines/dev.yaml": "quality: {name: dev}\n",
-    "pipelines/prod.yaml": "# nothing differs\n",
-    "silver/sales.sql": "select {{ var('shop.quality.least') }} as least, '{{ var('shop.quality.name') }}' as name",
-    "silver/sales.yaml": "checks: {c: {check: completeness, columns: [least], at_least: \"{{ var('shop.quality.least') }}\"}}",
-}
+SAID = 'name: shop\nvars: {rate: 3}\nvars_files:\n  shop: {files: [conf/base.yaml, "conf/${SHOP_ENV:-dev}.yaml"], environment: SHOP}\n'
+BASE = "quality: {least: 0.9, names: [a, b]}\nlimit: 5\n"
 
 
-def shop_of(make, environment: dict[str, str] | None = None, **more: str) -> dict[str, object]:
-    return make({**FILES, **more}, environment=environment or {}).workspace.vars["shop"]
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    for variable in ("SHOP_ENV", "SHOP__LIMIT", "SHOP__QUALITY__LEAST"):
+        monkeypatch.delenv(variable, raising=False)
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "workspace.yaml").write_text(SAID)
+    (tmp_path / "conf" / "base.yaml").write_text(BASE)
+    (tmp_path / "conf" / "dev.yaml").write_text("quality: {least: 0.5}\n")
+    (tmp_path / "conf" / "prod.yaml").write_text("limit: 7\n")
+    return tmp_path
 
 
-def test_files_lie_over_each_other_and_the_environment_over_them(make) -> None:
-    assert shop_of(make) == {"quality": {"least": 0.9, "name": "dev"}, "list": [1, 2]}
-    assert shop_of(make, {"SHOP_ENV": "prod"})["quality"] == {"least": 0.9, "name": "base"}
-    said = {"SHOP__QUALITY__LEAST": "0.5", "SHOP__LIST": "[3]", "SHOPKEEPER__X": "1"}
-    assert shop_of(make, said) == {"quality": {"least": 0.5, "name": "dev"}, "list": [3]}
-    assert shop_of(make, {"RATATOUILLE_ENV": "trial"})["quality"] == {"least": 0.9, "name": "trial"}
-    project = make(FILES, environment={"SHOP__QUALITY__LEAST": "0.5"})
-    assert project.assets["silver.sales"].checks[0].arguments["at_least"] == 0.5
-    assert not project.errors
+def read(root):
+    return project.load(root).workspace.vars
 
 
-def test_a_change_in_a_file_or_in_the_environment_is_seen_through_the_cache_which_stores_no_value_of_it(write) -> None:
-    root = write(FILES)
+def test_later_files_lie_over_earlier_ones_and_the_environment_over_all(shop, monkeypatch):
+    assert read(shop) == {"rate": 3, "shop": {"quality": {"least": 0.5, "names": ["a", "b"]}, "limit": 5}}
+    monkeypatch.setenv("SHOP_ENV", "prod")
+    assert read(shop)["shop"] == {"quality": {"least": 0.9, "names": ["a", "b"]}, "limit": 7}
+    monkeypatch.setenv("SHOP__QUALITY__LEAST", "0.25")
+    monkeypatch.setenv("SHOP__quality__NAMES", "[c]")
+    assert read(shop)["shop"]["quality"] == {"least": 0.25, "names": ["c"]}
 
-    def name(**environment: str) -> object:
-        return load(root, environment=environment).workspace.vars["shop"]["quality"]["name"]
 
-    first = load(root, environment={}).assets["silver.sales"].code_hash
-    assert name(SHOP__QUALITY__NAME="hush-hush") == "hush-hush"
-    changed = load(root, environment={"SHOP__QUALITY__NAME": "hush-hush"}).assets["silver.sales"].code_hash
-    assert changed != first and load(root, environment={}).assets["silver.sales"].code_hash == first
-    (root / "pipelines/dev.yaml").write_text("quality: {name: other}\n")
-    assert name() == "other"
-    load(root, environment={"SHOP__QUALITY__LEAST": "0.123456"})
-    assert "0.123456" not in (root / ".rat/cache/project.json").read_text()
+def test_a_change_of_a_file_is_seen_at_once(shop):
+    assert read(shop)["shop"]["limit"] == 5
+    (shop / "conf" / "base.yaml").write_text(BASE.replace("5", "6"))
+    assert read(shop)["shop"]["limit"] == 6
 
 
 @pytest.mark.parametrize(
-    ("more", "environment", "what", "next_"),
+    ("change", "said"),
     [
-        ({}, {"SHOP__QUALITY__LESAT": "1"}, "shop has no 'quality.lesat'", "Did you mean 'least'?"),
-        ({}, {"SHOP__QUALITY": "1"}, "'quality' is no single value", "SHOP__QUALITY__LEAST"),
-        ({}, {"SHOP_ENV": "gone"}, "pipelines/gone.yaml cannot be read", "write it"),
-        ({"workspace.yaml": "vars_files: {shop: {files: ../x.yaml}}"}, {}, "'../x.yaml' is not a file of this workspace", "relative"),
-        ({"workspace.yaml": "vars: {shop: 1}\nvars_files: {shop: {files: pipelines/base.yaml}}"}, {}, "'shop' is under `vars:` too", ""),
-        ({"workspace.yaml": "vars_files: {shop: {files: pipelines/base.yaml, environment: 'a b'}}"}, {}, "environment", ""),
-        ({"pipelines/base.yaml": "- 1"}, {}, "must be a mapping", ""),
-        ({"pipelines/base.yaml": "a: 1\na: 2"}, {}, "twice", ""),
+        ({"SHOP__QUALITY__LEST": "1"}, "SHOP__QUALITY__LEST: shop has no 'quality.lest'"),
+        ({"SHOP__QUALITY": "1"}, "'quality' is no single value"),
+        ({"SHOP_ENV": "test"}, "conf/test.yaml cannot be read: No such file"),
+        ({"SHOP_ENV": "../../x"}, "is not a file of this workspace"),
+        ("- 1\n", "this must be a mapping"),
+        ("a: [1\n", "conf/dev.yaml"),
+        ("a: !!python/object/apply:os.system [x]\n", "conf/dev.yaml"),
     ],
-)  # fmt: skip
-def test_what_cannot_be_is_said_with_its_place(make, more, environment, what: str, next_: str) -> None:
-    with pytest.raises(RequestError) as refused:
-        shop_of(make, environment, **more)
-    assert what in f"{refused.value.what}" and next_ in refused.value.next, refused.value
+)
+def test_what_is_wrong_is_said_at_its_place(shop, monkeypatch, change, said):
+    if isinstance(change, str):
+        (shop / "conf" / "dev.yaml").write_text(change)
+    else:
+        for name, value in change.items():
+            monkeypatch.setenv(name, value)
+    with pytest.raises(RatError) as refused:
+        read(shop)
+    assert said in str(refused.value)

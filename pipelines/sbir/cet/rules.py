@@ -40,10 +40,7 @@ def classify(texts: pl.DataFrame, taxonomy: Taxonomy) -> pl.DataFrame:
     `texts` has `key`, any of FIELDS, and may have `agency` and `branch`. A text that speaks of no area has no row.
     """
     found = hits(texts, taxonomy)
-    best = found.filter(~pl.col("negative")).sort(
-        ["key", "area", "words", "weight", "at"], descending=[False, False, False, True, False]
-    )
-    best = best.unique(["key", "area", "words"], keep="first", maintain_order=True)
+    best = _best(found)
     against = found.filter("negative").select("key", "area").unique().with_columns(halved=pl.lit(True))
     areas = (
         best.group_by("key", "area", maintain_order=True)
@@ -74,6 +71,18 @@ def classify(texts: pl.DataFrame, taxonomy: Taxonomy) -> pl.DataFrame:
         taxonomy_version=pl.lit(taxonomy.version),
         method=pl.lit(METHOD),
     )
+
+
+def evidence(texts: pl.DataFrame, taxonomy: Taxonomy) -> pl.DataFrame:
+    """The words that speak for each area: key, area, evidence (JSON text)."""
+    return _evidence(_best(hits(texts, taxonomy)), texts)
+
+
+def _best(found: pl.DataFrame) -> pl.DataFrame:
+    """Each keyword once for each text and area: where it weighs most, its first place there."""
+    order = ["key", "area", "words", "weight", "at"]
+    best = found.filter(~pl.col("negative")).sort(order, descending=[name == "weight" for name in order])
+    return best.unique(["key", "area", "words"], keep="first", maintain_order=True)
 
 
 def classification(score: pl.Expr) -> pl.Expr:

@@ -1,4 +1,4 @@
-"""Entities that SAM.gov's monthly file lacks, asked for one by one; nothing unless `sam_gov_api: {enabled: true}`."""
+"""Entities that SAM.gov's monthly file lacks, asked for one by one; nothing unless `enrichment.sources.sam_gov.ask_api` is true."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ FOLDER = Path(__file__).parents[3] / ".rat" / "sbir" / "sam_api"
 
 def build(context):  # type: ignore[no-untyped-def]
     nothing = pl.DataFrame(schema=dict.fromkeys(sam_api.COLUMNS, pl.String))
-    asking = context.var("sbir.enrichment.sam_gov_api", {})
-    if not asking.get("enabled"):
+    asking = context.var("sbir.enrichment.sources.sam_gov", {})
+    if not asking.get("ask_api"):
         return nothing
     unknown = (
         context.ref("validated.sbir_awards_pass")

@@ -107,9 +107,10 @@ def _nested(
     if isinstance(within, Mapping) and not isinstance(value, Mapping):
         hint = f"name one of its keys: {variable}__{next(iter(within), 'KEY')}".upper()
         raise RequestError(f"{variable}: '{'.'.join(path)}' is no single value", where=variable, next=hint)
+    nested: Any = value
     for key in reversed(path):
-        value = {key: value}
-    return dict(value)
+        nested = {key: nested}
+    return dict(nested)
 
 
 def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
