@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -170,7 +171,7 @@ class DataQuality(Section):
     @field_validator("year_bands")
     @classmethod
     def _one_after_the_other(cls, bands: list[YearBand]) -> list[YearBand]:
-        for before, band in zip(bands, bands[1:], strict=False):
+        for before, band in pairwise(bands):
             if before.to + 1 != band.from_:
                 raise ValueError(f"the band {band.name} must begin in {before.to + 1}, after {before.name}")
         return bands

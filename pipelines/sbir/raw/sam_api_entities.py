@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
-
 from pipelines.sbir import sam_api
 
 FOLDER = Path(__file__).parents[3] / ".rat" / "sbir" / "sam_api"
