@@ -116,13 +116,15 @@ def _read_alike(formats: list[str]) -> Iterator[tuple[str, str]]:
 
 
 class YearBand(Section):
-    """Limits for the awards of some years: the least share of award dates and of DUNS numbers that are filled."""
+    """Limits for the awards of some years: the least share of award dates and of DUNS numbers that are filled, and of
+    awards whose company SAM.gov knows."""
 
     name: Annotated[str, Field(pattern=r"^[\w -]{1,40}$")]
     from_: Annotated[Year, Field(alias="from")]
     to: Year
     award_date: Rate
     duns: Rate
+    sam_gov: Rate
 
 
 class PatentQuality(Section):
@@ -203,6 +205,7 @@ class SamSource(Source):
     requests_per_minute: Annotated[int, Field(ge=1, le=6000)]
     batch_ueis: Annotated[int, Field(ge=1, le=100)]
     daily_quota: Annotated[int, Field(ge=0)]
+    ask_api: bool
 
 
 class FuzzySource(Source):
@@ -218,6 +221,11 @@ class Sources(Section):
     proximity: Source
     agency_default: Source
     sector_default: Source
+
+
+class Neighbours(Section):
+    firms: Annotated[int, Field(ge=1)]
+    share: Rate
 
 
 class Enrichment(Section):
@@ -236,6 +244,7 @@ class Enrichment(Section):
     sources: Sources
     agency_naics: dict[str, Annotated[str, Field(pattern=r"^\d{2,6}$")]]
     sector_naics: Annotated[str, Field(pattern=r"^\d{2,6}$")]
+    neighbours: Neighbours
     freshness_hours: Positive
     checkpoint_every: Annotated[int, Field(ge=1)]
 
@@ -285,6 +294,12 @@ class CetModel(Section):
     seed: int
 
 
+class CetDrift(Section):
+    warn: Positive
+    alert: Positive
+    least: Annotated[int, Field(ge=1)]
+
+
 class Cet(Section):
     taxonomy_version: str
     bands: CetBands
@@ -293,6 +308,8 @@ class Cet(Section):
     evidence_words: Annotated[int, Field(ge=5, le=500)]
     rules: CetRules
     quality: CetQuality
+    drift: CetDrift
+    trained_model: str
     model: CetModel
 
 
