@@ -11,6 +11,8 @@ UV_VERSION := 0.13.8
 UV ?= .tools/bin/uv
 # Trust what the machine trusts, as pip does: many networks have a certificate of their own.
 export UV_SYSTEM_CERTS ?= true
+# Containers often forbid bytecode, and .venv comes without: each process would compile its imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON := .venv/bin/python
 # Extras to install as well: make setup EXTRAS="recipes spark" (torch; 5 GB). They are kept until `make clean`.
 KNOWN_EXTRAS := $(shell cat .venv/.extras 2>/dev/null)

@@ -111,7 +111,7 @@ def _firms(chance: np.random.Generator, n: int) -> pl.DataFrame:
     place = chance.integers(0, len(words.PLACES), n)
     city, state, zip3 = (pl.Series([p[i] for p in words.PLACES]).gather(place) for i in range(3))
     renamed, bought = chance.random(n) < 0.05, chance.random(n) < 0.03
-    known = chance.random(n) < 0.93  # to SAM
+    known = chance.random(n) < 0.97  # to SAM
     return pl.DataFrame(
         {
             "firm": pl.Series(range(n), dtype=pl.Int64),

@@ -181,7 +181,7 @@ class DataQuality(Section):
 class Match(Section):
     automatic: Percent
     review: Percent
-    ambiguous_within: Percent
+    tie_points: Percent
 
     @model_validator(mode="after")
     def _review_is_less(self) -> Match:
@@ -202,10 +202,10 @@ class Source(Section):
 
 
 class SamSource(Source):
+    ask_api: bool
     requests_per_minute: Annotated[int, Field(ge=1, le=6000)]
     batch_ueis: Annotated[int, Field(ge=1, le=100)]
     daily_quota: Annotated[int, Field(ge=0)]
-    ask_api: bool
 
 
 class FuzzySource(Source):
@@ -240,6 +240,8 @@ class Enrichment(Section):
     sam_lookup: Rate
     candidates: Annotated[int, Field(ge=1, le=20)]
     match: Match
+    success_by_year: list[tuple[Year, Year, Rate]]
+    neighbours: Neighbours
     bands: Bands
     sources: Sources
     agency_naics: dict[str, Annotated[str, Field(pattern=r"^\d{2,6}$")]]
@@ -320,13 +322,21 @@ class Loading(Section):
     deadlock_retries: Retries
     min_success: Rate
     max_constraint_violations: Annotated[int, Field(ge=0)]
-    delete_missing: bool
+    reconnect_seconds: Annotated[int, Field(ge=0, le=3600)]
+    delete_withdrawn: bool
+    max_delete_share: Rate
 
 
 class Neo4j(Section):
     """Where the server is and who we are there comes from NEO4J_URI, NEO4J_USER and NEO4J_PASSWORD, never from here."""
 
     loading: Loading
+
+
+class Graph(Section):
+    backend: Literal["ladybug", "neo4j"]
+    path: Annotated[str, Field(min_length=1)]
+    buffer_mb: Annotated[int, Field(ge=64)]
 
 
 class Settings(Section):
@@ -337,6 +347,7 @@ class Settings(Section):
     enrichment: Enrichment
     transform: Transform
     cet: Cet
+    graph: Graph
     neo4j: Neo4j
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+from pipelines.sbir.graph.interface import Graph, keys_of
+from pipelines.sbir.graph.model import COMPANY, NODES, RELATIONS, Kind
 
 from ratatouille.handle import Workspace
 
@@ -139,6 +142,8 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "taxonomy_version": T,
     },
 }
+ARROW = {"text": pa.string(), "number": pa.float64(), "whole": pa.int64(), "flag": pa.bool_(), "day": pa.date32(),
+         "moment": pa.timestamp("us"), "texts": pa.list_(pa.string())}  # fmt: skip
 Tables = dict[str, list[dict[str, Any]]]
 
 
@@ -254,7 +259,7 @@ def small_world(n_awards: int = 60, n_companies: int = 12) -> Tables:
             for side, role in enumerate(("assignor", "assignee"))
         ],
         "transformed.company_patents": [
-            {"company_id": f"UEI:C{n:03}", "grant_doc_num": f"{7_000_000 + n}", "as_of_date": date(2012, 1, 1)} for n in range(6)
+            {"company_id": f"UEI:C{n + (n == 2):03}", "grant_doc_num": f"{7_000_000 + n}", "as_of_date": date(2012, 1, 1)} for n in range(6)
         ],
         "transformed.award_progressions": [
             {"from_award_id": f"a{n:04}", "to_award_id": f"a{n + 1:04}", "confidence": 0.8, "same_tracking": False, "years_between": 1}
@@ -272,3 +277,25 @@ def small_world(n_awards: int = 60, n_companies: int = 12) -> Tables:
             {"grant_doc_num": f"{7_000_000 + n}", "cet_id": f"area_{n % 5}", **said} for n in range(10)
         ],
     }  # fmt: skip
+
+
+def rows(kind: Kind, *said: dict[str, Any]) -> pa.Table:
+    columns = {
+        name: pa.array([one.get(name) for one in said], pa.string())
+        for name in (*keys_of(kind), "content_hash", "before")
+    }
+    typed = {p.name: pa.array([one.get(p.name) for one in said], ARROW[p.kind]) for p in kind.properties}
+    return pa.table({**columns, **typed})
+
+
+def companies(numbers: range, **more: Any) -> pa.Table:
+    return rows(COMPANY, *({"key": f"c{n}", "name": f"Company {n}", "content_hash": "1", **more} for n in numbers))
+
+
+def everything(graph: Graph) -> dict[str, list[dict[str, Any]]]:
+    """All that is in the graph, in one order."""
+    found = {}
+    for kind in (*NODES, *RELATIONS):
+        state = graph.state(kind).to_pylist()
+        found[kind.name] = sorted(state, key=lambda row: [row[name] for name in keys_of(kind)])
+    return found

@@ -75,7 +75,7 @@ def serving(sam: Sam) -> Iterator[Sam]:
             trouble = sam.troubles.pop(0) if sam.troubles else None
             if trouble == "slow":
                 threading.Event().wait(0.5)
-                return
+                return None
             if isinstance(trouble, tuple):
                 return self._say(*trouble)
             names = asked["ueiSAM"].strip("[]").split("~")

@@ -12,6 +12,7 @@ Nothing here knows Ratatouille or Dagster: frames come in, counts and frames go 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from pipelines.sbir.graph.settings import GraphSettings, file_of, server_of_envi
 
 if TYPE_CHECKING:
     from pipelines.sbir.graph.interface import Graph
+    from pipelines.sbir.graph.model import Kind
 
 
 def open_graph(settings: GraphSettings, root: Path, *, reading: bool = False) -> Graph:
@@ -32,8 +34,8 @@ def open_graph(settings: GraphSettings, root: Path, *, reading: bool = False) ->
     return InLadybug(file_of(settings, root), settings.loading, buffer_mb=settings.buffer_mb, reading=reading)
 
 
-def standing_mark(settings: GraphSettings, root: Path, load: str) -> str:
-    """The mark of the last load of this name; '' where there is no graph yet, or it does not answer.
+def standing_mark(settings: GraphSettings, root: Path, load: str, kinds: Sequence[Kind]) -> str:
+    """What `Graph.standing` says; '' where there is no graph yet, or it does not answer.
 
     A file that nobody touched since it was closed is not opened for it.
     """
@@ -48,6 +50,6 @@ def standing_mark(settings: GraphSettings, root: Path, load: str) -> str:
         return noted.get(load, "") if noted is not None else "the file has changed"
     try:
         with open_graph(settings, root, reading=True) as graph:
-            return graph.mark(load)
+            return graph.standing(load, kinds)
     except GraphError:
         return ""

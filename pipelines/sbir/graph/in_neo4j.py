@@ -61,13 +61,13 @@ class InNeo4j:
             )
         except (ConfigurationError, ValueError) as error:
             raise GraphError(
-                f"{self.address} is no address of a graph: {_short(error)}",
+                f"{self.address} is no address of a graph: {error}",
                 where="NEO4J_URI",
                 state=_UNTOUCHED,
                 next="say it like bolt://127.0.0.1:7687 or neo4j+s://host",
             ) from error
         try:
-            with self._telling():
+            with self._telling(_UNTOUCHED):
                 self._driver.verify_connectivity()
         except BaseException:
             self._driver.close()
@@ -93,6 +93,10 @@ class InNeo4j:
     def set_mark(self, load: str, token: str) -> None:
         said = "MERGE (m:GraphLoad {load: $load}) SET m.token = $token"
         self._commit(lambda tx: tx.run(said, load=load, token=token).consume())
+
+    def standing(self, load: str, kinds: Iterable[Kind]) -> str:
+        mark = self.mark(load)
+        return " ".join([mark, *(str(self.count(kind)) for kind in kinds)]) if mark else ""
 
     def count(self, kind: Kind) -> int:
         # Neo4j keeps both counts, so that nothing is scanned. A type and its start say which relation it is.
@@ -190,7 +194,7 @@ class InNeo4j:
         raise AssertionError("unreachable: the loop returns or raises")
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _telling(self, state: str = _BY_BATCH) -> Iterator[None]:
         """Errors of the driver, as errors for people."""
         try:
             yield
@@ -208,27 +212,27 @@ class InNeo4j:
                 raise GraphUnreachable(
                     f"{self.address} could not do it, {self.loading.deadlock_retries + 1} times: {_short(error)}",
                     where=self.address,
-                    state=_BY_BATCH,
+                    state=state,
                     next="run it again when the server is less busy",
                 ) from error
             raise GraphError(
                 f"{self.address} refuses it: {_short(error)}",
                 where=str(error.code),
-                state=_BY_BATCH,
+                state=state,
                 next="read the message of the server, mend it, and load again",
             ) from error
         except DriverError as error:
             raise GraphUnreachable(
                 f"{self.address} does not answer: {_short(error)}",
                 where=f"NEO4J_URI is {self.address}",
-                state=_BY_BATCH,
-                next="start the server (docker compose up --detach --wait), and load again",
+                state=state,
+                next="start the server (docker compose up --detach --wait)",
             ) from error
         except _NOT_SENDABLE as error:
             raise GraphError(
                 f"a value cannot be sent to {self.address}: {_short(error)}",
                 where=self.address,
-                state=_BY_BATCH,
+                state=state,
                 next="mend the row, and load again",
             ) from error
 

@@ -86,6 +86,9 @@ class Graph(Protocol):
 
     def set_mark(self, load: str, token: str) -> None: ...
 
+    def standing(self, load: str, kinds: Iterable[Kind]) -> str:
+        """The mark, with whatever else tells at no cost that somebody changed these kinds; '' for no mark."""
+
     def count(self, kind: Kind) -> int: ...
 
     def state(self, kind: Kind) -> pa.Table:

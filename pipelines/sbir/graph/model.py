@@ -193,7 +193,7 @@ SUBCATEGORY_OF = Relation(
     "SUBCATEGORY_OF",
     AREA,
     AREA,
-    "select cet_id as start_key, parent as end_key from taxonomy where parent is not null",
+    "select cet_id as start_key, parent as end_key from taxonomy where coalesce(parent, '') <> ''",
 )
 _CLASSIFIED = 'score, classification, is_primary as "primary", evidence, classified_at, taxonomy_version'
 _CLASSIFICATION = _of("score number, classification, primary flag, evidence, classified_at moment, taxonomy_version")

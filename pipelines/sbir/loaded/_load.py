@@ -26,10 +26,10 @@ Tables = Mapping[str, Any]
 LOADING = "loading "
 
 
-def mark_of(file: str, load: str) -> str:
+def mark_of(file: str, load: str, kinds: Sequence[Any]) -> str:
     """What the graph says that was loaded last: `version:` of an asset. Its change makes the asset stale."""
     here = workspace(file)
-    return standing_mark(graph_settings(here.vars.get("sbir")), here.root, load)
+    return standing_mark(graph_settings(here.vars.get("sbir")), here.root, load, kinds)
 
 
 def load(context: Any, file: str, kinds: Sequence[Any], tables: Tables, nodes: Any = None) -> Any:
@@ -68,7 +68,7 @@ class _Load:
         if self.began:
             mark = secrets.token_hex(8)
             self.graph.set_mark(name, mark)
-        self.context.stands_for(mark)
+        self.context.stands_for(self.graph.standing(name, kinds))
         return self._table(receipts, mark)
 
     def _believed(self, mark: str) -> Any:

@@ -3,9 +3,11 @@
 from pipelines.sbir.graph.model import AWARD_APPLICABLE_TO, PATENT_APPLICABLE_TO
 from pipelines.sbir.loaded._load import load, mark_of, nodes_of
 
+KINDS = [AWARD_APPLICABLE_TO, PATENT_APPLICABLE_TO]
+
 
 def version() -> str:
-    return mark_of(__file__, "loaded.award_cet_relationships")
+    return mark_of(__file__, "loaded.award_cet_relationships", KINDS)
 
 
 def build(context):
@@ -14,4 +16,4 @@ def build(context):
         "patent_classes": context.ref("enriched.cet_patent_classifications"),
     }
     nodes = nodes_of(context.ref("loaded.awards"), context.ref("loaded.patents"), context.ref("loaded.cet_areas"))
-    return load(context, __file__, [AWARD_APPLICABLE_TO, PATENT_APPLICABLE_TO], tables, nodes)
+    return load(context, __file__, KINDS, tables, nodes)

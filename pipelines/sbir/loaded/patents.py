@@ -3,9 +3,11 @@
 from pipelines.sbir.graph.model import ASSIGNMENT, ENTITY, PATENT
 from pipelines.sbir.loaded._load import load, mark_of
 
+KINDS = [PATENT, ASSIGNMENT, ENTITY]
+
 
 def version() -> str:
-    return mark_of(__file__, "loaded.patents")
+    return mark_of(__file__, "loaded.patents", KINDS)
 
 
 def build(context):
@@ -14,4 +16,4 @@ def build(context):
         "assignments": context.ref("transformed.patent_assignments"),
         "entities": context.ref("transformed.patent_entities"),
     }
-    return load(context, __file__, [PATENT, ASSIGNMENT, ENTITY], tables)
+    return load(context, __file__, KINDS, tables)

@@ -16,7 +16,7 @@ KINDS = [AWARDED_TO, FUNDED, FOLLOWS, ASSIGNED_VIA, ASSIGNED_FROM, ASSIGNED_TO, 
 
 
 def version() -> str:
-    return mark_of(__file__, "loaded.relations")
+    return mark_of(__file__, "loaded.relations", KINDS)
 
 
 def build(context):

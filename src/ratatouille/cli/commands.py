@@ -22,6 +22,7 @@ COMMANDS = {
     "history": "history",
     "diff": "diff",
     "runs": "runs",
+    "compare": "compare",
     "quarantine": "quarantine",
     "rollback": "rollback",
     "release": "release",
