@@ -63,7 +63,7 @@ class Rules:
         said = {
             "automatic": match.get("automatic"),
             "review": match.get("review"),
-            "tie_points": match.get("ambiguous_within"),
+            "tie_points": match.get("tie_points"),
             "candidates": enrichment.get("candidates"),
             **{name: bands.get(name) for name in ("high", "medium", "floor")},
             "fuzzy": (fuzzy["confidence"] - 0.05, fuzzy["highest"]) if fuzzy else None,

@@ -240,8 +240,6 @@ class Enrichment(Section):
     sam_lookup: Rate
     candidates: Annotated[int, Field(ge=1, le=20)]
     match: Match
-    success_by_year: list[tuple[Year, Year, Rate]]
-    neighbours: Neighbours
     bands: Bands
     sources: Sources
     agency_naics: dict[str, Annotated[str, Field(pattern=r"^\d{2,6}$")]]
