@@ -302,8 +302,6 @@ class CetDrift(Section):
 
 
 class Cet(Section):
-    trained_model: str
-    drift: CetDrift
     taxonomy_version: str
     bands: CetBands
     max_supporting: Annotated[int, Field(ge=0, le=20)]
