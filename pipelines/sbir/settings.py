@@ -362,4 +362,6 @@ def _said(problem: dict[str, Any]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     what = str(problem["msg"]).removeprefix("Value error, ")
     given = problem.get("input")
-    return f"{key}: {what[:1].lower()}{what[1:]}" + (f" (it is {given!r})" if isinstance(given, (int, float, str)) else "")
+    return f"{key}: {what[:1].lower()}{what[1:]}" + (
+        f" (it is {given!r})" if isinstance(given, (int, float, str)) else ""
+    )
