@@ -117,13 +117,15 @@ def _read_alike(formats: list[str]) -> Iterator[tuple[str, str]]:
 
 
 class YearBand(Section):
-    """Limits for the awards of some years: the least share of award dates and of DUNS numbers that are filled."""
+    """Limits for the awards of some years: the least share of award dates and of DUNS numbers that are filled, and of
+    awards whose company SAM.gov knows."""
 
     name: Annotated[str, Field(pattern=r"^[\w -]{1,40}$")]
     from_: Annotated[Year, Field(alias="from")]
     to: Year
     award_date: Rate
     duns: Rate
+    sam_gov: Rate
 
 
 class PatentQuality(Section):
@@ -239,12 +241,11 @@ class Enrichment(Section):
     sam_lookup: Rate
     candidates: Annotated[int, Field(ge=1, le=20)]
     match: Match
-    success_by_year: list[tuple[Year, Year, Rate]]
-    neighbours: Neighbours
     bands: Bands
     sources: Sources
     agency_naics: dict[str, Annotated[str, Field(pattern=r"^\d{2,6}$")]]
     sector_naics: Annotated[str, Field(pattern=r"^\d{2,6}$")]
+    neighbours: Neighbours
     freshness_hours: Positive
     checkpoint_every: Annotated[int, Field(ge=1)]
 
@@ -294,6 +295,12 @@ class CetModel(Section):
     seed: int
 
 
+class CetDrift(Section):
+    warn: Positive
+    alert: Positive
+    least: Annotated[int, Field(ge=1)]
+
+
 class Cet(Section):
     taxonomy_version: str
     bands: CetBands
@@ -302,6 +309,8 @@ class Cet(Section):
     evidence_words: Annotated[int, Field(ge=5, le=500)]
     rules: CetRules
     quality: CetQuality
+    drift: CetDrift
+    trained_model: str
     model: CetModel
 
 

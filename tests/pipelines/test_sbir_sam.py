@@ -252,7 +252,7 @@ def test_no_key_no_address_and_no_encryption_are_said_before_anything_is_asked(t
     with pytest.raises(Refused, match="unencrypted"):
         SamApi(Settings(tmp_path, KEY, base_url="http://api.sam.gov"))
     for address in ("ftp://x", "nonsense", "https://me:secret@api.sam.gov", "https://api.sam.gov?x=1"):
-        with pytest.raises(Refused, match="address of SAM.gov is none") as caught:
+        with pytest.raises(Refused, match=r"address of SAM\.gov is none") as caught:
             SamApi(Settings(tmp_path, KEY, base_url=address))
         assert "secret" not in str(caught.value)
     with pytest.raises(Refused, match="signs that no key has"):

@@ -6,16 +6,19 @@ rules_mark  the taxonomy and the model that classified it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
-
 from pipelines.sbir.cet import model, rules
 from pipelines.sbir.cet.taxonomy import Taxonomy, load
 
-MARK = "md5(concat_ws('|', coalesce(title, ''), coalesce(topic_code, ''), coalesce(abstract, ''), coalesce(agency, ''), coalesce(branch, '')))"
+MARKED = """
+select *, md5(concat_ws('|', coalesce(title, ''), coalesce(topic_code, ''), coalesce(abstract, ''), coalesce(agency, ''),
+    coalesce(branch, ''))) as text_mark
+from t
+"""
 _AREA = pl.Struct(
     {
         "cet_id": pl.String,
@@ -38,15 +41,16 @@ SCHEMA = {
 }
 
 
-def in_chunks(context: Any, texts: Any, trained: str) -> Iterator[pl.DataFrame]:
+def in_chunks(context: Any, texts: Any, settings: Mapping[str, Any]) -> Iterator[pl.DataFrame]:
     """Frames of SCHEMA for a relation of texts (key, title, topic_code, abstract, agency, branch).
 
-    `context` gives `previous` (rows of SCHEMA, or None) and `chunks`. `trained` is the folder of a model; '' for rules.
+    `context` gives `previous` (rows of SCHEMA, or None) and `chunks`. `settings` is the section `cet`; its
+    `trained_model` is the folder of a model, or '' for the rules.
     """
-    taxonomy = load()
+    taxonomy, scoring, trained = load(), rules.Scoring.of(settings), settings.get("trained_model")
     classifier = model.load(trained, taxonomy) if trained else None
     mark = f"{taxonomy.mark}:{classifier.mark if classifier else rules.METHOD}"
-    marked = texts.query("t", f"select *, {MARK} as text_mark from t")
+    marked = texts.query("t", MARKED)
     kept = pl.DataFrame(schema=SCHEMA)
     if context.previous is not None:
         kept = context.previous.pl().filter(pl.col("rules_mark") == mark).cast(SCHEMA)
@@ -56,16 +60,20 @@ def in_chunks(context: Any, texts: Any, trained: str) -> Iterator[pl.DataFrame]:
     waiting = keys.join(known, on=["key", "text_mark"], how="anti").select("key")
     new = context.query("select * from marked semi join waiting using (key)", marked=marked, waiting=waiting)
     for chunk in context.chunks(new):
-        yield classified(chunk, taxonomy, mark, classifier)
+        yield classified(chunk, taxonomy, mark, scoring, classifier)
 
 
 def classified(
-    texts: pl.DataFrame, taxonomy: Taxonomy, mark: str, classifier: model.Classifier | None = None
+    texts: pl.DataFrame,
+    taxonomy: Taxonomy,
+    mark: str,
+    scoring: rules.Scoring,
+    classifier: model.Classifier | None = None,
 ) -> pl.DataFrame:
     """One row for each text, also for one that speaks of no area: its `areas` is an empty list."""
-    found = classifier.classify(texts, taxonomy) if classifier else rules.classify(texts, taxonomy)
+    found = (classifier or rules).classify(texts, taxonomy, scoring)
     listed = found.group_by("key", maintain_order=True).agg(
-        areas=pl.struct([name for name in _AREA.to_schema()]),
+        areas=pl.struct(list(_AREA.to_schema())),
         primary_cet_id=pl.col("cet_id").filter("is_primary").first(),
         primary_score=pl.col("score").filter("is_primary").first(),
     )

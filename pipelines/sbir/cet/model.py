@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-
 from pipelines.sbir.cet import rules
 from pipelines.sbir.cet.taxonomy import Taxonomy
 
@@ -58,9 +57,9 @@ class Classifier:
     taxonomy_version: str
     mark: str
 
-    def classify(self, texts: pl.DataFrame, taxonomy: Taxonomy) -> pl.DataFrame:
+    def classify(self, texts: pl.DataFrame, taxonomy: Taxonomy, scoring: rules.Scoring | None = None) -> pl.DataFrame:
         """The same columns as the rules give; an area's score is its probability times 100. Evidence is the rules'."""
-        said = _said(texts)
+        how, said = scoring or rules.Scoring(), _said(texts)
         parts = [
             pl.DataFrame({"key": texts["key"], "area": area, "score": 100 * pipeline.predict_proba(said)[:, 1]})
             for area, pipeline in self.areas.items()
@@ -72,14 +71,14 @@ class Classifier:
             .filter(pl.col("score") >= THRESHOLD)
             .sort(["key", "score", "area"], descending=[False, True, False])
             .with_columns(rank=pl.int_range(pl.len()).over("key"))
-            .filter(pl.col("rank") <= rules.SUPPORTING)
+            .filter(pl.col("rank") <= how.supporting)
         )
-        shown = rules.evidence(texts, taxonomy)
+        shown = rules.evidence(texts, taxonomy, how)
         return ranked.join(shown, on=["key", "area"], how="left", maintain_order="left").select(
             "key",
             cet_id="area",
             score=pl.col("score").round(1),
-            classification=rules.classification(pl.col("score")),
+            classification=rules.classification(pl.col("score"), how),
             is_primary=pl.col("rank") == 0,
             evidence=pl.col("evidence").fill_null("[]"),
             taxonomy_version=pl.lit(taxonomy.version),
@@ -145,7 +144,7 @@ def load(folder: str | Path, taxonomy: Taxonomy) -> Classifier:
     try:
         page = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"there is no model in {folder}; train one, or leave sbir.cet.model empty") from error
+        raise ModelError(f"there is no model in {folder}; train one, or leave sbir.cet.trained_model empty") from error
     if page["taxonomy_version"] != taxonomy.version:
         raise ModelError(
             f"the model in {folder} knows {page['taxonomy_version']}, not {taxonomy.version}; train it again"

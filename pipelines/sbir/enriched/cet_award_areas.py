@@ -15,4 +15,4 @@ from a
 
 def build(context):  # type: ignore[no-untyped-def]
     texts = context.ref("validated.sbir_awards_pass").query("a", TEXTS)
-    yield from areas.in_chunks(context, texts, context.var("sbir.cet.model", ""))
+    yield from areas.in_chunks(context, texts, context.var("sbir.cet", {}))

@@ -1,5 +1,6 @@
 -- Whether what the classifier says of a year is unlike what it said of the five years before: the population stability
 -- index over areas (0.10 is some drift, 0.25 much), and how far the mean score and the share without an area moved.
+-- Few awards differ from few others by chance: the index that chance alone gives, 21 x (1/n + 1/m), is taken off.
 with said as (
     select award.award_year, coalesce(said.cet_id, 'none') as cet_id, said.score
     from {{ ref('validated.sbir_awards_pass') }} as award
@@ -48,13 +49,14 @@ select
     compared.awards,
     compared.baseline_awards,
     round(drift.psi, 4) as psi,
+    round(21 * (1 / compared.awards + 1 / compared.baseline_awards), 4) as psi_by_chance,
     drift.moved_most,
     round(compared.mean_score - compared.baseline_score, 2) as score_shift,
     round(compared.none_share - compared.baseline_none_share, 4) as none_shift,
     case
         when least(compared.awards, compared.baseline_awards) < {{ var('sbir.cet.drift.least') }} then 'too few'
-        when drift.psi >= {{ var('sbir.cet.drift.alert') }} then 'alert'
-        when drift.psi >= {{ var('sbir.cet.drift.warn') }} then 'warn'
+        when drift.psi - psi_by_chance >= {{ var('sbir.cet.drift.alert') }} then 'alert'
+        when drift.psi - psi_by_chance >= {{ var('sbir.cet.drift.warn') }} then 'warn'
         else 'ok'
     end as status
 from compared
