@@ -58,13 +58,18 @@ SOUND = dict(
         strict=True,
     )
 )
+SOUND_BY_LOWER = {name.lower(): value for name, value in SOUND.items()}
 
 
 class Lake:
     """Its folder, with the files of the pipeline and nothing in landing/."""
 
+    known: Path | None = None  # a lake whose files were analysed already: they are the same in each
+    result: RunResult
+
     def __init__(self, root: Path) -> None:
         self.root = root
+        root.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "workspace.yaml", root)
         shutil.copytree(ROOT / "macros", root / "macros")
         for folder in (*LAYERS, "config"):
@@ -81,7 +86,10 @@ class Lake:
         """A CSV file below landing/sbir/awards. A row says only how it differs from SOUND."""
         path = self.root / "landing" / "sbir" / "awards" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [{**SOUND, **row} for row in rows]
+        lines = [
+            {name: row.get(name, SOUND.get(name, SOUND_BY_LOWER.get(name.lower(), ""))) for name in header}
+            for row in rows
+        ]
         text = ",".join(header) + "\n"
         text += "".join(",".join(_quoted(line.get(column, "")) for column in header) + "\n" for line in lines)
         path.write_bytes(text.encode(encoding))

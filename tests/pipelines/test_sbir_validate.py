@@ -156,7 +156,7 @@ def test_a_line_that_breaks_many_rules_says_all_of_them(by_hand: Lake) -> None:
         "company_missing", "title_missing", "agency_missing", "phase_unknown", "program_unknown", "award_year_missing",
         "award_amount_not_positive",
     ]  # fmt: skip
-    assert failed[""] == ["award_key_missing"]
+    assert failed[None] == ["award_key_missing"]
 
 
 def test_a_tracking_number_that_another_company_uses_too_is_another_award(by_hand: Lake) -> None:
