@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -172,7 +173,7 @@ class DataQuality(Section):
     @field_validator("year_bands")
     @classmethod
     def _one_after_the_other(cls, bands: list[YearBand]) -> list[YearBand]:
-        for before, band in zip(bands, bands[1:], strict=False):
+        for before, band in pairwise(bands):
             if before.to + 1 != band.from_:
                 raise ValueError(f"the band {band.name} must begin in {before.to + 1}, after {before.name}")
         return bands
@@ -370,4 +371,6 @@ def _said(problem: dict[str, Any]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     what = str(problem["msg"]).removeprefix("Value error, ")
     given = problem.get("input")
-    return f"{key}: {what[:1].lower()}{what[1:]}" + (f" (it is {given!r})" if isinstance(given, (int, float, str)) else "")
+    return f"{key}: {what[:1].lower()}{what[1:]}" + (
+        f" (it is {given!r})" if isinstance(given, (int, float, str)) else ""
+    )

@@ -146,7 +146,7 @@ def load(folder: str | Path, taxonomy: Taxonomy) -> Classifier:
     try:
         page = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"there is no model in {folder}; train one, or leave sbir.cet.model empty") from error
+        raise ModelError(f"there is no model in {folder}; train one, or leave sbir.cet.trained_model empty") from error
     if page["taxonomy_version"] != taxonomy.version:
         raise ModelError(
             f"the model in {folder} knows {page['taxonomy_version']}, not {taxonomy.version}; train it again"

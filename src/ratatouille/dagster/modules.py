@@ -1,6 +1,7 @@
 """Python modules with Dagster definitions: packages below `pipelines/`, files dropped into a workspace's `pipelines/`.
 
-lists     `all_assets`, `all_asset_checks`, `all_jobs`, `all_schedules`, `all_sensors`: what a package exports
+lists     `all_assets`, `all_asset_checks`, `all_jobs`, `all_schedules`, `all_sensors`: what a package exports, and
+          `all_resources`, by their keys
 broken    a file that cannot be imported; it becomes a placeholder asset that fails with the error, and the rest loads
 """
 
@@ -94,6 +95,7 @@ def in_module(module: ModuleType) -> Found:
     if any(hasattr(module, name) for name in _LISTS):
         for exported, name in _LISTS.items():
             getattr(found, name).extend(getattr(module, exported, ()))
+        found.resources |= getattr(module, "all_resources", {})
         return found
     objects = [value for name, value in vars(module).items() if not name.startswith("_")]
     for one in [value for value in objects if isinstance(value, dg.Definitions)] or objects:
