@@ -8,17 +8,22 @@ it keeps the names of its documents. A sensor of such a package names its job (`
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import dagster as dg
 from dagster._core.definitions.asset_selection import KeysAssetSelection, OperandListAssetSelection
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster_shared.record import copy
 
-if TYPE_CHECKING:
-    from ratatouille.dagster.modules import Found
-
 Keys = Mapping[dg.AssetKey, dg.AssetKey]
+
+
+class Found(Protocol):
+    """What a package defines: lists that may be changed."""
+
+    assets: list[Any]
+    checks: list[Any]
+    jobs: list[Any]
 
 
 def give_way(found: Found, prefix: str, others: Iterable[Found]) -> None:
