@@ -152,7 +152,7 @@ class Workspace:
         What is left out is the newest, and the one before it: of runs, that was asked for the same.
         """
         from ratatouille.engine import as_json
-        from ratatouille.observe import compare
+        from ratatouille.observe.compare import compare
 
         return _json_safe(as_json(compare(_files(self.root), *what)))
 
@@ -213,7 +213,12 @@ def run_request(
     if fresh is not None:
         return fresh
     with engine.open_workbench(root, write=True, project=project) as bench:
-        return engine.run(bench, request, listener, known, within)
+        result = engine.run(bench, request, listener, known, within)
+        if result.status == "fresh":
+            return result
+        from ratatouille.observe.after import after
+
+        return after(bench, result)
 
 
 def as_mapping(result: RunResult, *, alone: bool) -> dict[str, Any]:

@@ -41,10 +41,11 @@ SCHEMA = {
 }
 
 
-def in_chunks(context: Any, texts: Any, settings: Mapping[str, Any]) -> Iterator[pl.DataFrame]:
+def in_chunks(context: Any, texts: Any, settings: Mapping[str, Any], rows: int | None = None) -> Iterator[pl.DataFrame]:
     """Frames of SCHEMA for a relation of texts (key, title, topic_code, abstract, agency, branch).
 
-    `context` gives `previous` (rows of SCHEMA, or None) and `chunks`. `settings` is the section `cet`; its
+    `context` gives `previous` (rows of SCHEMA, or None) and `chunks`. `settings` is the section `cet`, `rows` what a
+    chunk holds at most; its
     `trained_model` is the folder of a model, or '' for the rules.
     """
     taxonomy, scoring, trained = load(), rules.Scoring.of(settings), settings.get("trained_model")
@@ -59,7 +60,7 @@ def in_chunks(context: Any, texts: Any, settings: Mapping[str, Any]) -> Iterator
     yield kept.join(keys, on=["key", "text_mark"], how="semi")
     waiting = keys.join(known, on=["key", "text_mark"], how="anti").select("key")
     new = context.query("select * from marked semi join waiting using (key)", marked=marked, waiting=waiting)
-    for chunk in context.chunks(new):
+    for chunk in context.chunks(new, size=rows):
         yield classified(chunk, taxonomy, mark, scoring, classifier)
 
 

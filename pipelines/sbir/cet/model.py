@@ -1,5 +1,7 @@
 """A trained classifier of the areas, for whoever has labels: one yes or no for each area, by the words of a text.
 
+    python -m pipelines.sbir.cet.model labels.csv --to models/cet     # columns title, abstract, label; blank: no area
+
 train    texts and the area that each was given -> a Classifier. For each area with enough labels: TF-IDF of one to
          three words, the words that tell most (chi squared), logistic regression, probabilities calibrated by three folds
 save     as skops writes it: data, no code. `load` refuses a file with any type that is not on its list
@@ -37,7 +39,7 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True)
 class Parameters:
-    """Of every area's classifier. `documents` are the larger ones, the default; `small` trains in a tenth of the time."""
+    """Of every area's classifier; `small` trains in a tenth of the time."""
 
     longest: int = 3  # words of a feature
     features: int = 50_000
@@ -169,3 +171,37 @@ def _said(texts: pl.DataFrame) -> list[str]:
     """Each text as the words that the model sees; the title counts twice."""
     title, abstract = (texts[name].fill_null("") if name in texts.columns else "" for name in ("title", "abstract"))
     return [f"{t} {t} {a}" for t, a in zip(title, abstract, strict=True)]
+
+
+def main(arguments: list[str] | None = None) -> str:
+    """Train from a file of labels, and say what was learned."""
+    import argparse
+
+    from pipelines.sbir.cet import taxonomy
+
+    ask = argparse.ArgumentParser(
+        prog="python -m pipelines.sbir.cet.model", description="Train the classifier of areas."
+    )
+    ask.add_argument(
+        "labels", type=Path, help="CSV with the columns title, abstract and label (the id of an area, or blank)"
+    )
+    ask.add_argument("--to", type=Path, required=True, help="the folder of the model")
+    ask.add_argument("--small", action="store_true", help="fewer words: a tenth of the time")
+    asked = ask.parse_args(arguments)
+    said = pl.read_csv(asked.labels, infer_schema=False)
+    if absent := {"title", "abstract", "label"} - set(said.columns):
+        raise ModelError(f"{asked.labels} has no column {', '.join(sorted(absent))}")
+    texts = said.select("title", "abstract", key=pl.int_range(pl.len()).cast(pl.String))
+    labels = said["label"].str.strip_chars().replace("", None)
+    learned = train(texts, labels, taxonomy.load(), Parameters.small() if asked.small else None)
+    save(learned, asked.to)
+    return f"{len(learned.areas)} areas learned from {said.height:,} texts: {', '.join(learned.areas)}"
+
+
+if __name__ == "__main__":
+    import sys
+
+    try:
+        sys.stdout.write(main() + "\n")
+    except ModelError as error:
+        sys.exit(str(error))

@@ -15,4 +15,5 @@ from a
 
 def build(context):  # type: ignore[no-untyped-def]
     texts = context.ref("validated.sbir_awards_pass").query("a", TEXTS)
-    yield from areas.in_chunks(context, texts, context.var("sbir.cet", {}))
+    rows = context.var("sbir.pipeline.chunk_sizes.enrichment")
+    yield from areas.in_chunks(context, texts, context.var("sbir.cet", {}), rows)

@@ -3,8 +3,8 @@
 One process writes, or several read; a lock file beside the graph keeps the others waiting. What is new goes in by
 COPY, what is changed by one set-based MATCH and SET; a statement is a transaction.
 
-ladybug keeps in memory what it has written until the file is closed, and fails when its buffer is full. So the file
-is closed and opened again (40 ms) before that.
+ladybug keeps in memory what it has written until the file is closed, and dies when its buffer is full. So the file is
+closed and opened again (40 ms) before that, and rows that are too wide for the buffer are refused.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ TYPES = {
     "texts": "STRING[]",
 }
 LARGEST_FILE_BYTES = 1 << 38  # of address space, which containers may limit; no memory
-SHARE_BETWEEN_OPENINGS = 1 / 8  # of the buffer: more was seen to fill it (docs/experiments.md)
+SHARE_BETWEEN_OPENINGS = 1 / 16  # of the buffer; docs/experiments.md has the measurements
+# ladybug writes a table in groups of 131,072 rows, and adds to the last one by holding all of it, several times over.
+GROUP_ROWS, GROUP_COPIES = 131_072, 3.5
+BASE_BYTES = 32 << 20
 _COMMITTED = "Transaction committed successfully"
 _FULL = "Buffer manager exception"
 _STATE = "What was committed is in the file; the next load sends only what is missing."
@@ -73,7 +76,10 @@ class InLadybug:
                 "there is no graph yet", where=self.address, state="Nothing was read.", next="rat run layer:loaded"
             )
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = _take_lock(self.path, self._reading, self.loading.reconnect_seconds)
+        # The loads of a run take turns; a person who asks is told soon.
+        loading = self.loading
+        patience_s = loading.reconnect_seconds if self._reading else loading.transaction_timeout_seconds
+        self._lock = _take_lock(self.path, self._reading, patience_s)
         try:
             self._open()
         except BaseException:
@@ -157,14 +163,16 @@ class InLadybug:
         new = pc.is_null(rows["before"])
         done.unchanged = rows.num_rows - _n_false(same)
         most = max(1 << 20, int(self._buffer_bytes * SHARE_BETWEEN_OPENINGS))
-        if kind.name not in self._empty_before:
-            self._empty_before[kind.name] = self.count(kind) == 0
+        n_there = self.count(kind)
+        self._empty_before.setdefault(kind.name, n_there == 0)
+        self._refuse_wide(kind, table, n_there)
         for part in _by_bytes(table.filter(new), most):
             done.add(self._insert(kind, part))
             self._refuse_many(kind, rows, done)
         for part in _by_bytes(table.filter(pc.and_(pc.invert(new), pc.invert(same))), most):
             done.add(self._update(kind, part))
             self._refuse_many(kind, rows, done)
+        done.dead.sort(key=lambda one: one.number)
         return done
 
     def delete(self, kind: Kind, keys: pa.Table) -> int:
@@ -265,6 +273,19 @@ class InLadybug:
         most = self.loading.max_constraint_violations
         if sum(not one.reason.startswith(MISSING_END) for one in done.dead) > most:
             raise refused(kind, rows, done.dead, self.address, most)
+
+    def _refuse_wide(self, kind: Kind, rows: pa.Table, n_there: int) -> None:
+        """A full buffer ends the process; what was committed would be there, and nobody would know."""
+        width = rows.nbytes / max(1, rows.num_rows)
+        needed = BASE_BYTES + GROUP_COPIES * width * min(GROUP_ROWS, n_there + rows.num_rows)
+        if needed > self._buffer_bytes:
+            raise GraphError(
+                f"{kind.name}: rows of {width:,.0f} bytes need a buffer of {needed / (1 << 20):,.0f} MB, and it is"
+                f" {self._buffer_bytes >> 20:,} MB",
+                where=self.address,
+                state=_STATE,
+                next=f"set graph.buffer_mb to {int(needed * 1.25) >> 20} or more, and load again",
+            )
 
     def _spend(self, rows: pa.Table) -> None:
         """Open the file anew before its buffer is full."""

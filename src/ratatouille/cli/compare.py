@@ -55,7 +55,7 @@ def compare(
     """
     from ratatouille import project as files
     from ratatouille.engine import as_json as mapping
-    from ratatouille.observe import compare
+    from ratatouille.observe.compare import compare
 
     found = compare(files.load(options.root_of(ctx, workspace)), *(what or ()))
     p.print_json(mapping(found)) if as_json else _print(found)

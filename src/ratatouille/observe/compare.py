@@ -172,15 +172,14 @@ def _runs(project: Project, names: Sequence[str]) -> Comparison:
         before, after = (look.one_run(workspace, name)[0] for name in names)
     else:
         after = look.one_run(workspace, names[0])[0] if names else known[0]
-        before = next(
-            (r for r in known if r["started_at"] < after["started_at"] and r["request"] == after["request"]), None
-        )
-        if before is None:
+        earlier = [r for r in known if r["started_at"] < after["started_at"] and r["request"] == after["request"]]
+        if not earlier:
             raise RequestError(
                 f"No run before {after['run_id']} was asked for the same",
                 where="rat compare needs two",
                 next="rat runs, then: rat compare RUN RUN",
             )
+        before = earlier[0]
     sides = [_seen_in(project, run) for run in (before, after)]
     return _compared(_side_of(before), _side_of(after), *sides)
 
@@ -269,10 +268,16 @@ def _compared(before: Side, after: Side, one: Mapping[str, _Seen], other: Mappin
 
 
 def _summed(name: str, pairs: Sequence[Pair]) -> Pair:
-    pick = max if name == "peak_memory_bytes" else min if name == "disk_left_bytes" else sum
-    sides = [[pair[place] for pair in pairs if pair[place] is not None] for place in (0, 1)]
-    found = [pick(side) if side else None for side in sides]  # type: ignore[operator]  # one of three plain functions
-    return found[0], found[1]
+    if not pairs:
+        return None, None
+    one, other = ([value for value in side if value is not None] for side in zip(*pairs, strict=True))
+    return _as_one(name, one), _as_one(name, other)
+
+
+def _as_one(name: str, values: Sequence[float]) -> float | None:
+    if not values:
+        return None
+    return max(values) if name == "peak_memory_bytes" else min(values) if name == "disk_left_bytes" else sum(values)
 
 
 def _asset(name: str, one: _Seen | None, other: _Seen | None) -> Compared:

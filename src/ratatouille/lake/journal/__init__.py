@@ -26,7 +26,7 @@ from ratatouille.errors import LakeError
 from ratatouille.lake.catalogs.server import Server
 from ratatouille.lake.faults import explain
 from ratatouille.lake.journal import points
-from ratatouille.lake.journal.books import Books, Do, PostgresBooks, SqliteBooks
+from ratatouille.lake.journal.books import Books, Do, PostgresBooks, SqliteBooks, T
 
 HEARTBEAT_S = 5.0
 DEAD_AFTER_S = 30.0  # without a heartbeat, on a machine whose processes we cannot see
@@ -114,6 +114,10 @@ class Journal:
     def do(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """One statement, with `?` for values. It may run twice: see `Books`."""
         return self._books.do(sql, values)
+
+    def alone(self, work: Callable[[Do], T]) -> T:
+        """Run `work` in a transaction beside which no other such transaction runs. It may run twice: see `Books`."""
+        return self._books.alone(work)
 
     def now(self) -> float:
         """Seconds since 1970, by the journal's clock."""

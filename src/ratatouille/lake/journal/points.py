@@ -19,6 +19,18 @@ TABLES = (
     """create table if not exists samples (
     run_id text, at double precision, memory_bytes bigint, memory_share double precision, cpu_s double precision,
     spill_bytes bigint, disk_left_bytes bigint)""",
+    # Of observe/findings.py: what was unusual about a step.
+    """create table if not exists findings (
+    asset text, run_id text, kind text, figure text, level text, value double precision, usual double precision,
+    said text, at double precision, primary key (asset, run_id, figure))""",
+    # Of observe/states.py and outbox.py: what is told to whom.
+    """create table if not exists alert_states (
+    rule text, about text, subject text, level text, said text, since double precision, seen_at double precision,
+    told_at double precision, silent bigint, is_open bigint, primary key (rule, about, subject))""",
+    """create table if not exists alert_outbox (
+    id text primary key, rule text, channel text, title text, body text, made_at double precision, tries bigint,
+    next_at double precision, claimed_until double precision, sent_at double precision, error text)""",
+    "create table if not exists alert_marks (name text primary key, at double precision)",
 )
 INDEXES = (
     "create index if not exists points_by_asset on points (asset, at)",
