@@ -135,7 +135,7 @@ def make(n_entities: int, n_companies: int, seed: int) -> tuple[pl.DataFrame, pl
         cage_code=pl.lit(None),
         duns_number=pl.lit(None),
     )
-    return entities, companies.with_columns(normalized_name=_normal("company_name"))
+    return entities.with_row_index("entity_id"), companies.with_columns(normalized_name=_normal("company_name"))
 
 
 def _names(dice: np.random.Generator, n: int) -> np.ndarray:

@@ -15,4 +15,6 @@ from a
 
 def build(context):  # type: ignore[no-untyped-def]
     texts = context.ref("validated.sbir_awards_pass").query("a", TEXTS)
-    yield from areas.in_chunks(context, texts, context.var("sbir.cet", {}))
+    yield from areas.in_chunks(
+        context, texts, context.var("sbir.cet", {}), context.var("sbir.pipeline.chunk_sizes.enrichment")
+    )
