@@ -61,7 +61,7 @@ class InNeo4j:
             )
         except (ConfigurationError, ValueError) as error:
             raise GraphError(
-                f"{self.address} is no address of a graph: {error}",
+                f"{self.address} is no address of a graph: {str(error).replace(self._server.uri, self.address)}",
                 where="NEO4J_URI",
                 state=_UNTOUCHED,
                 next="say it like bolt://127.0.0.1:7687 or neo4j+s://host",

@@ -87,7 +87,10 @@ class Graph(Protocol):
     def set_mark(self, load: str, token: str) -> None: ...
 
     def standing(self, load: str, kinds: Iterable[Kind]) -> str:
-        """The mark, with whatever else tells at no cost that somebody changed these kinds; '' for no mark."""
+        """The mark, with whatever else tells at no cost that somebody changed these kinds; '' for no mark.
+
+        To be asked by a load that has compared what is there.
+        """
 
     def count(self, kind: Kind) -> int: ...
 
