@@ -73,12 +73,12 @@ neo4j-server: .tools/bin/neo4j-server ## fetch the Neo4j server that tests of th
 		-DincludeScope=runtime -DoutputDirectory="$(CURDIR)/.tools/neo4j/lib"
 	@mkdir -p .tools/bin && cp scripts/neo4j/neo4j-server $@
 
-demo: setup ## run the sales pipeline over two days, a Formula 1 race, and recipes to a language model
+demo: setup ## run the sales pipeline over two days, a Formula 1 race, recipes to a language model, and awards to a graph
 	@$(PYTHON) scripts/demo.py
 
 demo-reset: ## forget the demo: delete its landing files and the lake in .rat/
-	@rm -rf landing/sales landing/f1 landing/recipes .rat
-	@echo "Gone: landing/sales, landing/f1, landing/recipes and .rat/. Start again with: make demo"
+	@rm -rf landing/sales landing/f1 landing/recipes landing/sbir truth .rat
+	@echo "Gone: landing/sales, landing/f1, landing/recipes, landing/sbir, truth and .rat/. Start again with: make demo"
 
 test: setup ## install what is missing and run the whole test suite
 	@$(PYTHON) -m pytest $(if $(ARGS),$(ARGS),$(PARALLEL))

@@ -65,7 +65,7 @@ def _told(context: AssetExecutionContext, config: Mode, done: Mapping[str, Any])
 
 @asset(group_name="sbir_ingestion", compute_kind="duckdb", description="Every line of every award file, as text.")
 def raw_sbir_awards(context: AssetExecutionContext, config: Mode) -> MaterializeResult:
-    return _told(context, config, run("raw.sbir_awards", full=config.full))
+    return _told(context, config, run("raw.sbir_settings", "raw.sbir_awards", full=config.full))
 
 
 @asset(group_name="sbir_ingestion", compute_kind="duckdb", description="The company file of SBIR.gov, as text.")
@@ -115,6 +115,7 @@ def raw_cet_taxonomy(context: AssetExecutionContext, config: Mode) -> Materializ
 @asset(
     group_name="sbir_ingestion",
     deps=[raw_sbir_awards],
+    metadata={"table": "validated.sbir_awards_pass"},
     compute_kind="duckdb",
     description="Awards that pass, fail and repeat: each line of the files is in one of the three.",
 )
@@ -128,6 +129,7 @@ def validated_sbir_awards(context: AssetExecutionContext, config: Mode) -> Mater
             "validated.sbir_awards_duplicate",
             "validated.sbir_awards_fail",
             "validated.sbir_awards_pass",
+            "validated.sbir_awards_quality",
             full=config.full,
         ),
     )
@@ -169,24 +171,19 @@ def enriched_sbir_awards(context: AssetExecutionContext, config: Mode) -> Materi
         context,
         config,
         run(
+            "enriched.award_companies",
+            "raw.sam_api_entities",
+            "enriched.sam_names",
             "enriched.company_matches",
             "enriched.company_candidates",
+            "enriched.award_enrichment",
             "enriched.sbir_awards_success",
             "enriched.sbir_awards_partial",
+            "enriched.sbir_awards",
             "enriched.award_values",
             full=config.full,
         ),
     )
-
-
-@asset(
-    group_name="patent_loading",
-    deps=[validated_sbir_awards, validated_patents],
-    compute_kind="duckdb",
-    description="Which award led to which patent, by exact grant numbers.",
-)
-def enriched_patents(context: AssetExecutionContext, config: Mode) -> MaterializeResult:
-    return _told(context, config, run("enriched.award_patents", full=config.full))
 
 
 @asset(
@@ -196,7 +193,9 @@ def enriched_patents(context: AssetExecutionContext, config: Mode) -> Materializ
     description="Technology areas of awards, with the words that say so.",
 )
 def enriched_cet_award_classifications(context: AssetExecutionContext, config: Mode) -> MaterializeResult:
-    return _told(context, config, run("enriched.cet_award_classifications", full=config.full))
+    return _told(
+        context, config, run("enriched.cet_award_areas", "enriched.cet_award_classifications", full=config.full)
+    )
 
 
 @asset(
@@ -206,7 +205,9 @@ def enriched_cet_award_classifications(context: AssetExecutionContext, config: M
     description="Technology areas of patents, with the words that say so.",
 )
 def enriched_cet_patent_classifications(context: AssetExecutionContext, config: Mode) -> MaterializeResult:
-    return _told(context, config, run("enriched.cet_patent_classifications", full=config.full))
+    return _told(
+        context, config, run("enriched.cet_patent_areas", "enriched.cet_patent_classifications", full=config.full)
+    )
 
 
 # Transform
@@ -224,7 +225,7 @@ def transformed_companies(context: AssetExecutionContext, config: Mode) -> Mater
 
 @asset(
     group_name="sbir_ingestion",
-    deps=[enriched_sbir_awards],
+    deps=[transformed_companies],
     compute_kind="duckdb",
     description="Awards normalised, with calculated fields, and which one followed which.",
 )
@@ -261,6 +262,16 @@ def transformed_patents(context: AssetExecutionContext, config: Mode) -> Materia
             full=config.full,
         ),
     )
+
+
+@asset(
+    group_name="patent_loading",
+    deps=[validated_sbir_awards, transformed_patents],
+    compute_kind="duckdb",
+    description="Which award led to which patent, by exact grant numbers.",
+)
+def enriched_patents(context: AssetExecutionContext, config: Mode) -> MaterializeResult:
+    return _told(context, config, run("enriched.award_patents", full=config.full))
 
 
 @asset(
@@ -338,7 +349,13 @@ def loaded_cet_areas(context: AssetExecutionContext, config: Mode) -> Materializ
 
 @asset(
     group_name="cet_pipeline",
-    deps=[loaded_cet_areas, loaded_sbir_awards, enriched_cet_award_classifications],
+    deps=[
+        loaded_cet_areas,
+        loaded_sbir_awards,
+        loaded_patents,
+        enriched_cet_award_classifications,
+        enriched_cet_patent_classifications,
+    ],
     compute_kind="python",
     description="Which award belongs to which area, in the graph.",
 )
@@ -358,7 +375,7 @@ def loaded_company_cet_relationships(context: AssetExecutionContext, config: Mod
 
 @asset(
     group_name="graph_construction",
-    deps=[loaded_companies, loaded_sbir_awards, loaded_patents, loaded_cet_areas, enriched_patents],
+    deps=[loaded_award_cet_relationships, loaded_company_cet_relationships, enriched_patents],
     compute_kind="python",
     description="How companies, awards, patents and areas hang together, in the graph; and what it refused.",
 )

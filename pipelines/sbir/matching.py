@@ -56,15 +56,19 @@ class Rules:
     budget: Budget = field(default_factory=Budget)
 
     @classmethod
-    def of(cls, said: Mapping[str, Any]) -> Rules:
-        """The rules with the settings of a mapping; ValueError for one that there is not."""
-        known = {"automatic", "review", "tie_points", "slip", "coincidences", "candidates", "high", "medium", "floor"}
-        if unknown := said.keys() - known:
-            raise ValueError(f"matching has no setting {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}")
-        rules = cls(**said)
-        if not 0 <= rules.review <= rules.automatic <= 100 or not 0 <= rules.floor <= rules.medium <= rules.high <= 1:
-            raise ValueError("matching: scores go review <= automatic <= 100, confidences floor <= medium <= high <= 1")
-        return rules
+    def of(cls, enrichment: Mapping[str, Any]) -> Rules:
+        """The rules of the section `enrichment` of the settings; defaults for what it does not say."""
+        match, bands = enrichment.get("match", {}), enrichment.get("bands", {})
+        fuzzy = enrichment.get("sources", {}).get("fuzzy", {})
+        said = {
+            "automatic": match.get("automatic"),
+            "review": match.get("review"),
+            "tie_points": match.get("tie_points"),
+            "candidates": enrichment.get("candidates"),
+            **{name: bands.get(name) for name in ("high", "medium", "floor")},
+            "fuzzy": (fuzzy["confidence"] - 0.05, fuzzy["highest"]) if fuzzy else None,
+        }
+        return cls(**{name: value for name, value in said.items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,7 +151,7 @@ def _awards(chance: np.random.Generator, firms: pl.DataFrame, n: int) -> pl.Data
     skewed = (firms.height * chance.random(n_projects) ** 2.2).astype(np.int64)
     project = pl.DataFrame({"project": pl.Series(range(n_projects), dtype=pl.Int64), "firm": skewed})
     agency = chance.choice(len(words.AGENCIES), n_projects, p=[a[2] for a in words.AGENCIES])
-    branches = [[b for b in a[1]] for a in words.AGENCIES]
+    branches = [list(a[1]) for a in words.AGENCIES]
     branch = [
         branches[a][d % len(branches[a])] for a, d in zip(agency, chance.integers(0, 60, n_projects), strict=True)
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -35,63 +36,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class AssetExecution(Section):
-    max_retries: Retries
-    retry_delay_seconds: Annotated[float, Field(ge=0, le=300)]
-    enable_parallel: bool
-    max_parallel_assets: Threads
-
-
 class ChunkSizes(Section):
     enrichment: Rows
-    uspto: Rows
     graph: Rows
 
 
 class Pipeline(Section):
-    chunk_size: Rows
-    memory_threshold_mb: Annotated[int, Field(ge=128)]
-    timeout_seconds: Timeout
-    enable_incremental: bool
-    asset_execution: AssetExecution
     chunk_sizes: ChunkSizes
-
-
-class MemoryMonitoring(Section):
-    enabled: bool
-    warning_mb: Annotated[int, Field(ge=64)]
-    critical_mb: Annotated[int, Field(ge=64)]
-
-    @model_validator(mode="after")
-    def _warns_first(self) -> MemoryMonitoring:
-        if self.warning_mb >= self.critical_mb:
-            raise ValueError("warning_mb must be below critical_mb")
-        return self
-
-
-class PerformanceThresholds(Section):
-    duration_warning_seconds: Positive
-    memory_delta_warning_mb: Positive
-    memory_pressure_warn: Rate
-    memory_pressure_critical: Rate
-
-
-class Regression(Section):
-    duration_warn: Positive
-    duration_fail: Positive
-    memory_warn: Positive
-    memory_fail: Positive
-    match_rate_fail_points: Percent
-
-
-class Performance(Section):
-    batch_size: Annotated[int, Field(ge=1, le=100_000)]
-    parallel_threads: Threads
-    retry_attempts: Retries
-    backoff_strategy: Literal["exponential", "constant"]
-    memory_monitoring: MemoryMonitoring
-    thresholds: PerformanceThresholds
-    regression: Regression
 
 
 class Extract(Section):
@@ -116,61 +67,45 @@ def _read_alike(formats: list[str]) -> Iterator[tuple[str, str]]:
 
 
 class YearBand(Section):
-    """Limits for the awards of some years: the least share of award dates and of DUNS numbers that are filled."""
+    """Limits for the awards of some years: the least share of award dates and of DUNS numbers that are filled, and of
+    awards whose company SAM.gov knows."""
 
     name: Annotated[str, Field(pattern=r"^[\w -]{1,40}$")]
     from_: Annotated[Year, Field(alias="from")]
     to: Year
     award_date: Rate
     duns: Rate
+    sam_gov: Rate
 
 
 class PatentQuality(Section):
     pass_rate: Rate
     completeness: Rate
-    uniqueness: Rate
-    load_success: Rate
 
 
 class Completeness(Section):
     award_id: Rate
     company_name: Rate
     award_amount: Rate
-    award_date: Rate
     program: Rate
-    naics_code: Rate
-
-
-class Uniqueness(Section):
-    award_id: Rate
-
-
-class Actions(Section):
-    on_error: Literal["block"]
-    on_warning: Literal["continue"]
-    on_info: Literal["log"]
 
 
 class DataQuality(Section):
     award_year_min: Year
     amount_warning: Positive
-    award_date_min: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
     completeness: Completeness
     minimum_completeness: Rate
-    uniqueness: Uniqueness
     validity: Rate
     consistency: Rate
     pass_rate: Rate
     max_duplicate_rate: Annotated[float, Field(ge=0, le=0.5)]
-    max_missing_rate: Rate
     year_bands: Annotated[list[YearBand], Field(min_length=1)]
-    actions: Actions
     patents: PatentQuality
 
     @field_validator("year_bands")
     @classmethod
     def _one_after_the_other(cls, bands: list[YearBand]) -> list[YearBand]:
-        for before, band in zip(bands, bands[1:], strict=False):
+        for before, band in pairwise(bands):
             if before.to + 1 != band.from_:
                 raise ValueError(f"the band {band.name} must begin in {before.to + 1}, after {before.name}")
         return bands
@@ -195,24 +130,20 @@ class Bands(Section):
 
 
 class Source(Section):
-    priority: Annotated[int, Field(ge=1, le=100)]
     confidence: Rate
 
 
 class SamSource(Source):
     ask_api: bool
     requests_per_minute: Annotated[int, Field(ge=1, le=6000)]
-    batch_ueis: Annotated[int, Field(ge=1, le=100)]
     daily_quota: Annotated[int, Field(ge=0)]
 
 
 class FuzzySource(Source):
-    similarity: Rate
     highest: Rate
 
 
 class Sources(Section):
-    original: Source
     usaspending: Source
     sam_gov: SamSource
     fuzzy: FuzzySource
@@ -227,35 +158,23 @@ class Neighbours(Section):
 
 
 class Enrichment(Section):
-    batch_size: Annotated[int, Field(ge=1, le=1000)]
     max_retries: Retries
     timeout_seconds: Timeout
-    rate_limit_per_second: Positive
     min_success: Rate
     min_high_confidence: Rate
     max_fallback: Rate
     usaspending_match: Rate
-    sam_lookup: Rate
     candidates: Annotated[int, Field(ge=1, le=20)]
     match: Match
-    success_by_year: list[tuple[Year, Year, Rate]]
-    neighbours: Neighbours
     bands: Bands
     sources: Sources
     agency_naics: dict[str, Annotated[str, Field(pattern=r"^\d{2,6}$")]]
     sector_naics: Annotated[str, Field(pattern=r"^\d{2,6}$")]
-    freshness_hours: Positive
-    checkpoint_every: Annotated[int, Field(ge=1)]
-
-
-class CompanyDedup(Section):
-    merge: Percent
-    review: Percent
+    neighbours: Neighbours
 
 
 class Transform(Section):
     progression_min_confidence: Rate
-    company_dedup: CompanyDedup
 
 
 class CetBands(Section):
@@ -282,15 +201,19 @@ class CetQuality(Section):
 
 
 class CetModel(Section):
-    ngram_max: Annotated[int, Field(ge=1, le=5)]
     max_features: Annotated[int, Field(ge=100)]
     select: Annotated[int, Field(ge=10)]
     iterations: Annotated[int, Field(ge=10)]
     min_df: Annotated[int, Field(ge=1)]
     max_df: Rate
     folds: Annotated[int, Field(ge=2, le=20)]
-    keyword_boost: Positive
     seed: int
+
+
+class CetDrift(Section):
+    warn: Positive
+    alert: Positive
+    least: Annotated[int, Field(ge=1)]
 
 
 class Cet(Section):
@@ -301,6 +224,8 @@ class Cet(Section):
     evidence_words: Annotated[int, Field(ge=5, le=500)]
     rules: CetRules
     quality: CetQuality
+    drift: CetDrift
+    trained_model: str
     model: CetModel
 
 
@@ -330,7 +255,6 @@ class Graph(Section):
 
 class Settings(Section):
     pipeline: Pipeline
-    performance: Performance
     extract: Extract
     data_quality: DataQuality
     enrichment: Enrichment
@@ -361,4 +285,6 @@ def _said(problem: dict[str, Any]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     what = str(problem["msg"]).removeprefix("Value error, ")
     given = problem.get("input")
-    return f"{key}: {what[:1].lower()}{what[1:]}" + (f" (it is {given!r})" if isinstance(given, (int, float, str)) else "")
+    return f"{key}: {what[:1].lower()}{what[1:]}" + (
+        f" (it is {given!r})" if isinstance(given, (int, float, str)) else ""
+    )

@@ -1,4 +1,4 @@
-"""SAM.gov's entity API: a real server on this machine that throttles, fails, dawdles and breaks off."""
+"""SAM.gov's entity API and USAspending: a real server on this machine that throttles, fails, dawdles and breaks off."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from pipelines.sbir.asking import Asker, Manners, Refused, Throttled, Unavailable
 from pipelines.sbir.sam_api import COLUMNS, SamApi, Settings
+from pipelines.sbir.usaspending import UsaSpending
 
 KEY = "a-key-of-nobody-0123456789"
 QUICK = Manners(timeout_s=0.3, attempts=3, wait_s=0.001, longest_wait_s=0.02, jitter_s=0, per_minute=None)
@@ -59,6 +60,7 @@ class Sam:
     def __init__(self, entities: dict[str, dict[str, Any]]) -> None:
         self.entities, self.troubles, self.questions, self.keys = entities, [], [], []
         self.address = ""
+        self.contracts: dict[str, dict[str, Any]] = {}
 
 
 @contextmanager
@@ -75,7 +77,7 @@ def serving(sam: Sam) -> Iterator[Sam]:
             trouble = sam.troubles.pop(0) if sam.troubles else None
             if trouble == "slow":
                 threading.Event().wait(0.5)
-                return
+                return None
             if isinstance(trouble, tuple):
                 return self._say(*trouble)
             names = asked["ueiSAM"].strip("[]").split("~")
@@ -90,6 +92,15 @@ def serving(sam: Sam) -> Iterator[Sam]:
                 self.close_connection = True
                 return None
             return self._say(200, {}, body)
+
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            sam.questions.append(asked)
+            names = [name.strip('"') for name in asked["filters"]["award_ids"]]
+            found = [sam.contracts[name] for name in names if name in sam.contracts]
+            at = (asked["page"] - 1) * 2  # two on a page, whatever is asked for
+            more = {"page": asked["page"], "hasNext": at + 2 < len(found)}
+            self._say(200, {}, json.dumps({"results": found[at : at + 2], "page_metadata": more}))
 
         def _say(self, status: int, headers: dict[str, str], body: str) -> None:
             self.send_response(status)
@@ -252,7 +263,7 @@ def test_no_key_no_address_and_no_encryption_are_said_before_anything_is_asked(t
     with pytest.raises(Refused, match="unencrypted"):
         SamApi(Settings(tmp_path, KEY, base_url="http://api.sam.gov"))
     for address in ("ftp://x", "nonsense", "https://me:secret@api.sam.gov", "https://api.sam.gov?x=1"):
-        with pytest.raises(Refused, match="address of SAM.gov is none") as caught:
+        with pytest.raises(Refused, match=r"address of SAM\.gov is none") as caught:
             SamApi(Settings(tmp_path, KEY, base_url=address))
         assert "secret" not in str(caught.value)
     with pytest.raises(Refused, match="signs that no key has"):
@@ -278,3 +289,20 @@ def test_no_more_than_the_limit_begin_in_any_minute(sam: Sam) -> None:
     asker.close()
     assert all(later - earlier >= 60 for earlier, later in zip(began, began[5:], strict=False))
     assert began[-1] < 5 * 60
+
+
+def test_contracts_are_asked_for_by_their_exact_number_page_by_page(sam: Sam) -> None:
+    sam.contracts = {
+        f"W911-{i}": {"Award ID": f"W911-{i}", "Recipient UEI": uei(i), "Award Amount": 10.5, "NAICS": naics}
+        for i, naics in enumerate(["541715", {"code": "334511", "description": "Instruments"}, None])
+    }
+    sam.contracts["W911-3"] = {"Award ID": "W911-30"}  # not what was asked for
+    with UsaSpending(sam.address, QUICK) as service:
+        found = service.contracts(["W911-0", "W911-0 ", "W911-1", "W911-2", "W911-3", 'a"quote', ""])
+    assert [(row["award_id_piid"], row["uei"], row["naics_code"], row["amount"]) for row in found] == [
+        ("W911-0", uei(0), "541715", "10.5"),
+        ("W911-1", uei(1), "334511", "10.5"),
+        ("W911-2", uei(2), None, "10.5"),
+    ]
+    assert sam.questions[0]["filters"]["award_ids"] == ['"W911-0"', '"W911-1"', '"W911-2"', '"W911-3"']
+    assert [question["page"] for question in sam.questions] == [1, 2]

@@ -73,7 +73,7 @@ coded as (
             when primary_naics is not null and match_method = 'fuzzy' then 'fuzzy'
             when primary_naics is not null then 'sam'
             when neighbours.naics_code is not null then 'geographic'
-            when agency_code in ('DOD', 'HHS', 'DOE', 'NASA') then 'agency_default'
+            when agency_code in ({{ var('sbir.enrichment.agency_naics').keys() | list | literal }}) then 'agency_default'
             else 'sector_default'
         end as naics_source,
         neighbours.naics_code as zip_naics,
@@ -89,16 +89,16 @@ valued as (
             when 'fuzzy' then primary_naics
             when 'sam' then primary_naics
             when 'geographic' then zip_naics
-            when 'agency_default' then case agency_code when 'DOD' then '3364' else '5417' end
-            else '5415'
+            when 'agency_default' then map([{{ var('sbir.enrichment.agency_naics').keys() | list | literal }}], [{{ var('sbir.enrichment.agency_naics').values() | list | literal }}])[agency_code]
+            else {{ var('sbir.enrichment.sector_naics') | literal }}
         end as naics_code,
         case naics_source
-            when 'usaspending' then 0.90
-            when 'sam' then 0.85
+            when 'usaspending' then {{ var('sbir.enrichment.sources.usaspending.confidence') }}
+            when 'sam' then {{ var('sbir.enrichment.sources.sam_gov.confidence') }}
             when 'fuzzy' then match_confidence
-            when 'geographic' then 0.55
-            when 'agency_default' then 0.50
-            else 0.30
+            when 'geographic' then {{ var('sbir.enrichment.sources.proximity.confidence') }}
+            when 'agency_default' then {{ var('sbir.enrichment.sources.agency_default.confidence') }}
+            else {{ var('sbir.enrichment.sources.sector_default.confidence') }}
         end as naics_confidence,
         case
             when match_status = 'matched' then match_method
@@ -107,7 +107,7 @@ valued as (
         end as enrichment_method,
         case
             when match_status = 'matched' then match_confidence
-            when spending_key is not null then 0.90
+            when spending_key is not null then {{ var('sbir.enrichment.sources.usaspending.confidence') }}
         end as enrichment_confidence
     from coded
 )

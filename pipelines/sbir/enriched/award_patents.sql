@@ -1,7 +1,7 @@
 -- Which patents an award has to do with: those whose grant number its text names, and those of its company that were
 -- applied for between the award and three years after its end. Numbers are compared exactly; a number that is near is another patent.
 with texts as (
-    select award_id, regexp_replace(award_title || '. ' || coalesce(abstract, ''), '\s+', ' ', 'g') as text
+    select award_id, regexp_replace(concat_ws('. ', award_title, abstract), '\s+', ' ', 'g') as text
     from {{ ref('validated.sbir_awards_pass') }}
 ),
 -- "Patent Nos. 9,123,456 and US 10123456 B2", "US-9123456": the numbers that follow the word, one after the other.
@@ -11,7 +11,7 @@ lists as (
         text,
         unnest(regexp_extract_all(
             text,
-            '(?i)(?:\bpat(?:ents?|s?\.)(?: (?:nos?\.?|numbers?|#))*:?|\bU\.?S\.?)[ -]?(?:(?:U\.?S\.?|no\.?|#|RE|PP|D)? ?(?:\d{1,2},\d{3},\d{3}|\d{7,8})\b(?: ?[ABES]\d?\b)?(?:,| |and|&)*)+'
+            '(?i)(?:\bpat(?:ents?|s?\.)(?: (?:nos?\.?|numbers?|#))*:?|\bU\.?S\.?)[ -]?(?:(?:U\.?S\.?|no\.?|#|RE|PP|D)? ?(?:\d{1,2},\d{3},\d{3}|\d{7,8})\b(?: ?[ABES]\d?\b)?(?:,|;| |and|&)*)+'
         )) as listed
     from texts
     where regexp_matches(text, '(?i)\bpat(ent|s?\.)|\bU\.?S\.?[ -]?\d')

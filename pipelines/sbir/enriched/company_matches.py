@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from pipelines.sbir import matching
 
-INPUT = "md5(concat_ws('|', normalized_name, coalesce(uei, ''), coalesce(duns, ''), coalesce(city, ''), coalesce(state, ''), coalesce(zip, '')))"
+MARKED = """
+select *, md5(concat_ws('|', normalized_name, coalesce(uei, ''), coalesce(duns, ''), coalesce(city, ''), coalesce(state, ''),
+    coalesce(zip, ''))) as input_hash
+from c
+"""
 
 
 def build(context):  # type: ignore[no-untyped-def]
-    companies = context.ref("enriched.award_companies").query("c", f"select *, {INPUT} as input_hash from c").pl()
+    companies = context.ref("enriched.award_companies").query("c", MARKED).pl()
     registered = context.ref("enriched.sam_names")
     mark = registered.query("e", "select count(*) || ':' || coalesce(bit_xor(hash(e)), 0) from e").fetchone()[0]
-    rules = matching.Rules.of(context.var("sbir.enrichment.match", {}))
+    rules = matching.Rules.of(context.var("sbir.enrichment", {}))
     before = matching.still_true(context.previous and context.previous.pl(), companies, mark)
     changed = companies.join(before, on="company_id", how="anti")
     if not changed.height and before.height:

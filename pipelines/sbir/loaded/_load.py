@@ -164,7 +164,8 @@ class _Load:
 
         dead, total = [], {"created": 0, "updated": 0, "unchanged": 0, "retried": 0}
         # The graph remembers what it took, so no chunk is skipped on the word of a checkpoint.
-        for rows in self.context.chunks(wide, form="arrow", resume=False):
+        size = self.context.var("sbir.pipeline.chunk_sizes.graph")
+        for rows in self.context.chunks(wide, size=size, form="arrow", resume=False):
             written = self.graph.write(kind, rows)
             for name in total:
                 total[name] += getattr(written, name)

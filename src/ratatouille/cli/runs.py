@@ -11,6 +11,7 @@ import typer
 
 from ratatouille.cli import options
 from ratatouille.cli import printing as p
+from ratatouille.observe.compare import asked
 
 EXAMPLES = """
 rat runs
@@ -68,7 +69,7 @@ def _print_runs(found: list[dict[str, Any]]) -> None:
                 run["status"],
                 p.when(run["started_at"]),
                 p.seconds(_took(run)),
-                _asked(run["request"]),
+                asked(run["request"]),
                 ", ".join(f"{number} {status}" for status, number in run["steps"].items()),
             ]
             for run in found
@@ -83,15 +84,6 @@ def _print_runs(found: list[dict[str, Any]]) -> None:
 
 def _took(row: Mapping[str, Any]) -> float:
     return float((row["ended_at"] or time.time()) - row["started_at"])
-
-
-def _asked(request: Mapping[str, Any]) -> str:
-    if "label" in request:
-        return str(request["label"])
-    if "rollback" in request:
-        return f"rollback {request['rollback']} to {request['to']}"
-    words = [*request.get("selectors", ()), *(["-f"] if request.get("force") else [])]
-    return " ".join(words) or "everything stale"
 
 
 def _print_steps(steps: list[dict[str, Any]]) -> None:

@@ -45,8 +45,8 @@ def leaving(work: Work) -> Leaving:
     if work.partition is not None:
         return Leaving(work.partition.where, apart=asset.partition_by)
     if work.gone is not None:
-        key = asset.unique_key
-        return Leaving(f"({idents(key)}) in (select {idents(key)} from ({work.gone.relation}))", key, key)
+        keys = asset.unique_key
+        return Leaving(f"({idents(keys)}) in (select {idents(keys)} from ({work.gone.relation}))", keys, keys)
     files = f'"_file" in ({", ".join(map(text, work.replaced_files))})' if work.replaced_files else ""
     key = {"merge": asset.unique_key, "snapshot": asset.unique_key, "partition": asset.partition_by}
     going = key.get(asset.materialize, ())

@@ -69,6 +69,8 @@ class Work:
     note: Callable[[str, Mapping[str, Any]], None] = lambda text, record: None
     checkpoint: Checkpoint | None = None  # of a Python asset
     n_chunks: int = 0  # that this attempt worked through
+    stage_s: dict[str, float] = field(default_factory=dict)  # seconds of each stage
+    facts: Mapping[str, Any] = field(default_factory=dict)  # of the candidate's columns, as its footers say
     stand_ins: Mapping[str, str] = field(default_factory=dict)  # that a test gives: a database's table -> a relation
 
     @property

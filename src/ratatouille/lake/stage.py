@@ -238,3 +238,32 @@ def discard(staged: Staged) -> None:
 def glob_safe(path: str) -> str:
     """A path for DuckDB functions that read `[`, `*` and `?` as patterns."""
     return "".join(f"[{char}]" if char in "[*?" else char for char in path)
+
+
+def footer_facts(session: Session, staged: Staged) -> dict[str, dict[str, float]]:
+    """Of each flat column of staged files: rows, nulls, bytes as stored, and where it is known: `distinct` (different
+    values, the most in one row group; the writer counts those of its dictionaries), `min` and `max` of numbers.
+
+    Only the footers are read.
+    """
+    if not staged.files or isinstance(staged.folder, Bucket):
+        return {}
+    files = ", ".join(text(glob_safe(file.path)) for file in staged.files)
+    numbers = ", ".join(
+        text(name) for name, kind in staged.columns if kind.startswith(("DECIMAL", "DOUBLE", "FLOAT")) or "INT" in kind
+    )
+    rows = session.rows(
+        "select path_in_schema, sum(num_values)::bigint, sum(coalesce(stats_null_count, 0))::bigint,"
+        " sum(total_compressed_size)::bigint,"
+        " case when count(stats_distinct_count) = count(*) then max(stats_distinct_count) end,"
+        f" min(try_cast(stats_min_value as double)) filter (path_in_schema in ({numbers or 'null'})),"
+        f" max(try_cast(stats_max_value as double)) filter (path_in_schema in ({numbers or 'null'}))"
+        f" from parquet_metadata([{files}]) group by path_in_schema"
+    )
+    known = {name for name, _ in staged.columns}
+    names = ("rows", "nulls", "bytes", "distinct", "min", "max")
+    return {
+        row[0]: {name: value for name, value in zip(names, row[1:], strict=True) if value is not None}
+        for row in rows
+        if row[0] in known
+    }

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ratatouille.errors import RequestError, near_miss
+from ratatouille.project.problems import as_error
 from ratatouille.project.records import Problem
 from ratatouille.project.text_file import TextFile, decode
 
@@ -46,13 +47,14 @@ def read_bytes(root: Path, name: str, files: Sequence[str], prefix: str) -> Vars
         try:
             contents[file] = (root / file).read_bytes()
         except OSError as error:
-            raise _refused(name, f"{file} cannot be read: {error.strerror}", "write it, or take it off the list") from error
+            raise _refused(
+                name, f"{file} cannot be read: {error.strerror}", "write it, or take it off the list"
+            ) from error
     return VarsFiles(name, contents, prefix)
 
 
 def merged(said: VarsFiles) -> dict[str, Any]:
     """What the files say, later ones over earlier ones, mapping by mapping."""
-    from ratatouille.project.workspace_file import as_error
     from ratatouille.project.yaml_text import read_yaml
 
     found: dict[str, Any] = {}
@@ -88,7 +90,9 @@ def _path(words: str, values: Mapping[str, Any]) -> list[str]:
     return path
 
 
-def _nested(said: VarsFiles, variable: str, path: Sequence[str], text: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def _nested(
+    said: VarsFiles, variable: str, path: Sequence[str], text: str, values: Mapping[str, Any]
+) -> dict[str, Any]:
     from ratatouille.project.yaml_text import read_yaml
 
     within: Any = values
@@ -103,9 +107,10 @@ def _nested(said: VarsFiles, variable: str, path: Sequence[str], text: str, valu
     if isinstance(within, Mapping) and not isinstance(value, Mapping):
         hint = f"name one of its keys: {variable}__{next(iter(within), 'KEY')}".upper()
         raise RequestError(f"{variable}: '{'.'.join(path)}' is no single value", where=variable, next=hint)
+    nested: Any = value
     for key in reversed(path):
-        value = {key: value}
-    return dict(value)
+        nested = {key: nested}
+    return dict(nested)
 
 
 def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

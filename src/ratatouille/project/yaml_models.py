@@ -2,6 +2,7 @@
 
 Only imported when a YAML file changed: the project cache holds their result.
 """
+# ruff: noqa: RUF012  pydantic copies the defaults
 
 from __future__ import annotations
 
@@ -11,9 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 from zoneinfo import ZoneInfo
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -22,15 +21,12 @@ from pydantic import (
 )
 
 from ratatouille.errors import near_miss
-from ratatouille.project import units
 from ratatouille.project.checks import column_checks_schema, table_checks_schema
 from ratatouille.project.cron import cron_line
+from ratatouille.project.observe_models import AlertsModel, ObserveModel
 from ratatouille.project.records import Problem
+from ratatouille.project.yaml_fields import Character, Closed, Duration, Expandable, Texts, a_list
 from ratatouille.project.yaml_text import Document, Path
-
-
-def _a_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
 
 
 def _a_column(value: Any) -> Any:
@@ -39,26 +35,6 @@ def _a_column(value: Any) -> Any:
 
 def _a_schedule(value: Any) -> Any:
     return cron_line(value) if isinstance(value, str) else value
-
-
-def _one_character(value: Any) -> Any:
-    if isinstance(value, str) and len(value) != 1:
-        raise ValueError("must be one character")
-    return value
-
-
-_TEXTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-_DURATION = {"anyOf": [{"type": "string", "pattern": r"^\s*(\d+(\.\d+)?\s*(ms|s|m|h|d|w)\s*)+$"}, {"type": "number"}]}
-_SIZE = {"anyOf": [{"type": "string"}, {"type": "integer"}]}
-Texts = Annotated[list[str], BeforeValidator(_a_list), WithJsonSchema(_TEXTS)]
-Duration = Annotated[float, BeforeValidator(units.seconds), WithJsonSchema(_DURATION)]
-Character = Annotated[str, BeforeValidator(_one_character)]
-# May hold ${NAME}: their value is known, and checked, when the variables are.
-Expandable = Annotated[Any, WithJsonSchema(_SIZE)]
-
-
-class Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 class SourceModel(Closed):
@@ -174,6 +150,10 @@ class WorkspaceModel(Closed):
     """How often a table's files are compared with their checksums before they are read (default 1d)."""
     retention: RetentionModel = RetentionModel()
     """Which old versions `rat clean` keeps: those that either key keeps."""
+    observe: ObserveModel = ObserveModel()
+    """What counts as unusual in a run, and how long its history is kept."""
+    alerts: AlertsModel = AlertsModel()
+    """Who is told of what."""
 
 
 class ColumnModel(Closed):
@@ -183,7 +163,7 @@ class ColumnModel(Closed):
     """What the column means; stored as the column's comment."""
     sensitive: bool = False
     """Whether values are masked in samples, quarantine pages and metadata."""
-    checks: Annotated[list[Any], BeforeValidator(_a_list), WithJsonSchema(column_checks_schema())] = []
+    checks: Annotated[list[Any], BeforeValidator(a_list), WithJsonSchema(column_checks_schema())] = []
     """The gates of this column."""
 
 
@@ -373,7 +353,7 @@ def validated(model: type[M], document: Document) -> M | list[Problem]:
 def _problem(model: type[Closed], document: Document, detail: dict[str, Any]) -> Problem:
     path: Path = tuple(detail["loc"])
     kind = detail["type"]
-    name = str(path[-1]) if path else "this"
+    name = next((key for key in reversed(path) if isinstance(key, str)), "this")  # of an item: its list's
     if kind == "extra_forbidden":
         known = _known_keys(model, path[:-1])
         hint = near_miss(name, known).strip() or f"the keys are {', '.join(known)}"
