@@ -59,6 +59,8 @@ _STATE = "What was committed is in the file; the next load sends only what is mi
 class InLadybug:
     """A file; open it with `with`. `reading`: for questions, beside other readers."""
 
+    by_memory = True  # each COPY into a table that has rows costs some of what is there
+
     def __init__(
         self, path: Path, loading: Loading | None = None, *, buffer_mb: int = 1024, reading: bool = False
     ) -> None:

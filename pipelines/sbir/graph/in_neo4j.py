@@ -44,6 +44,8 @@ _BY_BATCH = "Batches that were written stay; the next load sends only what is mi
 class InNeo4j:
     """A server; open it with `with`."""
 
+    by_memory = False  # rows become Python values on their way, ten times as large
+
     def __init__(self, server: Server, loading: Loading | None = None) -> None:
         self.loading = loading or Loading()
         self.address = _without_secrets(server.uri)

@@ -73,6 +73,7 @@ class Graph(Protocol):
     """A graph that is open. Use it in a `with`; every method may raise GraphError."""
 
     address: str  # for people: no secret in it
+    by_memory: bool  # whether it is written best in chunks as large as the memory profile allows
 
     def __enter__(self) -> Graph: ...
 

@@ -88,7 +88,7 @@ class _Load:
 
     def _believed(self, mark: str) -> Any:
         """The receipts, if the graph has the mark that they were published with; else None."""
-        receipts = self.context.this
+        receipts = self.context.previous  # none with -f: then the graph is asked
         if receipts is None or not mark:
             return None
         known = {
@@ -164,7 +164,7 @@ class _Load:
 
         dead, total = [], {"created": 0, "updated": 0, "unchanged": 0, "retried": 0}
         # The graph remembers what it took, so no chunk is skipped on the word of a checkpoint.
-        size = self.context.var("sbir.pipeline.chunk_sizes.graph")
+        size = None if self.graph.by_memory else self.context.var("sbir.pipeline.chunk_sizes.graph")
         for rows in self.context.chunks(wide, size=size, form="arrow", resume=False):
             written = self.graph.write(kind, rows)
             for name in total:
