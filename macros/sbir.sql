@@ -24,6 +24,10 @@ try_cast(replace(replace({{ column }}, '$', ''), ',', '') as decimal(18, 2))
 
 {# A date as the source format declares it, or null. No other spelling is tried, and a year of two digits is none. #}
 {% macro sbir_date(column, format) -%}
+case when year({{ sbir_day(column, format) }}) between 1950 and 2150 then {{ sbir_day(column, format) }} end
+{%- endmacro %}
+
+{% macro sbir_day(column, format) -%}
 case {{ format }}
 {%- for name, spelled in var('sbir.extract.date_formats').items() %}
     when '{{ name }}' then try_strptime({{ column }}, [{{ spelled | literal }}])

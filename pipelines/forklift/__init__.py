@@ -7,6 +7,8 @@ without Dagster, import modules that lie beside it.
 from importlib import import_module
 from typing import Any
 
+# Where all pipelines are loaded together, recipes has a trained_model too: ours is forklift/trained_model there.
+prefix_where_taken = "forklift"
 __all__ = ["all_asset_checks", "all_assets", "all_jobs", "all_resources", "all_sensors", "defs"]
 
 

@@ -32,6 +32,7 @@ FEATURES = (
     *("metres_60", "turn_60", "metres_300", "stopped_since"),
 )
 LOAD_FEATURES = ("with_load_last", "with_load_60", "with_load_300", "with_load_toggles_60", "with_load_toggles_300")
+OPTIONAL = ("carrying", "sensor_broken", "commit_id")
 KEYS = ("machine", "window_start", "window_end", "target_at")
 _OF = ("machine", "day")  # windows never look across midnight (UTC): days can be computed apart
 
@@ -39,10 +40,10 @@ _OF = ("machine", "day")  # windows never look across midnight (UTC): days can b
 def steps(rows: pl.DataFrame) -> pl.DataFrame:
     """Rows of telemetry as steps of five seconds.
 
-    `rows`: machine, ts, height (m), load, on_duty, latitude, longitude, speed (km/h); carrying and commit_id if there
-    are labels. In any order. A step has at least one row; gaps stay gaps.
+    `rows`: machine, ts, height (m), load, on_duty, latitude, longitude, speed (km/h), and those of OPTIONAL that are
+    known. In any order. A step has at least one row; gaps stay gaps. A value that is missing is the one before it.
     """
-    last = [name for name in ("carrying", "commit_id") if name in rows.columns]
+    last = [name for name in OPTIONAL if name in rows.columns]
     ordered = rows.sort("machine", "ts")
     return (
         ordered.with_columns(step_at=pl.col("ts").dt.truncate(f"{STEP_S}s"))
@@ -58,6 +59,7 @@ def steps(rows: pl.DataFrame) -> pl.DataFrame:
             *(pl.col(name).last() for name in last),
         )
         .with_columns(day=pl.col("step_at").dt.date())
+        .with_columns(pl.col("speed", "height", "latitude", "longitude", "load").forward_fill().over(*_OF))
     )
 
 
@@ -70,8 +72,10 @@ def windows(stepped: pl.DataFrame, *, every_s: int = STRIDE_S) -> pl.DataFrame:
     made = made.with_columns(*_history(SHORT_S), *_history(LONG_S), *_latest()).with_columns(*_since())
     whole = (pl.col("_n_60") >= COVERED * SHORT_S / STEP_S) & pl.col("on_duty")
     chosen = pl.col("step_at").dt.epoch("s") % every_s == 0
-    known = [name for name in ("carrying", "commit_id") if name in made.columns]
-    return made.filter(whole & chosen).select(
+    known = [name for name in OPTIONAL if name in made.columns]
+    # A sensor that has not spoken yet on that day leaves nulls: such a window says nothing.
+    spoken = pl.all_horizontal(pl.col(name).is_not_null() for name in (*FEATURES, *LOAD_FEATURES))
+    return made.filter(whole & chosen & spoken).select(
         "machine",
         (pl.col("step_at") - pl.duration(seconds=SHORT_S)).alias("window_start"),
         pl.col("step_at").alias("window_end"),

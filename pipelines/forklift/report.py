@@ -114,8 +114,10 @@ def page(about: dict[str, Any], pictures: dict[str, str]) -> str:
                 for name, one in {**about["scores"], **about["baselines"]}.items()
             ],
         ),
-        f"<p>{splits['test']['windows']:,} windows of {len(splits['test']['machines'])} machine(s), "
-        f"{splits['test']['carrying']:,} of them carrying. Kinds, calibration and thresholds were chosen on other windows.</p>",
+        (
+            f"<p>{splits['test']['windows']:,} windows of {len(splits['test']['machines'])} machine(s), "
+            f"{splits['test']['carrying']:,} of them carrying. Kinds, calibration and thresholds were chosen on other windows.</p>"
+        ),
         _with_picture("Confusion, without the load signal", "confusion", pictures),
         _with_picture("Calibration", "calibration", pictures),
         _with_picture("Each machine", "machines", pictures),

@@ -7,7 +7,7 @@ embargo      windows that begin less than five minutes after the cut still see w
 
 A machine is held back by the hash of its name and the seed, so one that was held back stays so when others come. A
 machine whose load signal never changes has no labels that mean anything (it says "not carrying" for ever, or height and
-speed alone decide): it is neither trained on nor judged by, and counted.
+speed alone decide), nor has one with a broken height sensor: neither is trained on nor judged by, and both are counted.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class Split:
 
 
 def machines_sql(source: str, split: Split) -> str:
-    """A SELECT with a row for each machine: windows, carrying, labelled (its load signal changes), held_back."""
+    """A SELECT with a row for each machine: windows, carrying, labelled (its sensors can be trusted), held_back."""
     return f"""
 with machines as (
     select
         machine,
         count(*) as windows,
         count(*) filter (carrying) as carrying,
-        max(with_load_300) > 0 and min(with_load_300) < 1 as labelled,
+        max(with_load_300) > 0 and min(with_load_300) < 1 and not bool_or(sensor_broken) as labelled,
         md5_number_lower(concat(machine, ':', {int(split.random_state)})) as draw
     from {source}
     group by machine

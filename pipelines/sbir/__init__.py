@@ -1,18 +1,20 @@
-"""SBIR: awards from federal files to a graph of companies, awards, patents and technologies."""
+"""SBIR: awards from federal files to a graph of companies, awards, patents and technologies.
 
-from dagster import definitions
+What Dagster loads is in definitions.py. It loads when it is asked for: the files of this pipeline, which `rat run`
+builds without Dagster, import modules that lie beside it.
+"""
 
-from ratatouille.dagster import pipeline
+from importlib import import_module
+from typing import Any
 
-from .assets import all_assets
-from .checks import all_checks
-from .jobs import all_jobs, all_schedules, all_sensors
-
-all_asset_checks = all_checks
-
-__all__ = ["all_asset_checks", "all_assets", "all_jobs", "all_schedules", "all_sensors"]
+__all__ = ["all_asset_checks", "all_assets", "all_jobs", "all_schedules", "all_sensors", "defs"]
 
 
-@definitions
-def defs():
-    return pipeline(__name__)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})  # Dagster looks for definitions among these names
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("pipelines.sbir.definitions"), name)

@@ -36,63 +36,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class AssetExecution(Section):
-    max_retries: Retries
-    retry_delay_seconds: Annotated[float, Field(ge=0, le=300)]
-    enable_parallel: bool
-    max_parallel_assets: Threads
-
-
 class ChunkSizes(Section):
     enrichment: Rows
-    uspto: Rows
     graph: Rows
 
 
 class Pipeline(Section):
-    chunk_size: Rows
-    memory_threshold_mb: Annotated[int, Field(ge=128)]
-    timeout_seconds: Timeout
-    enable_incremental: bool
-    asset_execution: AssetExecution
     chunk_sizes: ChunkSizes
-
-
-class MemoryMonitoring(Section):
-    enabled: bool
-    warning_mb: Annotated[int, Field(ge=64)]
-    critical_mb: Annotated[int, Field(ge=64)]
-
-    @model_validator(mode="after")
-    def _warns_first(self) -> MemoryMonitoring:
-        if self.warning_mb >= self.critical_mb:
-            raise ValueError("warning_mb must be below critical_mb")
-        return self
-
-
-class PerformanceThresholds(Section):
-    duration_warning_seconds: Positive
-    memory_delta_warning_mb: Positive
-    memory_pressure_warn: Rate
-    memory_pressure_critical: Rate
-
-
-class Regression(Section):
-    duration_warn: Positive
-    duration_fail: Positive
-    memory_warn: Positive
-    memory_fail: Positive
-    match_rate_fail_points: Percent
-
-
-class Performance(Section):
-    batch_size: Annotated[int, Field(ge=1, le=100_000)]
-    parallel_threads: Threads
-    retry_attempts: Retries
-    backoff_strategy: Literal["exponential", "constant"]
-    memory_monitoring: MemoryMonitoring
-    thresholds: PerformanceThresholds
-    regression: Regression
 
 
 class Extract(Section):
@@ -131,43 +81,25 @@ class YearBand(Section):
 class PatentQuality(Section):
     pass_rate: Rate
     completeness: Rate
-    uniqueness: Rate
-    load_success: Rate
 
 
 class Completeness(Section):
     award_id: Rate
     company_name: Rate
     award_amount: Rate
-    award_date: Rate
     program: Rate
-    naics_code: Rate
-
-
-class Uniqueness(Section):
-    award_id: Rate
-
-
-class Actions(Section):
-    on_error: Literal["block"]
-    on_warning: Literal["continue"]
-    on_info: Literal["log"]
 
 
 class DataQuality(Section):
     award_year_min: Year
     amount_warning: Positive
-    award_date_min: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
     completeness: Completeness
     minimum_completeness: Rate
-    uniqueness: Uniqueness
     validity: Rate
     consistency: Rate
     pass_rate: Rate
     max_duplicate_rate: Annotated[float, Field(ge=0, le=0.5)]
-    max_missing_rate: Rate
     year_bands: Annotated[list[YearBand], Field(min_length=1)]
-    actions: Actions
     patents: PatentQuality
 
     @field_validator("year_bands")
@@ -198,24 +130,20 @@ class Bands(Section):
 
 
 class Source(Section):
-    priority: Annotated[int, Field(ge=1, le=100)]
     confidence: Rate
 
 
 class SamSource(Source):
     ask_api: bool
     requests_per_minute: Annotated[int, Field(ge=1, le=6000)]
-    batch_ueis: Annotated[int, Field(ge=1, le=100)]
     daily_quota: Annotated[int, Field(ge=0)]
 
 
 class FuzzySource(Source):
-    similarity: Rate
     highest: Rate
 
 
 class Sources(Section):
-    original: Source
     usaspending: Source
     sam_gov: SamSource
     fuzzy: FuzzySource
@@ -230,15 +158,12 @@ class Neighbours(Section):
 
 
 class Enrichment(Section):
-    batch_size: Annotated[int, Field(ge=1, le=1000)]
     max_retries: Retries
     timeout_seconds: Timeout
-    rate_limit_per_second: Positive
     min_success: Rate
     min_high_confidence: Rate
     max_fallback: Rate
     usaspending_match: Rate
-    sam_lookup: Rate
     candidates: Annotated[int, Field(ge=1, le=20)]
     match: Match
     bands: Bands
@@ -246,18 +171,10 @@ class Enrichment(Section):
     agency_naics: dict[str, Annotated[str, Field(pattern=r"^\d{2,6}$")]]
     sector_naics: Annotated[str, Field(pattern=r"^\d{2,6}$")]
     neighbours: Neighbours
-    freshness_hours: Positive
-    checkpoint_every: Annotated[int, Field(ge=1)]
-
-
-class CompanyDedup(Section):
-    merge: Percent
-    review: Percent
 
 
 class Transform(Section):
     progression_min_confidence: Rate
-    company_dedup: CompanyDedup
 
 
 class CetBands(Section):
@@ -284,14 +201,12 @@ class CetQuality(Section):
 
 
 class CetModel(Section):
-    ngram_max: Annotated[int, Field(ge=1, le=5)]
     max_features: Annotated[int, Field(ge=100)]
     select: Annotated[int, Field(ge=10)]
     iterations: Annotated[int, Field(ge=10)]
     min_df: Annotated[int, Field(ge=1)]
     max_df: Rate
     folds: Annotated[int, Field(ge=2, le=20)]
-    keyword_boost: Positive
     seed: int
 
 
@@ -340,7 +255,6 @@ class Graph(Section):
 
 class Settings(Section):
     pipeline: Pipeline
-    performance: Performance
     extract: Extract
     data_quality: DataQuality
     enrichment: Enrichment

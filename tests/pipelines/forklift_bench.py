@@ -42,6 +42,7 @@ def carrying(forklifts: int = 6, days: int = 2, seed: int = 7, commit: str = "c0
         *("height", "load", "latitude", "longitude", "speed"),
         (pl.col("onduty") == 1).alias("on_duty"),
         flag.alias("carrying"),
+        pl.lit(value=False).alias("sensor_broken"),
         pl.lit(commit).alias("commit_id"),
     ).with_columns(**change)
 

@@ -22,6 +22,11 @@ import polars
 def build(context):
     return polars.read_parquet({path!r})
 """
+WORKSPACE = """
+layers: [raw, validated, enriched, transformed, loaded]
+resources: {memory: 1GB}
+vars: {sbir: {neo4j: {loading: {min_success: 0.99, max_constraint_violations: 10}}}}
+"""
 T, N, W, F, D = pl.String, pl.Float64, pl.Int64, pl.Boolean, pl.Date
 SCHEMAS: dict[str, dict[str, Any]] = {
     "raw.cet_taxonomy": {
@@ -151,9 +156,7 @@ class Lab:
     def __init__(self, root: Path, **graph: Any) -> None:
         self.root = root
         root.mkdir(parents=True, exist_ok=True)
-        (root / "workspace.yaml").write_text(
-            "layers: [raw, validated, enriched, transformed, loaded]\nresources: {memory: 1GB}\n"
-        )
+        (root / "workspace.yaml").write_text(WORKSPACE)
         for part in ("graph", "loaded"):
             shutil.copytree(ROOT / "pipelines" / "sbir" / part, root / "pipelines" / "sbir" / part)
         for name in SCHEMAS:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pipelines.sbir.settings import SettingsError, read
+import yaml
+from pipelines.sbir.settings import SettingsError, flat, read
 from sbir_lake import ROOT, Lake
 
 from ratatouille import workspace
@@ -34,8 +36,8 @@ def test_the_overlay_and_the_environment_go_over_the_base(folder: Path, monkeypa
     monkeypatch.setenv("SBIR_ETL_ENVIRONMENT", "test")
     monkeypatch.setenv("SBIR_ETL__DATA_QUALITY__MAX_DUPLICATE_RATE", "0.25")
     settings = read(workspace(folder).vars["sbir"])
-    assert settings.pipeline.chunk_size == 100  # test.yaml
-    assert settings.pipeline.asset_execution.max_parallel_assets == 4  # base.yaml, beside what the overlay says
+    assert settings.neo4j.loading.batch_size == 50  # test.yaml
+    assert settings.neo4j.loading.deadlock_retries == 3  # base.yaml, beside what the overlay says
     assert settings.data_quality.max_duplicate_rate == 0.25  # the environment
     assert settings.data_quality.year_bands[0].from_ == 1983
 
@@ -50,16 +52,15 @@ def test_every_overlay_is_within_its_ranges(folder: Path, overlay: str, monkeypa
     ("path", "value", "said"),
     [
         ("data_quality.max_duplicate_rate", 0.6, "less than or equal to 0.5"),
-        ("pipeline.chunk_size", 99, "greater than or equal to 100"),
-        ("enrichment.batch_size", 0, "greater than or equal to 1"),
+        ("pipeline.chunk_sizes.graph", 99, "greater than or equal to 100"),
+        ("neo4j.loading.batch_size", 0, "greater than or equal to 1"),
         ("enrichment.max_retries", 11, "less than or equal to 10"),
         ("enrichment.timeout_seconds", 4, "greater than or equal to 5"),
-        ("pipeline.timeout_seconds", 301, "less than or equal to 300"),
+        ("enrichment.timeout_seconds", 301, "less than or equal to 300"),
         ("data_quality.minimum_completeness", "most", "valid number"),
-        ("data_quality.actions.on_error", "log", "'block'"),
+        ("graph.backend", "neptune", "'ladybug' or 'neo4j'"),
         ("enrichment.batchsize", 5, "extra inputs are not permitted"),
         ("enrichment.match.review", 95, "review must not be above automatic"),
-        ("performance.memory_monitoring.warning_mb", 3000, "warning_mb must be below critical_mb"),
     ],
 )
 def test_a_value_out_of_its_range_is_named_with_its_key(
@@ -89,10 +90,10 @@ def test_a_gap_between_bands_of_years_is_refused(values: dict[str, Any]) -> None
 
 
 def test_a_slip_of_the_pen_in_the_environment_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SBIR_ETL__ENRICHMENT__BATCHSIZE", "10")
+    monkeypatch.setenv("SBIR_ETL__ENRICHMENT__CANDIDATE", "10")
     with pytest.raises(RequestError) as refused:
         _ = workspace(folder).vars
-    assert "SBIR_ETL__ENRICHMENT__BATCHSIZE" in refused.value.what and "batch_size" in refused.value.next
+    assert "SBIR_ETL__ENRICHMENT__CANDIDATE" in refused.value.what and "candidates" in refused.value.next
 
 
 def test_a_setting_out_of_its_range_stops_the_run_before_a_line_is_judged(
@@ -105,3 +106,16 @@ def test_a_setting_out_of_its_range_stops_the_run_before_a_line_is_judged(
     assert done.step("validated.sbir_award_lines").status == "blocked"
     error = done.step("raw.sbir_settings").error
     assert error is not None and "data_quality.pass_rate" in error["what"]
+
+
+def test_every_setting_is_read_somewhere() -> None:
+    """A setting that no code reads is a promise that nobody keeps."""
+    code = "\n".join(
+        path.read_text("utf-8")
+        for folder in (ROOT / "pipelines" / "sbir", ROOT / "macros")
+        for path in folder.rglob("*")
+        if path.suffix in (".py", ".sql", ".yaml") and path.name != "settings.py" and path.parent.name != "config"
+    )
+    base = yaml.safe_load((ROOT / "pipelines/sbir/config/base.yaml").read_text("utf-8"))
+    names = {key.rpartition(".")[2] for key, _ in flat(base)}
+    assert {name for name in names if not re.search(rf"\b{name}\b", code)} == set()

@@ -41,11 +41,13 @@ def training_dataset(context: AssetExecutionContext, config: TrainingSetConfig) 
     rows = query(rows_sql(WINDOWS, split), at=at)
     unlabelled = machines.filter(~pl.col("labelled"))["machine"].to_list()
     if rows.is_empty():
-        said = f"no windows can be trained on; machines without a load signal: {', '.join(unlabelled) or 'none'}"
+        said = f"no windows can be trained on; machines without labels: {', '.join(unlabelled) or 'none'}"
         state, cure = "Nothing was changed.", "bring telemetry of two forklifts at least, over more than ten minutes"
         raise Failure(description=f"{said}\n{WINDOWS} version {at}\n{state}\nNext: {cure}", allow_retries=False)
     if unlabelled:
-        context.log.warning(f"Their load signal never changes, so they have no labels: {', '.join(unlabelled)}")
+        context.log.warning(
+            f"Their load signal never changes or their height sensor is broken, so they have no labels: {', '.join(unlabelled)}"
+        )
     counts = {split: rows.filter(pl.col("split") == split).height for split in ("train", "validation", "test")}
     context.add_output_metadata(
         {
@@ -55,7 +57,7 @@ def training_dataset(context: AssetExecutionContext, config: TrainingSetConfig) 
             "windows_version": at,
             "windows_available": int(machines["windows"].sum()),
             "machines_held_back": MetadataValue.json(machines.filter(pl.col("held_back"))["machine"].to_list()),
-            "machines_without_load_events": MetadataValue.json(unlabelled),
+            "machines_without_labels": MetadataValue.json(unlabelled),
         }
     )
     return rows

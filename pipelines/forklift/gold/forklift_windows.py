@@ -2,11 +2,12 @@
 
 from pipelines.forklift.features import steps, windows
 
-COLUMNS = "machine, ts, height, load, on_duty, latitude, longitude, speed, carrying, commit_id, ts::date as day"
+COLUMNS = "machine, ts, height, load, on_duty, latitude, longitude, speed"
+LABELS = "carrying, sensor_broken, commit_id, ts::date as day"
 
 
 def build(context):
-    rows = context.ref("silver.forklift_carrying").project(COLUMNS)
+    rows = context.ref("silver.forklift_carrying").project(f"{COLUMNS}, {LABELS}")
     if context.is_incremental():
         changed = context.changes("silver.forklift_carrying").project("machine").distinct().set_alias("changed")
         rows = rows.set_alias("rows").join(changed, "machine", how="semi")

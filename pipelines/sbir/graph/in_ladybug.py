@@ -3,8 +3,8 @@
 One process writes, or several read; a lock file beside the graph keeps the others waiting. What is new goes in by
 COPY, what is changed by one set-based MATCH and SET; a statement is a transaction.
 
-ladybug keeps in memory what it has written until the file is closed, and fails when its buffer is full. So the file
-is closed and opened again (40 ms) before that.
+ladybug keeps in memory what it has written until the file is closed, and dies when its buffer is full. So the file is
+closed and opened again (40 ms) before that, and rows that are too wide for the buffer are refused.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pipelines.sbir.graph.interface import (
     quoted,
     refused,
 )
-from pipelines.sbir.graph.marks import note_marks
+from pipelines.sbir.graph.marks import marks_noted, note_marks
 from pipelines.sbir.graph.model import Kind, Node, Property, Relation
 from pipelines.sbir.graph.settings import Loading
 
@@ -47,7 +47,10 @@ TYPES = {
     "texts": "STRING[]",
 }
 LARGEST_FILE_BYTES = 1 << 38  # of address space, which containers may limit; no memory
-SHARE_BETWEEN_OPENINGS = 1 / 8  # of the buffer: more was seen to fill it (docs/experiments.md)
+SHARE_BETWEEN_OPENINGS = 1 / 16  # of the buffer; docs/experiments.md has the measurements
+# ladybug writes a table in groups of 131,072 rows, and adds to the last one by holding all of it, several times over.
+GROUP_ROWS, GROUP_COPIES = 131_072, 3.5
+BASE_BYTES = 32 << 20
 _COMMITTED = "Transaction committed successfully"
 _FULL = "Buffer manager exception"
 _STATE = "What was committed is in the file; the next load sends only what is missing."
@@ -55,6 +58,8 @@ _STATE = "What was committed is in the file; the next load sends only what is mi
 
 class InLadybug:
     """A file; open it with `with`. `reading`: for questions, beside other readers."""
+
+    by_memory = True  # each COPY into a table that has rows costs some of what is there
 
     def __init__(
         self, path: Path, loading: Loading | None = None, *, buffer_mb: int = 1024, reading: bool = False
@@ -73,7 +78,12 @@ class InLadybug:
                 "there is no graph yet", where=self.address, state="Nothing was read.", next="rat run layer:loaded"
             )
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = _take_lock(self.path, self._reading, self.loading.reconnect_seconds)
+        # The loads of a run take turns; a person who asks is told soon.
+        loading = self.loading
+        patience_s = loading.reconnect_seconds if self._reading else loading.transaction_timeout_seconds
+        self._lock = _take_lock(self.path, self._reading, patience_s)
+        # What nobody vouches for is not noted again: the next plan makes each load look for itself.
+        self._vouched = marks_noted(self.path) or {}
         try:
             self._open()
         except BaseException:
@@ -83,10 +93,9 @@ class InLadybug:
 
     def __exit__(self, *_: object) -> None:
         try:
-            marks = {} if self._reading else self._marks()
             self._close()
             if not self._reading:
-                note_marks(self.path, marks)
+                note_marks(self.path, self._vouched)
         finally:
             self._lock.close()
 
@@ -122,19 +131,20 @@ class InLadybug:
                 self._execute(f"ALTER TABLE {quoted(name)} ADD {quoted(one.name)} {TYPES[one.kind]}")
 
     def mark(self, load: str) -> str:
-        return self._marks().get(load, "")
+        there = {row[1] for row in self._execute("CALL show_tables() RETURN *").get_all()}
+        if "GraphLoad" not in there:
+            return ""
+        found = self._execute("MATCH (m:GraphLoad {load: $load}) RETURN m.token", {"load": load}).get_all()
+        return str(found[0][0]) if found else ""
 
     def set_mark(self, load: str, token: str) -> None:
+        self._vouched.pop(load, None)
         self._execute("MERGE (m:GraphLoad {load: $load}) SET m.token = $token", {"load": load, "token": token})
 
     def standing(self, load: str, kinds: Iterable[Kind]) -> str:
-        return self.mark(load)  # who else touches the file is seen by its size and time: marks.py
-
-    def _marks(self) -> dict[str, str]:
-        there = {row[1] for row in self._execute("CALL show_tables() RETURN *").get_all()}
-        if "GraphLoad" not in there:
-            return {}
-        return dict(self._execute("MATCH (m:GraphLoad) RETURN m.load, m.token").get_all())
+        # Who else touches the file is seen by its size and time: marks.py.
+        self._vouched[load] = self.mark(load)
+        return self._vouched[load]
 
     def count(self, kind: Kind) -> int:
         return int(self._execute(f"MATCH {_pattern(kind)} RETURN count(*)").get_next()[0])
@@ -157,14 +167,16 @@ class InLadybug:
         new = pc.is_null(rows["before"])
         done.unchanged = rows.num_rows - _n_false(same)
         most = max(1 << 20, int(self._buffer_bytes * SHARE_BETWEEN_OPENINGS))
-        if kind.name not in self._empty_before:
-            self._empty_before[kind.name] = self.count(kind) == 0
+        n_there = self.count(kind)
+        self._empty_before.setdefault(kind.name, n_there == 0)
+        self._refuse_wide(kind, table, n_there)
         for part in _by_bytes(table.filter(new), most):
             done.add(self._insert(kind, part))
             self._refuse_many(kind, rows, done)
         for part in _by_bytes(table.filter(pc.and_(pc.invert(new), pc.invert(same))), most):
             done.add(self._update(kind, part))
             self._refuse_many(kind, rows, done)
+        done.dead.sort(key=lambda one: one.number)
         return done
 
     def delete(self, kind: Kind, keys: pa.Table) -> int:
@@ -265,6 +277,19 @@ class InLadybug:
         most = self.loading.max_constraint_violations
         if sum(not one.reason.startswith(MISSING_END) for one in done.dead) > most:
             raise refused(kind, rows, done.dead, self.address, most)
+
+    def _refuse_wide(self, kind: Kind, rows: pa.Table, n_there: int) -> None:
+        """A full buffer ends the process; what was committed would be there, and nobody would know."""
+        width = rows.nbytes / max(1, rows.num_rows)
+        needed = BASE_BYTES + GROUP_COPIES * width * min(GROUP_ROWS, n_there + rows.num_rows)
+        if needed > self._buffer_bytes:
+            raise GraphError(
+                f"{kind.name}: rows of {width:,.0f} bytes need a buffer of {needed / (1 << 20):,.0f} MB, and it is"
+                f" {self._buffer_bytes >> 20:,} MB",
+                where=self.address,
+                state=_STATE,
+                next=f"set graph.buffer_mb to {int(needed * 1.25) >> 20} or more, and load again",
+            )
 
     def _spend(self, rows: pa.Table) -> None:
         """Open the file anew before its buffer is full."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import neo4j
@@ -44,6 +44,8 @@ _BY_BATCH = "Batches that were written stay; the next load sends only what is mi
 class InNeo4j:
     """A server; open it with `with`."""
 
+    by_memory = False  # rows become Python values on their way, ten times as large
+
     def __init__(self, server: Server, loading: Loading | None = None) -> None:
         self.loading = loading or Loading()
         self.address = _without_secrets(server.uri)
@@ -61,7 +63,7 @@ class InNeo4j:
             )
         except (ConfigurationError, ValueError) as error:
             raise GraphError(
-                f"{self.address} is no address of a graph: {error}",
+                f"{self.address} is no address of a graph: {str(error).replace(self._server.uri, self.address)}",
                 where="NEO4J_URI",
                 state=_UNTOUCHED,
                 next="say it like bolt://127.0.0.1:7687 or neo4j+s://host",
@@ -198,28 +200,14 @@ class InNeo4j:
         """Errors of the driver, as errors for people."""
         try:
             yield
-        except AuthError as error:
+        except Neo4jError as error:
+            if not str(error.code).startswith("Neo.ClientError.Security"):
+                self._tell_of(error, state)
             raise GraphError(
                 f"{self.address} refuses the user '{self._server.user}' with this password",
                 where="NEO4J_USER, NEO4J_PASSWORD",
                 state=_UNTOUCHED,
                 next="set both as the server knows them",
-            ) from error
-        except Neo4jError as error:
-            if error.code == "Neo.ClientError.Statement.AccessMode":
-                raise _only_reads(self.address) from error
-            if _is_passing(error):
-                raise GraphUnreachable(
-                    f"{self.address} could not do it, {self.loading.deadlock_retries + 1} times: {_short(error)}",
-                    where=self.address,
-                    state=state,
-                    next="run it again when the server is less busy",
-                ) from error
-            raise GraphError(
-                f"{self.address} refuses it: {_short(error)}",
-                where=str(error.code),
-                state=state,
-                next="read the message of the server, mend it, and load again",
             ) from error
         except DriverError as error:
             raise GraphUnreachable(
@@ -235,6 +223,23 @@ class InNeo4j:
                 state=state,
                 next="mend the row, and load again",
             ) from error
+
+    def _tell_of(self, error: Neo4jError, state: str) -> NoReturn:
+        if error.code == "Neo.ClientError.Statement.AccessMode":
+            raise _only_reads(self.address) from error
+        if _is_passing(error):
+            raise GraphUnreachable(
+                f"{self.address} could not do it, {self.loading.deadlock_retries + 1} times: {_short(error)}",
+                where=self.address,
+                state=state,
+                next="run it again when the server is less busy",
+            ) from error
+        raise GraphError(
+            f"{self.address} refuses it: {_short(error)}",
+            where=str(error.code),
+            state=state,
+            next="read the message of the server, mend it, and load again",
+        ) from error
 
 
 _NOT_SENDABLE = (TypeError, ValueError, OverflowError)

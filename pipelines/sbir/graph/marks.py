@@ -1,4 +1,8 @@
-"""The marks of a graph in a file, noted beside it: so that a plan need not open the file (and load ladybug)."""
+"""The marks of a graph in a file, noted beside it: so that a plan need not open the file (and load ladybug).
+
+The note holds the marks that were compared with what is in the file. One that somebody else has touched since is
+noted with no mark but those of the loads that have looked into it.
+"""
 
 from __future__ import annotations
 

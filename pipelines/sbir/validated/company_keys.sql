@@ -4,10 +4,10 @@
 with said as (
     select
         company_key,
-        any_value(uei) as uei,
-        any_value(duns) as duns,
-        any_value(company_name) as company_name,
-        any_value(state) as state,
+        min(uei) as uei,
+        min(duns) as duns,
+        min(company_name) as company_name,
+        min(state) as state,
         sum(n_lines)::bigint as n_lines
     from {{ ref('validated.sbir_award_lines') }}
     where reasons is null

@@ -79,5 +79,6 @@ awards as (
     join texts using (line_id)
     join {{ ref('validated.company_keys') }} as key using (company_key)
 )
-select *, md5(to_json(awards)::varchar) as content_hash
+-- What is said of the award, not which line says it.
+select *, md5(row(*columns(* exclude (line_id, source_format)))::varchar) as content_hash
 from awards

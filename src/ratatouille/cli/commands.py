@@ -24,6 +24,7 @@ COMMANDS = {
     "runs": "runs",
     "compare": "compare",
     "quarantine": "quarantine",
+    "alerts": "alerts",
     "rollback": "rollback",
     "release": "release",
     "verify": "verify",

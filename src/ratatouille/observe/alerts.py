@@ -15,7 +15,7 @@ from functools import partial
 from ratatouille import project as files
 from ratatouille.engine import look as engine_look
 from ratatouille.engine.workbench import journal_path
-from ratatouille.errors import RatError
+from ratatouille.errors import RatError, RequestError, near_miss
 from ratatouille.lake import Entry, Journal, ledger, open_journal
 from ratatouille.lake.journal.books import Do
 from ratatouille.observe import findings, messages, outbox, states
@@ -94,7 +94,7 @@ def _events(
     for point in journal.points_since(since):
         settings = project.workspace.observe
         earlier = journal.last_points(point["asset"], settings.window + settings.confirm + 5, point["at"])
-        found = findings.of_point(point, earlier, settings)
+        found = findings.of_point(point, earlier, settings, findings.flagged(journal, point["asset"]))
         findings.keep(journal, found)
         yield from of_step(point, found, _error_of(journal, point) if point["status"] == "failed" else {})
     yield from (event for event in of_runs(journal, max(since - DEAD_SINCE_S, began - OVERLAP_S)) if event)
@@ -166,9 +166,49 @@ def _settled(lines: Sequence[Told]) -> list[Told]:
     return states.without_doubles(list(last.values()))
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A message that a channel has not taken yet; after outbox.TRIES tries it never will."""
+
+    channel: str
+    rule: str
+    title: str
+    tries: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    rules: tuple[AlertRule, ...]
+    wrong: tuple[State, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
+
+
+def overview(project: Project) -> Overview:
+    """What is wrong now as far as each rule is concerned, and what could not be told."""
+    rules = project.workspace.alerts.rules
+    with engine_look.reading_journal(project.workspace) as journal:
+        if journal is None or not rules:
+            return Overview(rules)
+        known = states.read(journal.do, rules)
+        rows = journal.do(
+            "select channel, rule, title, tries, coalesce(error, '') from alert_outbox where sent_at is null"
+            " order by made_at"
+        )
+    wrong = sorted((one for one in known.values() if one.is_open), key=lambda one: -one.since)
+    return Overview(rules, tuple(wrong), tuple(Waiting(*row) for row in rows))
+
+
 def test(project: Project, channels: Sequence[str] = ()) -> list[tuple[str, str]]:
     """A message to each channel (all, or those named); (channel, '' or why it failed)."""
     known = project.workspace.alerts.channels
+    for name in channels:
+        if name not in known:
+            raise RequestError(
+                f"There is no channel called '{name}'.{near_miss(name, known)}",
+                where="alerts.channels in workspace.yaml",
+                next="rat alerts test",
+            )
     found = []
     for name in channels or known:
         variable = known[name]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 from ratatouille.lake import Journal
@@ -23,13 +24,16 @@ from ratatouille.project.records import Limits, Observe
 # Differences that nobody would notice.
 FLOOR_S = 0.5
 FLOOR_BYTES = 64_000_000
-NEVER = Limits(0.0, 0.0)
 _STAGES = ("render", "build", "gate", "seal", "publish")  # not wait: it is for others
+# So many steps that were found too slow, or strange, are no part of what is usual. One more, and they are what is usual.
+_MEMORY = {"regression": 10, "anomaly": 3}
+Flagged = Mapping[tuple[str, str], str]  # (run, figure) -> level of what was found
 # A distribution is strange when its extremes leave the range of before by so many times its width.
 _OUTSIDE = 2.0
 _MANY = Limits(2.0, 0.0)  # different values, or bytes per row: three times as many, or as few
 
 Point = Mapping[str, Any]
+_NOTHING: Mapping[tuple[str, str], str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +62,38 @@ def examine(journal: Journal, settings: Observe, assets: Sequence[str], run_id: 
             mine = next((i for i, one in enumerate(points) if one["run_id"] == run_id), None)
             points = points[mine:] if mine is not None else []
         if points:
-            found += of_point(points[0], points[1:], settings)
+            found += of_point(points[0], points[1:], settings, flagged(journal, asset))
     keep(journal, found)
     return found
 
 
-def of_point(now: Point, earlier: Sequence[Point], settings: Observe) -> list[Finding]:
-    """What is unusual about `now`; `earlier` points of its asset, newest first."""
+def flagged(journal: Journal, asset: str) -> Flagged:
+    """What was found about the last steps of an asset."""
+    rows = journal.do("select run_id, figure, level from findings where asset = ? order by at desc limit 300", [asset])
+    return {(run_id, figure): level for run_id, figure, level in rows}
+
+
+def of_point(now: Point, earlier: Sequence[Point], settings: Observe, known: Flagged = _NOTHING) -> list[Finding]:
+    """What is unusual about `now`; `earlier` points of its asset, newest first, and what is `known` about them."""
     found = list(_pressure(now, settings))
     if now["status"] == "built":
         same = [one for one in earlier if _is_comparable(one, now)][: settings.window + settings.confirm - 1]
-        found += [*_regressions(now, same, settings), *_quality(now, same, settings), *_anomalies(now, same, settings)]
+        found += _regressions(now, same, settings, known)
+        found += _quality(now, same, settings, known)
+        found += _anomalies(now, same, settings, known)
     return found
+
+
+def _usual_ones(points: Sequence[Point], kind: str, figure: str, known: Flagged, skip: int = 0) -> list[Point]:
+    """Without the streak that goes on: the newest points, as far back as all of them were found too slow, or strange.
+
+    Otherwise the second slow step would be as usual as the first. What came and went stays: it happens now and then, and
+    is no news. A streak of more than _MEMORY is the new usual. `points` newest first; the first `skip` are left out.
+    """
+    streak = next(
+        (place for place, point in enumerate(points) if not known.get((point["run_id"], figure))), len(points)
+    )
+    return list(points[max(skip, streak) if streak <= _MEMORY[kind] else skip :])
 
 
 def _is_comparable(one: Point, now: Point) -> bool:
@@ -79,19 +103,23 @@ def _is_comparable(one: Point, now: Point) -> bool:
 # Regressions
 
 
-def _regressions(now: Point, same: Sequence[Point], settings: Observe) -> Iterator[Finding]:
+def _regressions(now: Point, same: Sequence[Point], settings: Observe, known: Flagged) -> Iterator[Finding]:
     """Slower, or with more memory. The newest `confirm` points are each compared with those before all of them."""
     recent = [now, *same[: settings.confirm - 1]][::-1]
-    before = same[settings.confirm - 1 :]
-    if len(before) < settings.at_least or len(recent) < settings.confirm:
+    if len(recent) < settings.confirm:
         return
-    whole = _slower("seconds", busy_seconds, recent, before, settings)
-    if whole is not None:
-        yield whole
-        for stage in _STAGES:
-            found = _slower(f"seconds of {stage}", _stage(stage), recent, before, settings)
-            if found is not None:
-                yield found
+    before = _usual_ones(same, "regression", "seconds", known, settings.confirm - 1)
+    if len(before) >= settings.at_least:
+        whole = _slower("seconds", busy_seconds, recent, before, settings)
+        if whole is not None:
+            yield whole
+            for stage in _STAGES:
+                found = _slower(f"seconds of {stage}", _stage(stage), recent, before, settings)
+                if found is not None:
+                    yield found
+    before = _usual_ones(same, "regression", "memory", known, settings.confirm - 1)
+    if len(before) < settings.at_least:
+        return
     memory = [float(one["peak_memory_bytes"]) for one in before]
     usually = baseline.usual(memory)
     levels = [usually.level(float(one["peak_memory_bytes"]), settings.memory, FLOOR_BYTES) for one in recent]
@@ -162,11 +190,9 @@ def _cause(now: Point, before: Sequence[Point]) -> str:
 # Quality
 
 
-def _quality(now: Point, same: Sequence[Point], settings: Observe) -> Iterator[Finding]:
-    before = same[: settings.window]
-    if len(before) < settings.at_least:
-        return
+def _quality(now: Point, same: Sequence[Point], settings: Observe, flags: Flagged) -> Iterator[Finding]:
     for figure, of in (("quality", _passing_share), *((f"check {n}", _score(n)) for n in now["checks"])):
+        before = _usual_ones(same[: settings.window], "regression", figure, flags)
         value, known = of(now), [one for one in (of(point) for point in before) if one is not None]
         if value is None or len(known) < settings.at_least:
             continue
@@ -195,8 +221,9 @@ def _score(name: str) -> Callable[[Point], float | None]:
 # Anomalies
 
 
-def _anomalies(now: Point, same: Sequence[Point], settings: Observe) -> Iterator[Finding]:
-    before = list(same[: settings.window])[::-1]  # oldest first: growth has a direction
+def _anomalies(now: Point, same: Sequence[Point], settings: Observe, known: Flagged) -> Iterator[Finding]:
+    # Oldest first: growth has a direction.
+    before = _usual_ones(same[: settings.window], "anomaly", "rows", known)[::-1]
     if len(before) < settings.at_least:
         return
     rows = [float(one["rows_written"]) for one in before]
@@ -207,8 +234,7 @@ def _anomalies(now: Point, same: Sequence[Point], settings: Observe) -> Iterator
         yield _finding(now, "anomaly", "rows", level, value, usually, said)
     columns: Mapping[str, Mapping[str, float]] = now["measured"].get("columns") or {}
     for name, facts in columns.items():
-        known = [one["measured"].get("columns", {}).get(name) for one in before]
-        past = [one for one in known if one]
+        past = [one for one in (point["measured"].get("columns", {}).get(name) for point in before) if one]
         if len(past) >= settings.at_least:
             yield from _column(now, name, facts, past, settings)
 

@@ -114,11 +114,11 @@ def _lasting(state: State, rule: AlertRule, event: Event, now: float, *, new: bo
 
 
 def _ended(state: State, rule: AlertRule, event: Event, now: float) -> tuple[State, Told | None]:
-    closed = replace(state, is_open=0, level="", silent=0)
+    closed = replace(state, is_open=0, level="")
     was_told = state.told_at >= state.since or not tells_of_the_beginning(rule)
     if RECOVERED not in rule.when or not was_told:
         return closed, None
-    return closed, Told(
+    return replace(closed, silent=0), Told(
         state.about, state.subject, "", state.said, event.run_id, "", state.since, recovered=True, silent=state.silent
     )
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from ratatouille.errors import RequestError
 from ratatouille.project import cache, dbt
 from ratatouille.project.find import MACROS, WORKSPACE_FILE, Found, Scan, attach_sidecars, duplicates, scan, wrong_name
+from ratatouille.project.problems import as_error
 from ratatouille.project.records import Problem, Project, Workspace
 from ratatouille.project.vars_files import laid_over, merged, overridden
-from ratatouille.project.workspace_file import Settings, as_error, expand, read_workspace_file, vars_files
+from ratatouille.project.workspace_file import Settings, expand, read_workspace_file, vars_files
 
 if TYPE_CHECKING:
     from ratatouille.project.draft import Draft

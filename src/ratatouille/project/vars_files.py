@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ratatouille.errors import RequestError, near_miss
+from ratatouille.project.problems import as_error
 from ratatouille.project.records import Problem
 from ratatouille.project.text_file import TextFile, decode
 
@@ -54,7 +55,6 @@ def read_bytes(root: Path, name: str, files: Sequence[str], prefix: str) -> Vars
 
 def merged(said: VarsFiles) -> dict[str, Any]:
     """What the files say, later ones over earlier ones, mapping by mapping."""
-    from ratatouille.project.workspace_file import as_error
     from ratatouille.project.yaml_text import read_yaml
 
     found: dict[str, Any] = {}

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ratatouille.errors import RequestError, near_miss, underline
+from ratatouille.errors import RequestError, near_miss
 from ratatouille.project import units
 from ratatouille.project.find import NAME, WORKSPACE_FILE
 from ratatouille.project.lake_address import address
 from ratatouille.project.observe_file import alerted, observed, wrong_alerts
+from ratatouille.project.problems import as_error
 from ratatouille.project.records import RETENTION, Database, Problem, Resources, Workspace
 from ratatouille.project.sources import make_source
 from ratatouille.project.text_file import decode
@@ -184,18 +185,6 @@ def variables(settings: Settings) -> tuple[str, ...]:
     """The names of the environment variables that may change what the files mean."""
     used = {name for _, text in _texts(settings, ()) for name, _ in _VARIABLE.findall(text)}
     return tuple(sorted(used | set(settings["env"])))
-
-
-def as_error(problem: Problem) -> RequestError:
-    """A problem as the error that a person sees."""
-    where = problem.path
-    message = problem.message
-    if re.match(r"(a|an|the|this|these|there|only|one|two|build|what|vars|unknown)\b", message):
-        message = message[:1].upper() + message[1:]  # but never the name of an asset or a key
-    if problem.line:
-        where = underline(problem.path, problem.line, problem.column, problem.length, problem.text)
-    hint = problem.hint[:1].upper() + problem.hint[1:]
-    return RequestError(message, where=where, next=hint)
 
 
 def _may_expand(where: tuple[str | int, ...]) -> bool:
