@@ -10,9 +10,7 @@ from pipelines.forklift.processing import Rules, among, batches, text
 Sql = Callable[[str, str, Rules], str]
 
 
-def by_machine(
-    context: Any, rows: Any, changed: Callable[[], Any], sql: Sql, rules: Rules
-) -> Iterator[Any]:
+def by_machine(context: Any, rows: Any, changed: Callable[[], Any], sql: Sql, rules: Rules) -> Iterator[Any]:
     """Relations of `sql(table, condition, rules)` over `rows`: each machine's in one of them.
 
     The machines are those of all rows, of one partition, or those of which rows have `changed` since the last run.

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from pipelines.sbir.sample import Sample, sample, write
 
 from ratatouille.engine import Request, RunResult, open_workbench, run
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS = ("raw", "validated", "transformed")
 AWARDS = ("transformed.awards", "transformed.companies", "transformed.contracts", "transformed.award_progressions")
+PATENTS = (
+    "transformed.patents",
+    "transformed.patent_assignments",
+    "transformed.patent_parties",
+    "transformed.patent_entities",
+    "transformed.company_patents",
+)
 HEADER = [
     "Company",
     "Award Title",
@@ -80,6 +90,13 @@ class Lake:
         for module in ("settings.py", "sam_files.py"):
             shutil.copy(ROOT / "pipelines" / "sbir" / module, root / "pipelines" / "sbir")
 
+        if Lake.known is not None and (Lake.known / ".rat/cache/analysis.json").exists():
+            (root / ".rat/cache").mkdir(parents=True, mode=0o700)
+            for name in ("project.json", "analysis.json"):
+                shutil.copy(Lake.known / ".rat/cache" / name, root / ".rat/cache")
+        else:
+            Lake.known = root
+
     def land(
         self, name: str, rows: Sequence[dict[str, str]], header: Sequence[str] = HEADER, encoding: str = "utf-8"
     ) -> Path:
@@ -114,3 +131,75 @@ class Lake:
 
 def _quoted(value: str) -> str:
     return '"' + value.replace('"', '""') + '"'
+
+
+@cache
+def sample_and_lake(root: Path) -> tuple[Sample, Lake]:
+    """A sample and a lake with everything that is made of it; `root` is the session's own folder."""
+    made, lake = sample(500, seed=11), Lake(root / "sample")
+    write(made, lake.root)
+    lake.result = lake.run(*(f"+{table}" for table in (*AWARDS, *PATENTS, "validated.sbir_awards_quality")))
+    assert lake.result.status == "done", [step.error for step in lake.result.steps if step.error]
+    return made, lake
+
+
+@cache
+def lake_by_hand(root: Path) -> Lake:
+    """Lines made for one question each; the tests name them by their tracking numbers."""
+    lake = Lake(root / "by_hand")
+    web = ["Company Website", "Address1", "Address2", "City", "Contact Phone", "Abstract"]
+    many = [{"Agency Tracking Number": f"M-{n}", "Contract": f"M-{n}", "Duns": "444444444"} for n in range(60)]
+    # Two awards of one firm that go on from each other, and another firm that looks alike.
+    first = {
+        "Company": "Boreal Inc", "Duns": "555555555", "Agency Tracking Number": "P-1", "Contract": "P-1", "Proposal Award Date": "2019-10-01",
+        "Contract End Date": "2020-04-01", "Zip": "021381234", "Address1": "1 Main  St", "City": "Boston", "Contact Phone": "(617) 555-0101",
+        "Abstract": "5 &lt; 6_x000D_\r\nand &quot;so&quot; on", "Company Website": "http://old.example",
+    }  # fmt: skip
+    second = first | {
+        "Phase": "Phase II", "Contract": "P-2", "Company": "BOREAL LLC", "Award Amount": "$700,000", "Award Year": "2022",
+        "Proposal Award Date": "2021-09-30", "Contract End Date": "2021-09-01", "Company Website": "http://new.example",
+        "Contact Phone": "1 617.555.0101 x12", "Zip": "12",
+    }  # fmt: skip
+    third = second | {
+        "Agency Tracking Number": "P-3",
+        "Proposal Award Date": "2021-10-05",
+        "Award Amount": "1",
+        "PI Name": "Someone Else",
+        "Topic Code": "Z",
+    }
+    other = second | {"Company": "Northern Inc", "Duns": "666666666", "Contract": "P-5"}
+    no_date = other | {"Agency Tracking Number": "P-9", "Proposal Award Date": "", "Contract": "P-6"}
+    spelled = {
+        "Company": "  Acme   Inc ",
+        "Phase": "2",
+        "Program": "sttr",
+        "State": "massachusetts",
+        "Duns": "'012345678",
+    }
+    nothing = {"Branch": "N/A", "UEI": "nan", "Duns": "-", "Contract": "\\N", "PI Name": "None", "Zip": "NA"}
+    wrong = {
+        "Company": "",
+        "Award Title": "-",
+        "Agency": "",
+        "Phase": "IV",
+        "Program": "X",
+        "Award Year": "x",
+        "Award Amount": "-1",
+    }
+    named: dict[str, list[dict[str, str]]] = {
+        "money": [{"Award Amount": "$1,234,567.89"}], "spellings": [spelled], "nothing": [nothing], "zeros": [{"Duns": "2345678"}],
+        "filler": [{"Duns": "000000000"}], "slashes": [{"Proposal Award Date": "02/03/2020"}],
+        "day first": [{"Proposal Award Date": "31/01/2020"}], "short year": [{"Proposal Award Date": "05-10-18"}],
+        "month name": [{"Proposal Award Date": "May 10, 2018"}], "all wrong": [wrong], "": [{"Contract": "-"}],
+        "reused": [{"Company": "Other LLC", "Duns": "999888777", "Contract": "C-9"}, {"Contract": "C-8"}],
+        "poorer": [{"Contract": ""}, {"Contract": "C-7"}], "twice": [{}, {}], "corrected": [{"Award Amount": "1"}],
+    }  # fmt: skip
+    lines = [{"Agency Tracking Number": name} | row for name, rows in named.items() for row in rows]
+    lake.land("bulk/a.csv", [*many, *lines, first, second, third, other, no_date], [*HEADER, *web])
+    lake.land("bulk/b.csv", [{"Agency Tracking Number": "corrected", "Award Amount": "2", "PI Name": ""}])
+    lake.land(
+        "web/c.csv", [{"Agency Tracking Number": "corrected", "Award Amount": "3", "Proposal Award Date": "02-03-2020"}]
+    )
+    lake.result = lake.run(*(f"+{table}" for table in AWARDS))
+    assert lake.result.status == "done", [step.error for step in lake.result.steps if step.error]
+    return lake

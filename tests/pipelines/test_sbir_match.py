@@ -32,7 +32,7 @@ def entities(*rows: dict[str, Any]) -> pl.DataFrame:
         | row
         for i, row in enumerate(rows)
     ]
-    return pl.DataFrame(given, schema=dict.fromkeys(ENTITY, pl.String))
+    return pl.DataFrame(given, schema=dict.fromkeys(ENTITY, pl.String)).with_row_index("entity_id")
 
 
 CROWD = [{"normalized_name": f"common works {word} research", "state": "TX"} for word in "abcdefgh"]

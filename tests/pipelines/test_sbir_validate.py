@@ -7,61 +7,25 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from pipelines.sbir.sample import Sample, sample, write
-from sbir_lake import Lake
+from pipelines.sbir.sample import Sample
+from sbir_lake import Lake, lake_by_hand, sample_and_lake
 
 PASS = "validated.sbir_awards_pass"
 
 
 @pytest.fixture(scope="module")
-def made() -> Sample:
-    return sample(500, seed=11)
+def made(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    return sample_and_lake(tmp_path_factory.getbasetemp())[0]
 
 
 @pytest.fixture(scope="module")
-def lake(made: Sample, tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    """The sample's awards, validated."""
-    lake = Lake(tmp_path_factory.mktemp("validate"))
-    write(made, lake.root)
-    done = lake.run("+validated.sbir_awards_quality")
-    assert done.status == "done", [step.error for step in done.steps if step.error]
-    lake.result = done  # type: ignore[attr-defined]
-    return lake
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    return sample_and_lake(tmp_path_factory.getbasetemp())[1]
 
 
 @pytest.fixture(scope="module")
 def by_hand(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    """Lines made for one question each; the tests name them by their tracking numbers."""
-    lake = Lake(tmp_path_factory.mktemp("by_hand"))
-    many = [{"Agency Tracking Number": f"M-{n}", "Contract": f"M-{n}"} for n in range(60)]
-    lake.land(
-        "bulk/a.csv",
-        [
-            *many,
-            {"Agency Tracking Number": "money", "Award Amount": "$1,234,567.89"},
-            {"Agency Tracking Number": "spellings", "Company": "  Acme   Inc ", "Phase": "2", "Program": "sttr", "State": "massachusetts", "Duns": "'012345678"},
-            {"Agency Tracking Number": "nothing", "Branch": "N/A", "UEI": "nan", "Duns": "-", "Contract": "\\N", "PI Name": "None", "Zip": "NA"},
-            {"Agency Tracking Number": "zeros", "Duns": "2345678"},
-            {"Agency Tracking Number": "filler", "Duns": "000000000"},
-            {"Agency Tracking Number": "slashes", "Proposal Award Date": "02/03/2020"},
-            {"Agency Tracking Number": "day first", "Proposal Award Date": "31/01/2020"},
-            {"Agency Tracking Number": "short year", "Proposal Award Date": "05-10-18"},
-            {"Agency Tracking Number": "month name", "Proposal Award Date": "May 10, 2018"},
-            {"Agency Tracking Number": "all wrong", "Company": "", "Award Title": "-", "Agency": "", "Phase": "IV", "Program": "X", "Award Year": "x", "Award Amount": "-1"},
-            {"Agency Tracking Number": "", "Contract": "-"},
-            {"Agency Tracking Number": "reused", "Company": "Other LLC", "Duns": "999888777", "Contract": "C-9"},
-            {"Agency Tracking Number": "reused", "Contract": "C-8"},
-            {"Agency Tracking Number": "poorer", "Contract": ""},
-            {"Agency Tracking Number": "poorer", "Contract": "C-7"},
-            {"Agency Tracking Number": "twice"},
-            {"Agency Tracking Number": "twice"},
-            {"Agency Tracking Number": "corrected", "Award Amount": "1"},
-        ],
-    )  # fmt: skip
-    lake.land("bulk/b.csv", [{"Agency Tracking Number": "corrected", "Award Amount": "2", "PI Name": ""}])
-    lake.land("web/c.csv", [{"Agency Tracking Number": "corrected", "Award Amount": "3"}])
-    lake.result = lake.run(f"+{PASS}")  # type: ignore[attr-defined]
-    return lake
+    return lake_by_hand(tmp_path_factory.getbasetemp())
 
 
 def award(lake: Lake, tracking: str, columns: str) -> tuple[object, ...]:
@@ -92,10 +56,10 @@ def test_each_error_rule_finds_the_line_that_breaks_it_and_no_other(lake: Lake, 
 
 def test_each_warning_is_noted_on_the_line_that_was_made_to_earn_it(lake: Lake, made: Sample) -> None:
     earned = made.lines.filter((pl.col("_verdict") == "pass") & (pl.col("_wrong") != ""))
+    rows = lake.ask(f"select agency_tracking_number, contract, warnings from lake.{PASS}")
+    noted = {(tracking, contract): warnings for tracking, contract, warnings in rows}
     for line in earned.iter_rows(named=True):
-        where = f"agency_tracking_number = '{line['Agency Tracking Number']}' and contract = '{line['Contract']}'"
-        (warnings,) = lake.ask(f"select warnings from lake.{PASS} where {where}")[0]
-        assert line["_wrong"] in warnings, line
+        assert line["_wrong"] in noted[line["Agency Tracking Number"], line["Contract"]], line
 
 
 def test_the_kept_award_of_each_duplicate_is_there_and_is_the_same_true_award(lake: Lake) -> None:
@@ -111,7 +75,7 @@ def test_the_kept_award_of_each_duplicate_is_there_and_is_the_same_true_award(la
 
 
 def test_warnings_let_the_awards_pass_and_are_told(lake: Lake) -> None:
-    said = {check.name: check.passed for check in lake.result.step(PASS).checks}  # type: ignore[attr-defined]
+    said = {check.name: check.passed for check in lake.result.step(PASS).checks}
     assert said["validated_sbir_awards_consistency_check"] is False
     assert all(passed for name, passed in said.items() if "validity" not in name and "consistency" not in name), said
 
