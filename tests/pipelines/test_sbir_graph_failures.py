@@ -16,14 +16,14 @@ import neo4j as driver
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from graph_lab import Lab, small_world
+from graph_lab import Lab, companies, everything, rows, small_world
 from pipelines.sbir.graph import in_neo4j, open_graph
 from pipelines.sbir.graph.in_ladybug import InLadybug
 from pipelines.sbir.graph.in_neo4j import InNeo4j
 from pipelines.sbir.graph.interface import GraphError, GraphUnreachable
+from pipelines.sbir.graph.marks import marks_noted
 from pipelines.sbir.graph.model import AWARD, COMPANY, NODES, RELATIONS
 from pipelines.sbir.graph.settings import GraphSettings, Loading, Server, graph_settings, server_of_environment
-from test_sbir_graph import companies, everything, rows
 
 from ratatouille import StepFailed, TransientError
 
@@ -199,7 +199,12 @@ def test_a_file_is_written_by_one_and_read_by_many(tmp_path: Path) -> None:
             pass
     with InLadybug(path, impatient, reading=True) as one, InLadybug(path, impatient, reading=True) as other:
         assert one.ask("MATCH (c:Company) RETURN count(*) AS n") == other.ask("MATCH (c:Company) RETURN count(*) AS n")
+    assert marks_noted(path) == {}, "nothing was loaded, and nobody has touched it since"
+    path.with_name("x.lbug.wal").write_bytes(b"of a process that was killed")
+    assert marks_noted(path) is None
+    path.with_name("x.lbug.wal").unlink()
     path.write_bytes(b"no graph at all")
+    assert marks_noted(path) is None
     with pytest.raises(GraphError) as damaged, InLadybug(path):
         pass
     assert str(damaged.value).count("\n") == 3 and "move" in damaged.value.next
