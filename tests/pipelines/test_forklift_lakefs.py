@@ -79,9 +79,7 @@ def test_a_commit_arrives_once_then_only_what_changed_and_what_was_removed_leave
     assert there(tmp_path) == files and came.commit.metadata == {"site": "north"}
     assert fetch(tmp_path, repository.client, "real_data/").unchanged == 5
 
-    second = repository.commit(
-        {"real_data/FL-2.csv": DAY, "real_data/FL-9.csv": DAY}, delete=("real_data/FL-1.csv",)
-    )
+    second = repository.commit({"real_data/FL-2.csv": DAY, "real_data/FL-9.csv": DAY}, delete=("real_data/FL-1.csv",))
     came = fetch(tmp_path, repository.client, "real_data")
     said = (came.new, came.changed, came.removed, came.unchanged)
     assert said == (("real_data/FL-9.csv",), ("real_data/FL-2.csv",), ("real_data/FL-1.csv",), 3)
@@ -97,7 +95,11 @@ def test_a_commit_arrives_once_then_only_what_changed_and_what_was_removed_leave
 
     # A commit of before, pinned, while the branch is elsewhere.
     back = fetch(tmp_path, repository.client, "real_data", commit_id=first)
-    assert there(tmp_path) == files and set(back.removed) == {"real_data/FL-9.csv"} - {"real_data/FL-9.csv"} or back.removed
+    assert (
+        there(tmp_path) == files
+        and set(back.removed) == {"real_data/FL-9.csv"} - {"real_data/FL-9.csv"}
+        or back.removed
+    )
     # A file that somebody wrote over is fetched again; one that was only touched is not.
     (tmp_path / landing.FOLDER / "real_data/FL-3.csv").write_bytes(b"scribble")
     (tmp_path / landing.FOLDER / "real_data/FL-4.csv").touch()
@@ -158,7 +160,9 @@ def test_a_server_that_fails_is_said_in_four_lines_without_the_secret(
     how.spoil = lambda method, path: (status, b'{"message": "the oven is cold"}')
     with pytest.raises(error, match=words) as raised:
         fetch(tmp_path, client, "real_data")
-    assert len(str(raised.value).splitlines()) == 4 and SECRET not in repr(raised.value) and KEY not in str(raised.value)
+    assert (
+        len(str(raised.value).splitlines()) == 4 and SECRET not in repr(raised.value) and KEY not in str(raised.value)
+    )
     assert len(how.asked) == tries and raised.value.__cause__ is None
     assert SECRET not in repr(client._settings)
 
@@ -215,7 +219,10 @@ def test_results_are_written_back_on_a_branch_and_merged(repository: Repository,
     said = {"branch": "results-1", "message": "results", "metadata": {"run": "r1"}}
     merged = repository.client.write_back({"results/report.json": result}, **said)  # type: ignore[arg-type]
     assert merged.id != before and merged.metadata["run"] == "r1"
-    assert bytes(repository.sdk.objects_api.get_object(repository.name, "main", "results/report.json")) == result.read_bytes()
+    assert (
+        bytes(repository.sdk.objects_api.get_object(repository.name, "main", "results/report.json"))
+        == result.read_bytes()
+    )
     assert [ref.id for ref in repository.sdk.branches_api.list_branches(repository.name).results] == ["main"]
     again = repository.client.write_back({"results/report.json": result}, **said)  # type: ignore[arg-type]
     assert again.id == merged.id
@@ -236,7 +243,10 @@ def test_a_local_folder_is_versioned_by_its_content(tmp_path: Path) -> None:
     (shop / "real_data/FL-2.csv").unlink()
     (shop / "real_data/FL-1.csv").write_bytes(DAY * 2)
     second = fetch(root, source, "real_data")
-    assert second.commit.id != first.commit.id and (second.changed, second.removed) == (("real_data/FL-1.csv",), ("real_data/FL-2.csv",))
+    assert second.commit.id != first.commit.id and (second.changed, second.removed) == (
+        ("real_data/FL-1.csv",),
+        ("real_data/FL-2.csv",),
+    )
     with pytest.raises(LakeFSError, match="folder of telemetry is not there"):
         fetch(root, Folder(tmp_path / "nowhere", "real_data"), "real_data")
 
