@@ -73,7 +73,9 @@ def batches(path: Path) -> Iterator[pa.RecordBatch]:
     with _opened(path) as text:
         reader = pa_csv.open_csv(
             text,
-            read_options=pa_csv.ReadOptions(column_names=names, encoding="latin-1", block_size=4 << 20, use_threads=False),
+            read_options=pa_csv.ReadOptions(
+                column_names=names, encoding="latin-1", block_size=4 << 20, use_threads=False
+            ),
             parse_options=pa_csv.ParseOptions(delimiter="|", quote_char=False, invalid_row_handler=beside),
             convert_options=pa_csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
@@ -126,5 +128,7 @@ def _width(path: Path) -> int:
 def _mark(line: bytes, kind: str, path: Path) -> tuple[str, str, int]:
     found = _MARK.match(line.decode("latin-1", errors="replace"))
     if found is None or found[1] != kind:
-        raise SamFileError(f"{path.name}: its {'first' if kind == 'BOF' else 'last'} record is no {kind} PUBLIC ... with a count")
+        raise SamFileError(
+            f"{path.name}: its {'first' if kind == 'BOF' else 'last'} record is no {kind} PUBLIC ... with a count"
+        )
     return found[2] or "V1", found[3], int(found[4])

@@ -89,6 +89,15 @@ class Workspace:
 
         return read_artifact(self.root, name)[0]
 
+    def history(self, asset: str, limit: int = 20) -> list[dict[str, Any]]:
+        """The published versions of a table or an artifact, newest first, with every field of the ledger; JSON-safe.
+
+        RequestError for a name that is no asset and was never published.
+        """
+        from ratatouille.engine import as_json, look
+
+        return [_json_safe(as_json(entry)) for entry in look.history(_files(self.root), asset, limit)]
+
     def plan(self, *selectors: str, full: bool = False, partitions: Sequence[str] = ()) -> dict[str, Any]:
         """What a run would do: `steps` (asset, action, rule, reason, mode, rows, files) and `warnings`; JSON-safe."""
         from ratatouille.engine import Request, as_json, look

@@ -32,8 +32,8 @@ from ratatouille.dagster.stores import Stores, stored_in, tables_of
 from ratatouille.errors import RatError, StepFailed
 from ratatouille.handle import find_workspace
 from ratatouille.project.find import PIPELINES, WORKSPACE_FILE
+from ratatouille.project.problems import as_error
 from ratatouille.project.records import Problem, Project
-from ratatouille.project.workspace_file import as_error
 
 WORKSPACES = "workspaces"
 

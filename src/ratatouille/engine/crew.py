@@ -40,6 +40,7 @@ from ratatouille.lake import (
     Superseded,
     UnknownOutcome,
     budget_bytes,
+    discard,
     publish,
 )
 
@@ -206,6 +207,8 @@ class Crew:
                 step = outcomes.built(one.work, outcome.entry, one.attempts, one.started)
                 if one.work.checkpoint is not None:
                     one.work.checkpoint.start_over()  # its files have their names in the table's folder
+                if one.work.gone is not None:
+                    discard(one.work.gone)
                 if name in self._backfills and self._backfills[name].goes_on_after(step):
                     self._tell(name, "publish", self._backfills[name].progress)
                     waiting.add(name)

@@ -44,7 +44,7 @@ STAGES: tuple[Callable[[Work], None], ...] = (render, build, gate, seal)
 
 def drop(work: Work) -> None:
     """Remove what an attempt staged and will not publish."""
-    for staged in (work.staged, work.kept_out):
+    for staged in (work.staged, work.kept_out, work.gone):
         if staged is not None:
             discard(staged)
 

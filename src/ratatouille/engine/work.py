@@ -54,6 +54,7 @@ class Work:
     rejects: list[dict[str, Any]] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     kept_out: Staged | None = None  # rows for the quarantine
+    gone: Staged | None = None  # keys of published rows that the query gives no more, where those go
     n_kept_out: int = 0
     warnings: list[str] = field(default_factory=list)
     preview: Answer | None = None

@@ -27,12 +27,12 @@ from ratatouille.lake.places.durable import checksum, fsync_path
 from ratatouille.lake.quoting import ident, text
 from ratatouille.lake.session import Session
 from ratatouille.lake.stage import (
-    PARQUET,
     Staged,
     batch_select,
     glob_safe,
     make_folder,
     no_batch,
+    parquet,
     staged_files,
 )
 from ratatouille.lake.types import Columns, storable_select
@@ -126,10 +126,10 @@ class Checkpoint:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             path = self.folder / f"spool-{loop}.parquet"
             ordered = f"select * from (\n{select}\n) order by {', '.join(map(ident, by))}" if by else select
-            stored, _ = storable_select(ordered, session.describe(select), "chunks")
+            stored, columns = storable_select(ordered, session.describe(select), "chunks")
             # A row group is held in memory until it is written, and a chunk reads whole ones.
             group = f"row_group_size_bytes {max(1 << 20, duckdb_bytes(self.memory_bytes) // 32)}"
-            rows = session.rows(f"copy (\n{stored}\n) to {text(str(path))} ({PARQUET}, {group})")[0][1]
+            rows = session.rows(f"copy (\n{stored}\n) to {text(str(path))} ({parquet(columns)}, {group})")[0][1]
             fsync_path(path)
         spool = self._spools[loop] = Spool(path, int(rows), tuple(by))
         self._write({"spool": loop, "rows": spool.rows, "by": by, "bytes": path.stat().st_size})
@@ -243,7 +243,7 @@ def stage_chunks(session: Session, selects: Iterator[str], asset: str, folder: P
             # Not before: the code that gives the SELECT may have asked to begin anew.
             stored, columns = batch_select(session, select, columns or checkpoint.columns, asset)
             path = checkpoint.path_for(folder, len(written))
-            row = session.rows(f"copy (\n{stored}\n) to {text(str(path))} ({PARQUET})")[0]
+            row = session.rows(f"copy (\n{stored}\n) to {text(str(path))} ({parquet(columns)})")[0]
             if checkpoint.in_chunk:
                 checkpoint.columns = columns
                 checkpoint.wrote(path, row)

@@ -129,7 +129,7 @@ class Asset:
     unique_key: tuple[str, ...] = ()
     deduplicate: str = ""  # order by expression; of the rows with one unique_key the first is kept
     updated_at: str = ""  # of a snapshot: the column that says since when a row is so
-    deletions: str = "keep"  # of a snapshot: keep | close
+    deletions: str = "keep"  # keep; of a snapshot: close, of a merge: remove
     partition_by: tuple[str, ...] = ()
     sort_by: tuple[str, ...] = ()
     columns: tuple[Column, ...] = ()
@@ -146,6 +146,7 @@ class Asset:
     refresh_every_s: float = 0.0  # volatile assets are fresh for this long
     version: Mapping[str, Any] = field(default_factory=dict)  # {sql|python|files: ...}
     retention: Mapping[str, float] = field(default_factory=dict)  # versions, days; what is not said is the workspace's
+    export_as: str = ""  # its file in an export, below the folder and without an ending; empty: its name
     order: tuple[OrderTerm, ...] = ()  # what `deduplicate` says
     # What the code says.
     depends_on: tuple[str, ...] = ()  # lake assets it reads, `this` not included

@@ -118,6 +118,13 @@ class RetentionModel(Closed):
     """For how many days it keeps a version, however many there are (default 30)."""
 
 
+class VarsFilesModel(Closed):
+    files: Texts
+    """YAML files of the workspace, each laid over the ones before; ${NAME:-default} chooses among them."""
+    environment: Annotated[str, Field(pattern="^[A-Z][A-Z0-9_]*$")] | None = None
+    """The start of the environment variables that override: with SHOP it is SHOP__QUALITY__COMPLETENESS=0.9."""
+
+
 class WorkspaceModel(Closed):
     name: str | None = None
     """The workspace's name (default: its folder's)."""
@@ -131,6 +138,8 @@ class WorkspaceModel(Closed):
     """The environment variables that templates may read. Secrets do not belong here."""
     vars: dict[str, Any] = {}
     """Values for {{ var('name') }}."""
+    vars_files: dict[str, VarsFilesModel] = {}
+    """Variables by name whose values are in files of their own: {{ var('name.section.key') }}."""
     sources: dict[str, NamedSourceModel] = {}
     """Landing files by name, for {{ source('name') }}."""
     environments: dict[str, EnvironmentModel] = {}
@@ -262,8 +271,9 @@ class AssetModel(Closed):
     """The column or columns that identify a row; merge and snapshot need them."""
     updated_at: str = ""
     """Of a snapshot: the column that says since when a row is so. Without it: since the run that saw it first."""
-    deletions: Literal["keep", "close"] = "keep"
-    """Of a snapshot: what happens to a key that the query no longer gives. close: its last state ends."""
+    deletions: Literal["keep", "close", "remove"] = "keep"
+    """What happens to a key that the query no longer gives. close, of a snapshot: its last state ends. remove, of a merge: its
+    row goes, and only rows that differ are written."""
     partition_by: Texts = []
     """The columns by whose values the table's files are cut; materialize: partition replaces by them."""
     sort_by: Texts = []
@@ -304,6 +314,16 @@ class AssetModel(Closed):
     """How its landing files are read, by their glob or by a name."""
     retention: RetentionModel = RetentionModel()
     """Which of its old versions `rat clean` keeps; a key that is left out is the workspace's."""
+    export_as: str = ""
+    """Where `rat export` puts it below its folder, like validated/pass/awards (default: its name)."""
+
+    @field_validator("export_as")
+    @classmethod
+    def _below_the_folder(cls, value: str) -> str:
+        path = PurePosixPath(value)
+        if value and (path.is_absolute() or ".." in path.parts or str(path) != value or path.name.startswith(".")):
+            raise ValueError("write a path below the folder of the export, like validated/pass/awards")
+        return value
 
 
 def schemas() -> dict[str, dict[str, Any]]:
