@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from ratatouille.errors import RequestError
+
 Inbox = Kitchen = Any  # of conftest.py
 
 CHANNELS = "name: kitchen\nalerts:\n  channels: {team: '${TEAM_CHANNEL}', mail: '${MAIL_CHANNEL}'}\n  rules:\n"
@@ -241,3 +243,36 @@ def test_mail_arrives(kitchen: Kitchen, mail_server: Callable[[], Any], monkeypa
     assert delivered.failed == () and len(delivered.sent) == 1
     [mail] = mails
     assert "kitchen: silver.a failed" in mail and "ada@example.org" in mail and "it broke" in mail
+
+
+def test_a_step_that_is_tried_again_is_not_told_before_its_last_try(kitchen: Kitchen) -> None:
+    kitchen.write("pipelines/silver/a.sql", "select 1 as x")
+    kitchen.write("pipelines/silver/a.yaml", "retries: {max: 2}")
+    kitchen.write("workspace.yaml", CHANNELS + rule("run_failed, recovered"))
+    kitchen.look()
+    error = {"error": "TransientError", "what": "the line was busy", "next": ""}
+    with kitchen.journal() as journal:
+        for attempt in (1, 2, 3):
+            kitchen.clock += 60
+            journal.record_step("by-dagster", "silver.a", attempt, "failed", {"error": error})
+            told = kitchen.look().told
+            assert bool(told) == (attempt == 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("alerts: {channels: {team: 'slack://token'}}", "name its variable, like ${TEAM_CHANNEL}"),
+        (CHANNELS + rule("run_faild"), "Did you mean 'run_failed'"),
+        (CHANNELS + rule("run_failed", to="taem"), "Did you mean 'team'"),
+        (CHANNELS + rule("run_failed", "title: '{{ x '"), "The template cannot be read"),
+        (CHANNELS + rule("run_failed", "when_: 1"), "Unknown key 'when_'"),
+        ("observe: {time: {warn: much}}", "write a share like 10%"),
+        ("observe: {confirm: 0}", "1 or more"),
+    ],
+)
+def test_what_is_wrong_in_the_settings_is_said_at_its_place(kitchen: Kitchen, text: str, sentence: str) -> None:
+    kitchen.write("workspace.yaml", text)
+    with pytest.raises(RequestError) as wrong:
+        kitchen.project  # noqa: B018
+    assert sentence in str(wrong.value) and "workspace.yaml:" in wrong.value.where

@@ -109,7 +109,7 @@ def test_two_versions_differ_as_their_runs_do(
     said = capsys.readouterr().out
     assert "silver.numbers: column note: not there, then varchar" in said
     assert "silver.numbers: check filled: passed (0.9), then failed (0.9)" in said
-    assert "+50%" in said and "another code, config" in said
+    assert "+50%" in said and "changed: code, config" in said
 
 
 def test_the_ledger_keeps_what_the_footers_say_of_columns_and_nothing_sensitive(
