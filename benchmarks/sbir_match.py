@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -29,300 +28,47 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipelines.sbir import matching
 
-TRADES = [
-    "technologies",
-    "systems",
-    "research",
-    "engineering",
-    "solutions",
-    "group",
-    "services",
-    "industries",
-    "associates",
-    "labs",
-    "consulting",
-    "scientific",
-    "international",
-    "dynamics",
-    "innovations",
-    "aerospace",
-    "software",
-    "medical",
-    "sciences",
-    "materials",
-    "sensors",
-    "networks",
-    "analytics",
-    "energy",
-    "devices",
-    "instruments",
-    "robotics",
-    "electronics",
-    "photonics",
-    "therapeutics",
-    "diagnostics",
-    "defense",
-    "enterprises",
-    "construction",
-    "supply",
-    "communications",
-    "environmental",
-    "manufacturing",
-    "design",
-    "digital",
-    "global",
-    "advanced",
-    "applied",
-    "logistics",
-    "security",
-    "management",
-    "products",
-    "partners",
-    "development",
-    "biotech",
-    "computing",
-    "optics",
-    "power",
-    "water",
-    "marine",
-    "transport",
-    "food",
-    "health",
-    "farms",
-    "holdings",
-]
-GENERAL = [
-    "american",
-    "national",
-    "united",
-    "first",
-    "pacific",
-    "atlantic",
-    "northern",
-    "southern",
-    "eastern",
-    "western",
-    "mountain",
-    "river",
-    "summit",
-    "valley",
-    "lake",
-    "blue",
-    "red",
-    "green",
-    "silver",
-    "golden",
-    "bright",
-    "clear",
-    "true",
-    "alpha",
-    "beta",
-    "delta",
-    "omega",
-    "sigma",
-    "nova",
-    "star",
-    "sun",
-    "moon",
-    "sky",
-    "north",
-    "south",
-    "east",
-    "west",
-    "central",
-    "premier",
-    "precision",
-    "quality",
-    "superior",
-    "integrated",
-    "strategic",
-    "tactical",
-    "rapid",
-    "smart",
-    "quantum",
-    "micro",
-    "nano",
-    "macro",
-    "mega",
-    "bio",
-    "eco",
-    "geo",
-    "hydro",
-    "thermo",
-    "electro",
-    "opto",
-    "cyber",
-    "data",
-    "info",
-    "tele",
-    "auto",
-    "aero",
-    "astro",
-    "physical",
-    "creative",
-    "modern",
-    "future",
-    "next",
-    "new",
-    "old",
-    "great",
-    "grand",
-    "royal",
-    "liberty",
-    "freedom",
-    "patriot",
-    "eagle",
-    "hawk",
-    "falcon",
-    "lion",
-    "tiger",
-    "bear",
-    "wolf",
-    "fox",
-    "phoenix",
-    "dragon",
-    "titan",
-    "atlas",
-    "apollo",
-    "orion",
-    "vector",
-    "matrix",
-    "vertex",
-    "apex",
-    "zenith",
-    "pinnacle",
-    "keystone",
-    "cornerstone",
-    "gateway",
-    "bridge",
-    "harbor",
-    "island",
-    "coastal",
-    "prairie",
-    "desert",
-    "forest",
-    "cedar",
-    "oak",
-    "maple",
-    "pine",
-    "stone",
-    "iron",
-    "steel",
-    "copper",
-    "carbon",
-    "crystal",
-    "diamond",
-    "pearl",
-    "ruby",
-]
-SYLLABLES = [
-    "ba",
-    "be",
-    "bi",
-    "bo",
-    "bra",
-    "ca",
-    "ce",
-    "co",
-    "cra",
-    "da",
-    "de",
-    "di",
-    "do",
-    "dra",
-    "fa",
-    "fe",
-    "fi",
-    "flo",
-    "ga",
-    "ge",
-    "go",
-    "gra",
-    "ha",
-    "he",
-    "hi",
-    "ja",
-    "ka",
-    "ke",
-    "ki",
-    "ko",
-    "la",
-    "le",
-    "li",
-    "lo",
-    "lu",
-    "ma",
-    "me",
-    "mi",
-    "mo",
-    "na",
-    "ne",
-    "ni",
-    "no",
-    "pa",
-    "pe",
-    "pi",
-    "pra",
-    "qua",
-    "ra",
-    "re",
-    "ri",
-    "ro",
-    "sa",
-    "se",
-    "si",
-    "so",
-    "sta",
-    "ta",
-    "te",
-    "ti",
-    "to",
-    "tra",
-    "va",
-    "ve",
-    "vi",
-    "vo",
-    "xa",
-    "xe",
-    "za",
-    "ze",
-    "zi",
-    "zo",
-]
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+TRADES = words(
+    """
+    technologies systems research engineering solutions group services industries associates labs consulting
+    scientific international dynamics innovations aerospace software medical sciences materials sensors networks
+    analytics energy devices instruments robotics electronics photonics therapeutics diagnostics defense
+    enterprises construction supply communications environmental manufacturing design digital global advanced
+    applied logistics security management products partners development biotech computing optics power water
+    marine transport food health farms holdings
+    """
+)
+GENERAL = words(
+    """
+    american national united first pacific atlantic northern southern eastern western mountain river summit valley
+    lake blue red green silver golden bright clear true alpha beta delta omega sigma nova star sun moon sky north
+    south east west central premier precision quality superior integrated strategic tactical rapid smart quantum
+    micro nano macro mega bio eco geo hydro thermo electro opto cyber data info tele auto aero astro physical
+    creative modern future next new old great grand royal liberty freedom patriot eagle hawk falcon lion tiger
+    bear wolf fox phoenix dragon titan atlas apollo orion vector matrix vertex apex zenith pinnacle keystone
+    cornerstone gateway bridge harbor island coastal prairie desert forest cedar oak maple pine stone iron steel
+    copper carbon crystal diamond pearl ruby
+    """
+)
+SYLLABLES = words(
+    """
+    ba be bi bo bra ca ce co cra da de di do dra fa fe fi flo ga ge go gra ha he hi ja ka ke ki ko la le li lo lu
+    ma me mi mo na ne ni no pa pe pi pra qua ra re ri ro sa se si so sta ta te ti to tra va ve vi vo xa xe za ze
+    zi zo
+    """
+)
 ENDINGS = ["n", "r", "s", "x", "l", "m", "tech", "dyne", "gen", "sys", "tron", "nix", "vex", "lon", "ris", "tas"]
 LEGAL = ["Inc", "Inc.", "LLC", "L.L.C.", "Corp", "Corporation", "Co", "Ltd", "Company", "Incorporated", ""]
-STATES = [
-    "CA",
-    "VA",
-    "MA",
-    "MD",
-    "TX",
-    "CO",
-    "NY",
-    "FL",
-    "OH",
-    "PA",
-    "NJ",
-    "AZ",
-    "WA",
-    "IL",
-    "GA",
-    "NC",
-    "MI",
-    "CT",
-    "NM",
-    "UT",
-    "AL",
-    "MN",
-    "OR",
-    "NH",
-    "IN",
-    "WI",
-    "TN",
-    "MO",
-    "SC",
-    "NV",
-]
+STATES = words(
+    """
+    CA VA MA MD TX CO NY FL OH PA NJ AZ WA IL GA NC MI CT NM UT AL MN OR NH IN WI TN MO SC NV
+    """
+)
 NOISE = {
     "same": 0.30,
     "another legal form": 0.17,
@@ -389,7 +135,7 @@ def make(n_entities: int, n_companies: int, seed: int) -> tuple[pl.DataFrame, pl
         cage_code=pl.lit(None),
         duns_number=pl.lit(None),
     )
-    return entities, companies.with_columns(normalized_name=_normal("company_name"))
+    return entities.with_row_index("entity_id"), companies.with_columns(normalized_name=_normal("company_name"))
 
 
 def _names(dice: np.random.Generator, n: int) -> np.ndarray:
@@ -564,6 +310,12 @@ def confusion(companies: pl.DataFrame, matches: matching.Matches) -> list[dict[s
     )
 
 
+def peak_mb() -> float:
+    """The most that this process had in memory. ru_maxrss would tell of the process that started it."""
+    said = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(next(line.split()[1] for line in said.splitlines() if line.startswith("VmHWM"))) / 1024
+
+
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--entities", type=int, default=500_000)
@@ -607,7 +359,7 @@ def measured(folder: Path, way: str, sample: int, seed: int) -> dict[str, object
     """One way, in a process of its own: seconds, peak memory, quality. Of a sample, also what the rare grams say of it."""
     entities, companies = (pl.read_parquet(folder / f"{name}.parquet") for name in ("entities", "companies"))
     some = companies.sample(sample, seed=seed) if sample else companies
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = peak_mb()
     rules, ways = matching.Rules(), {"everything": everything, "same_first_letters": same_first_letters}
     started, cpu = time.perf_counter(), time.process_time()
     if way in ways:
@@ -615,7 +367,7 @@ def measured(folder: Path, way: str, sample: int, seed: int) -> dict[str, object
     else:
         found = matching.match(some, entities, rules)
     took, cpu = time.perf_counter() - started, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_mb()
     times = companies.height / some.height
     said: dict[str, object] = {
         "companies": some.height,

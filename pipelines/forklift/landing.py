@@ -47,6 +47,7 @@ class Landed:
     checksum: str
     sha256: str
     bytes: int
+    modified_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,11 +125,15 @@ def objects(root: Path) -> pa.Table:
 
     A file that the manifest does not know, or that is not as it says, is versioned by its content.
     """
-    known = read_manifest(root).files
+    manifest = read_manifest(root)
+    known = manifest.files
     rows: list[dict[str, Any]] = []
     for name, path in telemetry_files(root).items():
-        landed, size = known.get(name), path.stat().st_size
-        if landed is None or landed.bytes != size:
+        landed, status = known.get(name), path.stat()
+        size = status.st_size
+        if name in manifest.removed and size == len(TOMBSTONE):
+            continue
+        if landed is None or (landed.bytes, landed.modified_ns) != (size, status.st_mtime_ns):
             sha256 = sha256_of(path)
             landed = Landed(name, f"sha256:{sha256[:16]}", "", sha256, size)
         rows.append(

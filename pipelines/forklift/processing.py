@@ -45,6 +45,13 @@ class Rules:
     fill_gap: float = 1.0
     max_silence: float = 10.0
     allow_off_duty: bool = False
+    short_segment: float = 3.0  # of the load signal
+    flapping_per_h: float = 90.0  # changes of the load signal, above which a sensor flaps
+    flip_speed: float = 8.0  # above which nobody picks up or puts down
+    raised_height: float = 0.5
+    raised_speed: float = 8.0
+    high_height: float = 3.5
+    high_speed: float = 1.0
 
     @classmethod
     def from_mapping(cls, said: Mapping[str, Any] | None) -> Rules:

@@ -66,6 +66,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory, nursery: Any) -> Callable[[
                 "sales": workspaces.sales,
                 "rows": lambda: workspaces.rows(folder / "stand-in"),
                 "modes": workspaces.modes,
+                "sbir": lambda: workspaces.sbir(folder / "worlds"),
             }[name]()
             root = house.build(folder / name)
             assert nursery.do("run_once", root)["ok"]["status"] == "done"
@@ -83,7 +84,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory, nursery: Any) -> Callable[[
     return stage
 
 
-@pytest.mark.parametrize("name", ["sales", "modes"] if EVERY_DAY else ["sales", "rows", "modes"])
+@pytest.mark.parametrize("name", ["sales", "modes"] if EVERY_DAY else ["sales", "rows", "modes", "sbir"])
 def test_a_killed_run_is_healed_by_a_rerun(lab: Lab, stages: Callable[[str], Stage], name: str) -> None:
     stage, count = stages(name), trials(1)
     wrong: list[str] = []

@@ -193,10 +193,10 @@ class Context:
             self.lake.register(name, frame.to_arrow_table() if hasattr(frame, "to_arrow_table") else frame)
         return self.lake.sql(sql)
 
-    def chunks(self, rows: Any) -> Any:
+    def chunks(self, rows: Any, size: int | None) -> Any:
         whole = rows.pl().sort("key")
         for at in range(0, whole.height, 2):
-            self.asked += whole[at : at + 2]["key"].to_list()
+            self.asked += whole[at : at + 2].filter(pl.col("rules_mark").is_null())["key"].to_list()
             yield whole[at : at + 2]
 
 

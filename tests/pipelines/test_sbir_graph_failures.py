@@ -16,14 +16,14 @@ import neo4j as driver
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from graph_lab import Lab, small_world
+from graph_lab import Lab, companies, everything, rows, small_world
 from pipelines.sbir.graph import in_neo4j, open_graph
 from pipelines.sbir.graph.in_ladybug import InLadybug
 from pipelines.sbir.graph.in_neo4j import InNeo4j
 from pipelines.sbir.graph.interface import GraphError, GraphUnreachable
+from pipelines.sbir.graph.marks import marks_noted
 from pipelines.sbir.graph.model import AWARD, COMPANY, NODES, RELATIONS
 from pipelines.sbir.graph.settings import GraphSettings, Loading, Server, graph_settings, server_of_environment
-from test_sbir_graph import companies, everything, rows
 
 from ratatouille import StepFailed, TransientError
 
@@ -170,18 +170,20 @@ def test_no_server_and_a_wrong_password_are_four_lines_without_the_password(
         "Nothing was read or written.",
         "set both as the server knows them: rat run loaded.cet_areas",
     ]
-    monkeypatch.setenv("NEO4J_URI", "bolt://someone:planted-canary@127.0.0.1:1")
+    monkeypatch.setenv("NEO4J_URI", "bolt://127.0.0.1:1")
     with pytest.raises(TransientError) as nobody:
         lab.run("loaded.cet_areas")
     lines = str(nobody.value).splitlines()
-    assert lines[0].startswith("loaded.cet_areas: bolt://127.0.0.1:1 does not answer: ") and "canary" not in str(
-        nobody.value
-    )
+    assert lines[0].startswith("loaded.cet_areas: bolt://127.0.0.1:1 does not answer: ")
     assert lines[1:] == [
         "NEO4J_URI is bolt://127.0.0.1:1",
         "Nothing was read or written.",
         "start the server (docker compose up --detach --wait): rat run loaded.cet_areas",
     ]
+    monkeypatch.setenv("NEO4J_URI", "bolt://someone:planted-canary@127.0.0.1")
+    with pytest.raises(GraphError) as told, InNeo4j(server_of_environment()):
+        pass
+    assert "bolt://127.0.0.1 is no address" in str(told.value) and "canary" not in str(told.value)
     monkeypatch.setenv("NEO4J_URI", "127.0.0.1")
     with pytest.raises(GraphError, match=r"127\.0\.0\.1 is no address of a graph"), InNeo4j(server_of_environment()):
         pass
@@ -197,7 +199,12 @@ def test_a_file_is_written_by_one_and_read_by_many(tmp_path: Path) -> None:
             pass
     with InLadybug(path, impatient, reading=True) as one, InLadybug(path, impatient, reading=True) as other:
         assert one.ask("MATCH (c:Company) RETURN count(*) AS n") == other.ask("MATCH (c:Company) RETURN count(*) AS n")
+    assert marks_noted(path) == {}, "nothing was loaded, and nobody has touched it since"
+    path.with_name("x.lbug.wal").write_bytes(b"of a process that was killed")
+    assert marks_noted(path) is None
+    path.with_name("x.lbug.wal").unlink()
     path.write_bytes(b"no graph at all")
+    assert marks_noted(path) is None
     with pytest.raises(GraphError) as damaged, InLadybug(path):
         pass
     assert str(damaged.value).count("\n") == 3 and "move" in damaged.value.next

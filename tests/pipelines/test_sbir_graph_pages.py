@@ -14,7 +14,7 @@ from pipelines.sbir import ask
 from pipelines.sbir.graph import in_neo4j
 from pipelines.sbir.graph.model import AWARDED_TO, COMPANY, NODES, RELATIONS, Node, Property
 from pipelines.sbir.graph.picture import picture
-from pipelines.sbir.graph.settings import Loading, graph_settings
+from pipelines.sbir.graph.settings import Loading, file_of, graph_settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PATTERNS = (DOCS / "sbir" / "neo4j-patterns.md").read_text(encoding="utf-8")
@@ -76,12 +76,17 @@ def test_a_question_is_asked_from_a_shell(
     assert ask.main([]) == 2
 
 
-def test_settings_come_from_the_configuration_and_the_environment_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_come_from_the_configuration_and_the_environment_over_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said = {"graph": {"backend": "neo4j"}, "neo4j": {"loading": {"batch_size": 50}}}
     assert (graph_settings(said).backend, graph_settings(said).loading.batch_size) == ("neo4j", 50)
     monkeypatch.setenv("SBIR_ETL__NEO4J__LOADING__BATCH_SIZE", "7")
     monkeypatch.setenv("SBIR_ETL__NEO4J__LOADING__DELETE_WITHDRAWN", "false")
     assert (graph_settings(said).loading.batch_size, graph_settings(said).loading.delete_withdrawn) == (7, False)
+    assert file_of(graph_settings({}), tmp_path) == tmp_path / ".rat/sbir.lbug"
+    monkeypatch.setenv("RATATOUILLE_ENV", "dev")
+    assert file_of(graph_settings({}), tmp_path) == tmp_path / ".rat/environments/dev/sbir.lbug"
     for wrong, message in (
         ({"graph": {"backend": "x"}}, "may be ladybug or neo4j"),
         ({"graph": {"bakend": "x"}}, "no setting bakend"),

@@ -32,7 +32,7 @@ def entities(*rows: dict[str, Any]) -> pl.DataFrame:
         | row
         for i, row in enumerate(rows)
     ]
-    return pl.DataFrame(given, schema=dict.fromkeys(ENTITY, pl.String))
+    return pl.DataFrame(given, schema=dict.fromkeys(ENTITY, pl.String)).with_row_index("entity_id")
 
 
 CROWD = [{"normalized_name": f"common works {word} research", "state": "TX"} for word in "abcdefgh"]
@@ -133,14 +133,30 @@ def test_two_that_are_as_near_are_for_a_person_unless_the_place_tells_them_apart
 
 
 def test_a_common_name_in_another_state_is_another_firm_and_a_rare_one_has_moved() -> None:
-    crowd = [{"normalized_name": f"blue river {word}", "state": "TX"} for word in "abcdefghij"]
+    crowd = [{"normalized_name": f"{word} works", "state": "TX"} for word in ("blue sky", "red river")] * 8
     registered = [
         {"normalized_name": "blue river", "state": "TX"},
         {"normalized_name": "qivaron", "state": "TX"},
         *crowd,
     ]
-    assert one({"normalized_name": "blue river", "state": "ME"}, *registered)["status"] == "review"
+    found = one({"normalized_name": "blue river", "state": "ME"}, *registered)
+    assert (found["status"], found["score"], found["ambiguous"]) == ("review", 100.0, False)
+    assert json.loads(found["evidence"])["coincidences"] == 9.0
     assert one({"normalized_name": "qivaron", "state": "ME"}, *registered)["status"] == "matched"
+
+
+def test_a_place_tells_names_apart_but_makes_no_name_alike() -> None:
+    there = {"city": "CAMBRIDGE", "state": "MA", "zip_postal_code": "02139"}
+    here = {"city": "Cambridge", "state": "MA", "zip": "02139"}
+    found = one({"normalized_name": "zebrafan fotonics", **here}, {"normalized_name": "zebrafin photonics", **there})
+    assert found["status"] == "review"
+    assert found["score"] < 90 < json.loads(found["evidence"])["points"]
+
+
+def test_of_candidates_with_as_many_points_the_active_one_comes_first() -> None:
+    twins = [{"normalized_name": "orionix dynamics", "registration_status": status} for status in ("E", "A", "A")]
+    found = match(companies({"normalized_name": "orionix dynamics"}), entities(*twins))
+    assert found.candidates["uei"].to_list() == [f"{i:012d}" for i in (1, 2, 0)]
 
 
 def test_a_trade_name_is_looked_at_as_well() -> None:
@@ -241,6 +257,21 @@ def test_any_text_is_a_name(left: list[str], right: list[str]) -> None:
     # A name of two signs or more that stands on both sides as it is meets itself.
     plain = [(i, j) for i, a in enumerate(left) for j, b in enumerate(right) if a == b and len(a.strip()) > 1]
     assert set(plain) <= set(seen)
+
+
+def test_a_name_is_looked_for_by_its_rarest_grams_and_by_one_even_when_all_are_common() -> None:
+    right = pl.Series([*(f"common name {i:02d}" for i in range(50)), "common zyqx"])
+    budget = Budget(postings=3, rarest=10)
+    pairs = [
+        (int(i), int(j))
+        for here, there in likely_pairs(pl.Series(["common zyqv"]), right, budget)
+        for i, j in zip(here, there, strict=True)
+    ]
+    assert pairs == [(0, 50)]
+    common = pl.Series(["common name"])
+    assert list(likely_pairs(common, right, budget)) == []
+    found = list(likely_pairs(common, right, Budget(postings=3, rarest=60)))
+    assert sum(len(here) for here, _ in found) == 50
 
 
 def test_a_row_is_taken_over_while_the_company_and_sam_say_the_same() -> None:

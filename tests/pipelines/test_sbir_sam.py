@@ -230,9 +230,12 @@ def test_what_passes_by_itself_is_tried_again(sam: Sam, tmp_path: Path) -> None:
         assert len(client.entities([uei(1)]).rows) == 1
         sam.troubles += ["slow", "cut"]
         answer = client.entities([uei(2)])
-    assert len(answer.rows) == 1
-    assert answer.costs.retries == 4
-    assert answer.costs.errors == {"429": 1, "500": 1, "timeout": 1, "broken": 1}
+        assert len(answer.rows) == 1
+        assert answer.costs.retries == 4
+        assert answer.costs.errors == {"429": 1, "500": 1, "timeout": 1, "broken": 1}
+        sam.troubles += [(200, {}, '{"totalRecords": 1, "entit'), (200, {}, "[]")]
+        assert len(client.entities([uei(3)]).rows) == 1
+    assert answer.costs.errors["broken"] == 3
 
 
 def test_a_server_that_stays_down_is_told_in_lines_without_the_key(sam: Sam, tmp_path: Path) -> None:

@@ -14,5 +14,5 @@ select
     o.commit_id,
     t._loaded_at
 from {{ source('forklift_telemetry') }} as t
-join {{ ref('bronze.forklift_objects') }} as o on o.file = t._file
+left join {{ ref('bronze.forklift_objects') }} as o on o.file = t._file
 where not (t.fffid is null and t.height is null and t.load is null and t.on_duty is null and t.timestamp is null)

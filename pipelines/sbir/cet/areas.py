@@ -19,6 +19,24 @@ select *, md5(concat_ws('|', coalesce(title, ''), coalesce(topic_code, ''), coal
     coalesce(branch, ''))) as text_mark
 from t
 """
+JOINED = """
+select
+    key,
+    case when rules_mark is null then title end as title,
+    case when rules_mark is null then topic_code end as topic_code,
+    case when rules_mark is null then abstract end as abstract,
+    case when rules_mark is null then agency end as agency,
+    case when rules_mark is null then branch end as branch,
+    primary_cet_id,
+    primary_score,
+    areas,
+    taxonomy_version,
+    text_mark,
+    rules_mark,
+    classified_at
+from marked
+left join (from before semi join rules using (rules_mark)) using (key, text_mark)
+"""
 _AREA = pl.Struct(
     {
         "cet_id": pl.String,
@@ -41,27 +59,23 @@ SCHEMA = {
 }
 
 
-def in_chunks(context: Any, texts: Any, settings: Mapping[str, Any], rows: int | None = None) -> Iterator[pl.DataFrame]:
+def in_chunks(context: Any, texts: Any, settings: Mapping[str, Any], size: int | None = None) -> Iterator[pl.DataFrame]:
     """Frames of SCHEMA for a relation of texts (key, title, topic_code, abstract, agency, branch).
 
-    `context` gives `previous` (rows of SCHEMA, or None) and `chunks`. `settings` is the section `cet`, `rows` what a
-    chunk holds at most; its
-    `trained_model` is the folder of a model, or '' for the rules.
+    `context` gives `previous` (rows of SCHEMA, or None), `query` and `chunks`. `settings` is the section `cet`; its
+    `trained_model` is the folder of a model, or '' for the rules. What is taken over goes through the same chunks,
+    without its text, so that a step that was killed goes on after its last one.
     """
     taxonomy, scoring, trained = load(), rules.Scoring.of(settings), settings.get("trained_model")
     classifier = model.load(trained, taxonomy) if trained else None
     mark = f"{taxonomy.mark}:{classifier.mark if classifier else rules.METHOD}"
     marked = texts.query("t", MARKED)
-    kept = pl.DataFrame(schema=SCHEMA)
-    if context.previous is not None:
-        kept = context.previous.pl().filter(pl.col("rules_mark") == mark).cast(SCHEMA)
-    known = kept.select("key", "text_mark")
-    keys = marked.query("m", "select key, text_mark from m").pl()
-    yield kept.join(keys, on=["key", "text_mark"], how="semi")
-    waiting = keys.join(known, on=["key", "text_mark"], how="anti").select("key")
-    new = context.query("select * from marked semi join waiting using (key)", marked=marked, waiting=waiting)
-    for chunk in context.chunks(new, size=rows):
-        yield classified(chunk, taxonomy, mark, scoring, classifier)
+    before = pl.DataFrame(schema=SCHEMA) if context.previous is None else context.previous
+    both = context.query(JOINED, marked=marked, before=before, rules=pl.DataFrame({"rules_mark": [mark]}))
+    for chunk in context.chunks(both, size=size):
+        known = pl.col("rules_mark").is_not_null()
+        new = classified(chunk.filter(~known), taxonomy, mark, scoring, classifier)
+        yield pl.concat([chunk.filter(known).select(list(SCHEMA)).cast(SCHEMA), new])  # type: ignore[arg-type]
 
 
 def classified(

@@ -15,5 +15,6 @@ from a
 
 def build(context):  # type: ignore[no-untyped-def]
     texts = context.ref("validated.sbir_awards_pass").query("a", TEXTS)
-    rows = context.var("sbir.pipeline.chunk_sizes.enrichment")
-    yield from areas.in_chunks(context, texts, context.var("sbir.cet", {}), rows)
+    yield from areas.in_chunks(
+        context, texts, context.var("sbir.cet", {}), context.var("sbir.pipeline.chunk_sizes.enrichment")
+    )

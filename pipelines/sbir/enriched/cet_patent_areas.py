@@ -9,5 +9,6 @@ TEXTS = "select grant_doc_num as key, title, null::varchar as topic_code, abstra
 
 def build(context):  # type: ignore[no-untyped-def]
     texts = context.ref("validated.patents").query("p", TEXTS)
-    rows = context.var("sbir.pipeline.chunk_sizes.enrichment")
-    yield from areas.in_chunks(context, texts, context.var("sbir.cet", {}), rows)
+    yield from areas.in_chunks(
+        context, texts, context.var("sbir.cet", {}), context.var("sbir.pipeline.chunk_sizes.enrichment")
+    )

@@ -15,6 +15,9 @@ from c
 """
 
 
+SHOWN = "select * from registered semi join wanted using (entity_id)"
+
+
 def build(context):  # type: ignore[no-untyped-def]
     companies = context.ref("enriched.award_companies").query("c", MARKED).pl()
     registered = context.ref("enriched.sam_names")
@@ -24,6 +27,10 @@ def build(context):  # type: ignore[no-untyped-def]
     changed = companies.join(before, on="company_id", how="anti")
     if not changed.height and before.height:
         return before
-    entities = registered.pl() if changed.height else registered.limit(0).pl()
-    context.log.info("comparing %s of %s companies with %s entities", changed.height, companies.height, entities.height)
-    return matching.with_new(before, matching.match(changed, entities, rules), changed, mark)
+    context.log.info("comparing %s of %s companies with those of SAM.gov", changed.height, companies.height)
+
+    def shown(wanted):  # type: ignore[no-untyped-def]
+        return context.query(SHOWN, registered=registered, wanted=wanted.to_frame()).pl()
+
+    entities = registered.select(*matching.MATCHED_COLUMNS).pl()
+    return matching.with_new(before, matching.match(changed, entities, rules, shown), changed, mark)

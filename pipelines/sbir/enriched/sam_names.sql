@@ -35,9 +35,24 @@ with entities as (
     where unique_entity_id not in (
         select unique_entity_id from {{ ref('raw.sam_entities') }} where unique_entity_id is not null
     )
+),
+named as (
+    select
+        row_number() over () as entity_id,
+        *,
+        {{ sbir_name('legal_business_name') }} as normalized_name,
+        {{ sbir_name('dba_name') }} as normalized_dba
+    from entities
+),
+-- Of several registrations with one UEI the active one counts, then the first by name.
+others as (
+    select entity_id
+    from named
+    where unique_entity_id in (select unique_entity_id from entities group by all having count(*) > 1)
+    qualify row_number() over (
+        partition by unique_entity_id
+        order by registration_status not in ('A', 'Active'), legal_business_name, entity_id
+    ) > 1
 )
-select
-    *,
-    {{ sbir_name('legal_business_name') }} as normalized_name,
-    {{ sbir_name('dba_name') }} as normalized_dba
-from entities
+select * from named
+where entity_id not in (select entity_id from others)

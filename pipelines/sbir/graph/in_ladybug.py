@@ -33,7 +33,7 @@ from pipelines.sbir.graph.interface import (
     quoted,
     refused,
 )
-from pipelines.sbir.graph.marks import note_marks
+from pipelines.sbir.graph.marks import marks_noted, note_marks
 from pipelines.sbir.graph.model import Kind, Node, Property, Relation
 from pipelines.sbir.graph.settings import Loading
 
@@ -59,6 +59,8 @@ _STATE = "What was committed is in the file; the next load sends only what is mi
 class InLadybug:
     """A file; open it with `with`. `reading`: for questions, beside other readers."""
 
+    by_memory = True  # each COPY into a table that has rows costs some of what is there
+
     def __init__(
         self, path: Path, loading: Loading | None = None, *, buffer_mb: int = 1024, reading: bool = False
     ) -> None:
@@ -80,6 +82,8 @@ class InLadybug:
         loading = self.loading
         patience_s = loading.reconnect_seconds if self._reading else loading.transaction_timeout_seconds
         self._lock = _take_lock(self.path, self._reading, patience_s)
+        # What nobody vouches for is not noted again: the next plan makes each load look for itself.
+        self._vouched = marks_noted(self.path) or {}
         try:
             self._open()
         except BaseException:
@@ -89,10 +93,9 @@ class InLadybug:
 
     def __exit__(self, *_: object) -> None:
         try:
-            marks = {} if self._reading else self._marks()
             self._close()
             if not self._reading:
-                note_marks(self.path, marks)
+                note_marks(self.path, self._vouched)
         finally:
             self._lock.close()
 
@@ -128,19 +131,20 @@ class InLadybug:
                 self._execute(f"ALTER TABLE {quoted(name)} ADD {quoted(one.name)} {TYPES[one.kind]}")
 
     def mark(self, load: str) -> str:
-        return self._marks().get(load, "")
+        there = {row[1] for row in self._execute("CALL show_tables() RETURN *").get_all()}
+        if "GraphLoad" not in there:
+            return ""
+        found = self._execute("MATCH (m:GraphLoad {load: $load}) RETURN m.token", {"load": load}).get_all()
+        return str(found[0][0]) if found else ""
 
     def set_mark(self, load: str, token: str) -> None:
+        self._vouched.pop(load, None)
         self._execute("MERGE (m:GraphLoad {load: $load}) SET m.token = $token", {"load": load, "token": token})
 
     def standing(self, load: str, kinds: Iterable[Kind]) -> str:
-        return self.mark(load)  # who else touches the file is seen by its size and time: marks.py
-
-    def _marks(self) -> dict[str, str]:
-        there = {row[1] for row in self._execute("CALL show_tables() RETURN *").get_all()}
-        if "GraphLoad" not in there:
-            return {}
-        return dict(self._execute("MATCH (m:GraphLoad) RETURN m.load, m.token").get_all())
+        # Who else touches the file is seen by its size and time: marks.py.
+        self._vouched[load] = self.mark(load)
+        return self._vouched[load]
 
     def count(self, kind: Kind) -> int:
         return int(self._execute(f"MATCH {_pattern(kind)} RETURN count(*)").get_next()[0])

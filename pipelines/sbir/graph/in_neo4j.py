@@ -44,6 +44,8 @@ _BY_BATCH = "Batches that were written stay; the next load sends only what is mi
 class InNeo4j:
     """A server; open it with `with`."""
 
+    by_memory = False  # rows become Python values on their way, ten times as large
+
     def __init__(self, server: Server, loading: Loading | None = None) -> None:
         self.loading = loading or Loading()
         self.address = _without_secrets(server.uri)
@@ -61,7 +63,7 @@ class InNeo4j:
             )
         except (ConfigurationError, ValueError) as error:
             raise GraphError(
-                f"{self.address} is no address of a graph: {error}",
+                f"{self.address} is no address of a graph: {str(error).replace(self._server.uri, self.address)}",
                 where="NEO4J_URI",
                 state=_UNTOUCHED,
                 next="say it like bolt://127.0.0.1:7687 or neo4j+s://host",

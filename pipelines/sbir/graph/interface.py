@@ -73,6 +73,7 @@ class Graph(Protocol):
     """A graph that is open. Use it in a `with`; every method may raise GraphError."""
 
     address: str  # for people: no secret in it
+    by_memory: bool  # whether it is written best in chunks as large as the memory profile allows
 
     def __enter__(self) -> Graph: ...
 
@@ -87,7 +88,10 @@ class Graph(Protocol):
     def set_mark(self, load: str, token: str) -> None: ...
 
     def standing(self, load: str, kinds: Iterable[Kind]) -> str:
-        """The mark, with whatever else tells at no cost that somebody changed these kinds; '' for no mark."""
+        """The mark, with whatever else tells at no cost that somebody changed these kinds; '' for no mark.
+
+        To be asked by a load that has compared what is there.
+        """
 
     def count(self, kind: Kind) -> int: ...
 

@@ -1,4 +1,8 @@
-"""The marks of a graph in a file, noted beside it: so that a plan need not open the file (and load ladybug)."""
+"""The marks of a graph in a file, noted beside it: so that a plan need not open the file (and load ladybug).
+
+The note holds the marks that were compared with what is in the file. One that somebody else has touched since is
+noted with no mark but those of the loads that have looked into it.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +32,9 @@ def _note(path: Path) -> Path:
     return path.with_name(f"{path.name}.marks")
 
 
-def _looks(path: Path) -> list[int]:
-    stat = path.stat()
-    return [stat.st_ino, stat.st_size, stat.st_mtime_ns]
+def _looks(path: Path) -> list[list[int | str]]:
+    """The file and what ladybug keeps beside it: after a kill the newest is in its log (.wal) alone."""
+    ours = (f"{path.name}.marks", f"{path.name}.lock")
+    files = [path, *(one for one in sorted(path.parent.glob(f"{path.name}.*")) if not one.name.startswith(ours))]
+    looked = ((one.name, one.stat()) for one in files)
+    return [[name, stat.st_ino, stat.st_size, stat.st_mtime_ns] for name, stat in looked]

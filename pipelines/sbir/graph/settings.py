@@ -83,6 +83,14 @@ def server_of_environment() -> Server:
     return Server(get("NEO4J_URI", "bolt://127.0.0.1:7687"), get("NEO4J_USER", "neo4j"), get("NEO4J_PASSWORD", ""))
 
 
+def environment() -> str:
+    """The workspace's environment that this process works in (`rat --env dev`); '' for the default one."""
+    return os.environ.get("RATATOUILLE_ENV", "")
+
+
 def file_of(settings: GraphSettings, root: Path) -> Path:
-    """Where ladybug's file lies; `root` is the workspace."""
-    return root / settings.path
+    """Where ladybug's file lies; `root` is the workspace. An environment has one of its own, beside its lake."""
+    path = Path(settings.path)
+    if environment() and not path.is_absolute():
+        return root / ".rat" / "environments" / environment() / path.name
+    return root / path

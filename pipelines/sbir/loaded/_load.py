@@ -23,7 +23,7 @@ from pipelines.sbir.graph.settings import graph_settings
 from ratatouille import StepFailed, TransientError, workspace
 
 Tables = Mapping[str, Any]
-LOADING = "loading "
+LOADING, OWNER = "loading ", "owner"
 
 
 def mark_of(file: str, load: str, kinds: Sequence[Any]) -> str:
@@ -61,6 +61,7 @@ class _Load:
         from pipelines.sbir.graph.model import NODES, RELATIONS
 
         name = self.context.asset
+        self._refuse_another_lakes()
         self.graph.prepare([*NODES, *RELATIONS])
         mark = self.graph.mark(name)
         believed = self._believed(mark)
@@ -71,9 +72,23 @@ class _Load:
         self.context.stands_for(self.graph.standing(name, kinds))
         return self._table(receipts, mark)
 
+    def _refuse_another_lakes(self) -> None:
+        """What one lake loads, another would delete: a graph belongs to the environment that loaded it first."""
+        from pipelines.sbir.graph.settings import environment
+
+        self.owner = f"the environment {environment()}" if environment() else "the default lake"
+        there = self.graph.mark(OWNER)
+        if there not in ("", self.owner):
+            raise StepFailed(
+                f"{self.context.asset}: this graph is that of {there}, and this run is one of {self.owner}",
+                where=self.graph.address,
+                state="Nothing was changed in it.",
+                next="give it a graph of its own (NEO4J_URI, or graph.path), then: rat run " + self.context.asset,
+            )
+
     def _believed(self, mark: str) -> Any:
         """The receipts, if the graph has the mark that they were published with; else None."""
-        receipts = self.context.this
+        receipts = self.context.previous  # none with -f: then the graph is asked
         if receipts is None or not mark:
             return None
         known = {
@@ -139,6 +154,7 @@ class _Load:
     def _begin(self) -> None:
         """From here on the graph is on its way, and says so."""
         if not self.began:
+            self.graph.set_mark(OWNER, self.owner)
             self.graph.set_mark(self.context.asset, LOADING + self.context.run_id)
             self.began = True
 
@@ -148,7 +164,7 @@ class _Load:
 
         dead, total = [], {"created": 0, "updated": 0, "unchanged": 0, "retried": 0}
         # The graph remembers what it took, so no chunk is skipped on the word of a checkpoint.
-        size = self.context.var("sbir.pipeline.chunk_sizes.graph")
+        size = None if self.graph.by_memory else self.context.var("sbir.pipeline.chunk_sizes.graph")
         for rows in self.context.chunks(wide, size=size, form="arrow", resume=False):
             written = self.graph.write(kind, rows)
             for name in total:

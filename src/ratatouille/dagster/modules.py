@@ -76,7 +76,9 @@ def packages(root: Path) -> Found:
             found.broken[path] = broken_file(root, path, error)
     for name, (one, prefix) in loaded.items():
         if prefix:
-            give_way(one, prefix, [other for known, (other, _) in loaded.items() if known not in (name, PIPELINES)])
+            others = [other for known, (other, _) in loaded.items() if known not in (name, PIPELINES)]
+            taken = [asset for other in others for asset in other.assets]
+            give_way(one.assets, one.checks, one.jobs, prefix, taken)
     for one, _ in loaded.values():
         found.add(one)
     return found

@@ -8,7 +8,7 @@ it keeps the names of its documents. A sensor of such a package names its job (`
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.asset_selection import KeysAssetSelection, OperandListAssetSelection
@@ -18,24 +18,16 @@ from dagster_shared.record import copy
 Keys = Mapping[dg.AssetKey, dg.AssetKey]
 
 
-class Found(Protocol):
-    """What a package defines: lists that may be changed."""
-
-    assets: list[Any]
-    checks: list[Any]
-    jobs: list[Any]
-
-
-def give_way(found: Found, prefix: str, others: Iterable[Found]) -> None:
-    """Put `prefix` in front of the keys in `found` that some of `others` have too."""
-    theirs = {key for other in others for asset in other.assets for key in keys_of(asset)}
-    mine = {key for asset in found.assets for key in keys_of(asset)}
+def give_way(assets: list[Any], checks: list[Any], jobs: list[Any], prefix: str, others: Iterable[Any]) -> None:
+    """Put `prefix` in front of the keys of `assets` that some of the assets `others` have too, wherever they are named."""
+    theirs = {key for other in others for key in keys_of(other)}
+    mine = {key for asset in assets for key in keys_of(asset)}
     keys = {key: dg.AssetKey([prefix, *key.path]) for key in mine & theirs}
     if not keys:
         return
-    found.assets[:] = [_renamed(asset, keys) for asset in found.assets]
-    found.checks[:] = [_renamed(check, keys) for check in found.checks]
-    found.jobs[:] = [_reselected(job, keys) for job in found.jobs]
+    assets[:] = [_renamed(asset, keys) for asset in assets]
+    checks[:] = [_renamed(check, keys) for check in checks]
+    jobs[:] = [_reselected(job, keys) for job in jobs]
 
 
 def keys_of(asset: Any) -> Sequence[dg.AssetKey]:

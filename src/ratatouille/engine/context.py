@@ -43,6 +43,7 @@ class Context:
         continues: bool = False,
         stands: bool = True,
         stands_for: Callable[[str], None] = lambda version: None,
+        empty: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
         self.asset = asset.name
         self.run_id = run_id
@@ -60,6 +61,7 @@ class Context:
         self._continues = continues
         self._stands = stands
         self._stands_for = stands_for
+        self._empty = empty
 
     def ref(self, name: str) -> Any:
         """The rows of another asset, as a DuckDB relation (`.pl()`, `.df()`, `.arrow()`, or SQL on it)."""
@@ -101,6 +103,17 @@ class Context:
         if isinstance(rows, str):
             rows = self.query(rows)
         return self._chunks(rows, size, (by,) if isinstance(by, str) else tuple(by), form, resume)
+
+    def empty(self, *partitions: str) -> None:
+        """These partitions have no rows any more: `context.empty("2026-11-21")`. Those that `build` gives rows of are
+        replaced in any case. Raises RequestError where nothing is built by partition."""
+        if self._empty is None:
+            raise RequestError(
+                "only an asset with materialize: partition has partitions to empty",
+                where=self.asset,
+                next="materialize: partition in its YAML file",
+            )
+        self._empty(partitions)
 
     @property
     def this(self) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ratatouille.engine import RunResult, Workbench
-from ratatouille.errors import RatError
+from ratatouille.errors import RatError, redact
 from ratatouille.observe.findings import Finding, examine
 
 # A webhook that does not answer keeps a run from ending no longer than about this; the next look tries again.
@@ -29,10 +29,11 @@ def after(bench: Workbench, result: RunResult) -> RunResult:
 
             since = bench.journal.now() - result.seconds - 60.0
             looked = look(bench.project, bench.journal, since=since, budget_s=TELL_WITHIN_S)
-            said = [f"the channel {name} was not told: {why}" for name, why in looked.delivered.failed]
-            warnings += [f"alerts: {one}" for one in (*said, *looked.problems)]
-    except RatError as error:
-        warnings.append(f"what was unusual about this run is not known: {error.what}")
+            silent = [f"the channel {name} was not told: {why}" for name, why in looked.delivered.failed]
+            warnings += [f"alerts: {one}" for one in (*silent, *looked.problems)]
+    except Exception as error:  # whatever it is, the run ended as it ended
+        said = error.what if isinstance(error, RatError) else f"{type(error).__name__}: {error}"
+        warnings.append(redact(f"what was unusual about this run is not known: {said}"))
     by_asset: dict[str, list[str]] = {}
     for one in found:
         if one.level in ("warn", "fail"):

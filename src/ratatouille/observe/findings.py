@@ -85,20 +85,15 @@ def of_point(now: Point, earlier: Sequence[Point], settings: Observe, known: Fla
 
 
 def _usual_ones(points: Sequence[Point], kind: str, figure: str, known: Flagged, skip: int = 0) -> list[Point]:
-    """Without those that were found too slow (or large, or strange), and the suspects right before them, if they are few.
+    """Without the streak that goes on: the newest points, as far back as all of them were found too slow, or strange.
 
-    Otherwise the second slow step would be as usual as the first. A suspect alone stays: what happens now and then is
-    usual. `points` newest first; the first `skip` are only looked at for what follows them.
+    Otherwise the second slow step would be as usual as the first. What came and went stays: it happens now and then, and
+    is no news. A streak of more than _MEMORY is the new usual. `points` newest first; the first `skip` are left out.
     """
-    left, dropped, after_one = [], 0, False
-    for place, point in enumerate(points):
-        level = known.get((point["run_id"], figure), "")
-        after_one = level in ("warn", "fail") or (level == "suspect" and after_one)
-        if place >= skip and after_one:
-            dropped += 1
-        elif place >= skip:
-            left.append(point)
-    return left if dropped <= _MEMORY[kind] else list(points[skip:])
+    streak = next(
+        (place for place, point in enumerate(points) if not known.get((point["run_id"], figure))), len(points)
+    )
+    return list(points[max(skip, streak) if streak <= _MEMORY[kind] else skip :])
 
 
 def _is_comparable(one: Point, now: Point) -> bool:

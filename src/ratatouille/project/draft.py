@@ -250,6 +250,9 @@ class _Maker:
                 continue
             gate = Reading(query, rendered, TextFile(place.path, text), name, place)
             self.gates.append(gate)
+            if "{" in _NAMES_OF_TABLES.sub("", text):
+                # It says more than its text: what a variable or a macro says now decides about the rows, too.
+                self.canonical.append(json.dumps(["gate", name, sql.canonical(query)]))
             for mistake in sql.reads_files(query):
                 self._add(gate.problem(mistake))
             if recorder.changed:
@@ -286,6 +289,9 @@ class _Maker:
 
     def _sidecar_place(self, key: str) -> Place:
         return self.sidecar.places.get(key, Place(self.asset.sidecar or self.asset.path))
+
+
+_NAMES_OF_TABLES = re.compile(r"\{\{\s*(this|ref\([^()]*\))\s*\}\}")
 
 
 def _variable(name: str, values: Values) -> Any:

@@ -25,7 +25,7 @@ from typing import Any
 from ratatouille.errors import LakeError
 from ratatouille.lake.catalogs.server import Server
 from ratatouille.lake.faults import explain
-from ratatouille.lake.journal import points
+from ratatouille.lake.journal import points, retention
 from ratatouille.lake.journal.books import Books, Do, PostgresBooks, SqliteBooks, T
 
 HEARTBEAT_S = 5.0
@@ -54,6 +54,7 @@ _TABLES = (
     asset text, run_id text, token bigint, gate text, passed bigint, record text, at double precision,
     primary key (asset, run_id, token, gate))""",
     *points.TABLES,
+    *retention.TABLES,
     "create index if not exists steps_by_asset on steps (asset, started_at)",
     *points.INDEXES,
 )

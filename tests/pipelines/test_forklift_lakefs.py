@@ -1,0 +1,254 @@
+"""Telemetry from a real lakeFS, and from one that misbehaves: what arrives, what does not, and what is said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lakefs_server import KEY, SECRET, Between, between, lakefs
+from pipelines.forklift import landing
+from pipelines.forklift.arrival import Arrival, fetch
+from pipelines.forklift.lakefs import Folder, LakeFS, LakeFSError, ObjectChanged, Settings, Unreachable
+
+pytestmark = pytest.mark.service
+ROOT = Path(__file__).resolve().parents[2]
+DAY = b"7;0.0;0;1;2026-03-02 08:00:00;51.0;13.7;0.0\n7;0.5;1;1;2026-03-02 08:00:01;51.0;13.7;4.2\n"
+
+
+class Repository:
+    """A repository of the server, as whoever puts telemetry there sees it."""
+
+    def __init__(self, address: str, name: str) -> None:
+        import lakefs_sdk
+        from lakefs_sdk.client import LakeFSClient
+
+        self.settings = Settings(address, name, access_key=KEY, secret_key=SECRET, attempts=2, wait_s=0.01)
+        configuration = lakefs_sdk.Configuration(host=f"{address}/api/v1", username=KEY, password=SECRET)
+        self.sdk, self.name, self.client = LakeFSClient(configuration), name, LakeFS(self.settings)
+        self.sdk.repositories_api.create_repository(
+            lakefs_sdk.RepositoryCreation(name=name, storage_namespace=f"local://{name}", default_branch="main")
+        )
+
+    def commit(self, put: dict[str, bytes], delete: tuple[str, ...] = (), **metadata: str) -> str:
+        import lakefs_sdk
+
+        for path, content in put.items():
+            self.sdk.objects_api.upload_object(self.name, "main", path, content=content)
+        for path in delete:
+            self.sdk.objects_api.delete_object(self.name, "main", path)
+        said = lakefs_sdk.CommitCreation(message=f"put {len(put)}", metadata=metadata, allow_empty=True)
+        return str(self.sdk.commits_api.commit(self.name, "main", said).id)
+
+
+@pytest.fixture(scope="module")
+def server(need_tool: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{ROOT / '.tools' / 'bin'}", prepend=":")
+        program = need_tool("lakefs", "make lakefs-server")
+    with lakefs(program, tmp_path_factory.mktemp("lakefs")) as address:
+        yield address
+
+
+@pytest.fixture
+def repository(server: str, request: pytest.FixtureRequest) -> Repository:
+    return Repository(server, f"r{abs(hash(request.node.name)) % 10**12}")
+
+
+@pytest.fixture
+def spoiled(server: str, repository: Repository) -> Iterator[tuple[LakeFS, Between]]:
+    with between(server) as (address, how):
+        yield LakeFS(replace(repository.settings, endpoint_url=address)), how
+
+
+def there(root: Path) -> dict[str, bytes]:
+    return {name: path.read_bytes() for name, path in landing.telemetry_files(root).items()}
+
+
+def test_a_commit_arrives_once_then_only_what_changed_and_what_was_removed_leaves_a_tombstone(
+    repository: Repository, tmp_path: Path
+) -> None:
+    files = {f"real_data/FL-{n}.csv": DAY * n for n in range(1, 6)}
+    first = repository.commit({**files, "real_data/readme.txt": b"no telemetry", "other/x.csv": DAY}, site="north")
+    came = fetch(tmp_path, repository.client, "real_data")
+    assert (came.commit.id, set(came.new), came.skipped) == (first, set(files), ("real_data/readme.txt",))
+    assert there(tmp_path) == files and came.commit.metadata == {"site": "north"}
+    assert fetch(tmp_path, repository.client, "real_data/").unchanged == 5
+
+    second = repository.commit({"real_data/FL-2.csv": DAY, "real_data/FL-9.csv": DAY}, delete=("real_data/FL-1.csv",))
+    came = fetch(tmp_path, repository.client, "real_data")
+    said = (came.new, came.changed, came.removed, came.unchanged)
+    assert said == (("real_data/FL-9.csv",), ("real_data/FL-2.csv",), ("real_data/FL-1.csv",), 3)
+    manifest = landing.read_manifest(tmp_path)
+    assert manifest.commit_id == second and manifest.removed == {"real_data/FL-1.csv": second}
+    assert {name: one.commit_id for name, one in manifest.files.items()} == {
+        **{f"real_data/FL-{n}.csv": first for n in (3, 4, 5)},
+        **{f"real_data/FL-{n}.csv": second for n in (2, 9)},
+    }
+    assert there(tmp_path)["real_data/FL-1.csv"] == landing.TOMBSTONE
+    rows = {row["machine"]: row for row in landing.objects(tmp_path).to_pylist()}
+    assert set(rows) == {"FL-2", "FL-3", "FL-4", "FL-5", "FL-9"} and rows["FL-3"]["commit_id"] == first
+
+    # A commit of before, pinned, while the branch is elsewhere.
+    back = fetch(tmp_path, repository.client, "real_data", commit_id=first)
+    assert (
+        there(tmp_path) == files
+        and set(back.removed) == {"real_data/FL-9.csv"} - {"real_data/FL-9.csv"}
+        or back.removed
+    )
+    # A file that somebody wrote over is fetched again; one that was only touched is not.
+    (tmp_path / landing.FOLDER / "real_data/FL-3.csv").write_bytes(b"scribble")
+    (tmp_path / landing.FOLDER / "real_data/FL-4.csv").touch()
+    assert fetch(tmp_path, repository.client, "real_data", commit_id=first).changed == ("real_data/FL-3.csv",)
+
+
+def test_the_log_is_paged_until_the_cursor_and_a_cursor_of_another_history_is_told(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.forklift.lakefs.COMMITS_A_PAGE", 3)
+    commits = [repository.commit({}) for _ in range(8)]
+    found, met = repository.client.since(commits[0])
+    assert met and [one.id for one in found] == commits[:0:-1]
+    found, met = repository.client.since("feed" * 16)
+    assert not met and len(found) == 9  # the first one is made with the repository
+    assert repository.client.head().id == commits[-1]
+
+
+def test_listings_have_pages_too(repository: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("pipelines.forklift.lakefs.PAGE", 2)
+    repository.commit({f"real_data/FL-{n}.csv": DAY for n in range(5)})
+    assert len(fetch(tmp_path, repository.client, "real_data").new) == 5
+
+
+def test_a_download_that_broke_off_goes_on_where_it_was(
+    repository: Repository, spoiled: tuple[LakeFS, Between], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.forklift.lakefs.PIECE_BYTES", 1000)
+    repository.commit({"real_data/FL-1.csv": DAY * 50, "real_data/FL-2.csv": DAY})
+    client, how = spoiled
+    how.spoil = lambda method, path: (0, b"") if "FL-1" in path and how.count("FL-1") > 2 else None
+    with pytest.raises(Unreachable, match="does not answer"):
+        fetch(tmp_path, client, "real_data")
+    assert there(tmp_path) == {}, "nothing is in place before all of it is"
+    assert not (tmp_path / landing.FOLDER / landing.MANIFEST).exists()
+    how.spoil, how.asked = lambda method, path: None, []
+    fetch(tmp_path, client, "real_data")
+    assert there(tmp_path)["real_data/FL-1.csv"] == DAY * 50
+    assert [line.rpartition(" ")[2] for line in how.asked if "FL-1" in line][0] == "bytes=2000-2999"
+    assert how.count("FL-2") == 0, "what had come whole is not asked for again"
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "words", "tries"),
+    [
+        (401, LakeFSError, "refuses the key \\(401\\)", 1),
+        (403, LakeFSError, "refuses the key \\(403\\)", 1),
+        (404, LakeFSError, "knows no such thing", 1),
+        (500, Unreachable, "failed \\(500\\)", 2),
+        (429, Unreachable, "failed \\(429\\)", 2),
+        (0, Unreachable, "does not answer", 2),
+    ],
+)
+def test_a_server_that_fails_is_said_in_four_lines_without_the_secret(
+    spoiled: tuple[LakeFS, Between], tmp_path: Path, status: int, error: type[Exception], words: str, tries: int
+) -> None:
+    client, how = spoiled
+    how.spoil = lambda method, path: (status, b'{"message": "the oven is cold"}')
+    with pytest.raises(error, match=words) as raised:
+        fetch(tmp_path, client, "real_data")
+    assert (
+        len(str(raised.value).splitlines()) == 4 and SECRET not in repr(raised.value) and KEY not in str(raised.value)
+    )
+    assert len(how.asked) == tries and raised.value.__cause__ is None
+    assert SECRET not in repr(client._settings)
+
+
+def test_an_answer_of_another_program_and_no_answer_at_all(repository: Repository, tmp_path: Path) -> None:
+    with between("http://127.0.0.1:9") as (address, how):
+        how.spoil = lambda method, path: (200, b"<html>welcome</html>")
+        with pytest.raises(LakeFSError, match="none of its API"):
+            fetch(tmp_path, LakeFS(replace(repository.settings, endpoint_url=address)), "real_data")
+    with pytest.raises(Unreachable, match="does not answer"):
+        fetch(tmp_path, LakeFS(replace(repository.settings, endpoint_url=address)), "real_data")
+
+
+def test_an_object_that_changed_in_the_store_never_arrives(
+    server: str, repository: Repository, spoiled: tuple[LakeFS, Between], tmp_path: Path
+) -> None:
+    repository.commit({"real_data/FL-1.csv": DAY, "real_data/FL-2.csv": DAY})
+    client, how = spoiled
+    how.spoil = lambda method, path: (200, DAY.replace(b"0.5", b"9.9")) if "FL-2" in path else None
+    with pytest.raises(ObjectChanged, match="FL-2.csv is not what commit"):
+        fetch(tmp_path, client, "real_data")
+    assert there(tmp_path) == {}
+    how.spoil = lambda method, path: (-1, b"") if "FL-2" in path and how.count("FL-2") == 1 else None
+    how.asked = []
+    fetch(tmp_path, client, "real_data")  # half an answer is asked for again
+    assert there(tmp_path)["real_data/FL-2.csv"] == DAY
+
+
+def test_a_branch_that_moves_meanwhile_changes_nothing(
+    repository: Repository, spoiled: tuple[LakeFS, Between], tmp_path: Path
+) -> None:
+    first = repository.commit({"real_data/FL-1.csv": DAY})
+    client, how = spoiled
+
+    def moves(method: str, path: str) -> None:
+        if "/objects/ls" in path:
+            repository.commit({"real_data/FL-1.csv": DAY * 2, "real_data/FL-2.csv": DAY})
+
+    how.spoil = moves
+    assert fetch(tmp_path, client, "real_data").commit.id == first and there(tmp_path) == {"real_data/FL-1.csv": DAY}
+
+
+def test_names_that_would_leave_the_folder_are_left_where_they_are(repository: Repository, tmp_path: Path) -> None:
+    bad = {"real_data/../../x.csv": DAY, "real_data/.hidden/y.csv": DAY, "real_data/a\tb.csv": DAY}
+    repository.commit({**bad, "real_data/FL-1.csv": DAY})
+    came = fetch(tmp_path, repository.client, "real_data")
+    assert set(there(tmp_path)) == {"real_data/FL-1.csv"} and set(came.skipped) == set(bad)
+
+
+def test_results_are_written_back_on_a_branch_and_merged(repository: Repository, tmp_path: Path) -> None:
+    before = repository.commit({"real_data/FL-1.csv": DAY})
+    result = tmp_path / "report.json"
+    result.write_text(json.dumps({"pulses": 3}))
+    said = {"branch": "results-1", "message": "results", "metadata": {"run": "r1"}}
+    merged = repository.client.write_back({"results/report.json": result}, **said)  # type: ignore[arg-type]
+    assert merged.id != before and merged.metadata["run"] == "r1"
+    assert (
+        bytes(repository.sdk.objects_api.get_object(repository.name, "main", "results/report.json"))
+        == result.read_bytes()
+    )
+    assert [ref.id for ref in repository.sdk.branches_api.list_branches(repository.name).results] == ["main"]
+    again = repository.client.write_back({"results/report.json": result}, **said)  # type: ignore[arg-type]
+    assert again.id == merged.id
+    assert fetch(tmp_path, repository.client, "real_data").file_count == 1
+
+
+def test_a_local_folder_is_versioned_by_its_content(tmp_path: Path) -> None:
+    shop, root = tmp_path / "share", tmp_path / "kitchen"
+    (shop / "real_data").mkdir(parents=True)
+    (shop / "real_data/FL-1.csv").write_bytes(DAY)
+    (shop / "real_data/FL-2.csv").write_bytes(DAY)
+    source = Folder(shop, "real_data")
+    first = fetch(root, source, "real_data")
+    assert first.commit.id.startswith("local:") and len(first.new) == 2
+    shutil.copytree(shop, tmp_path / "moved")
+    moved: Arrival = fetch(root, Folder(tmp_path / "moved", "real_data"), "real_data")
+    assert (moved.commit.id, moved.unchanged) == (first.commit.id, 2)
+    (shop / "real_data/FL-2.csv").unlink()
+    (shop / "real_data/FL-1.csv").write_bytes(DAY * 2)
+    second = fetch(root, source, "real_data")
+    assert second.commit.id != first.commit.id and (second.changed, second.removed) == (
+        ("real_data/FL-1.csv",),
+        ("real_data/FL-2.csv",),
+    )
+    with pytest.raises(LakeFSError, match="folder of telemetry is not there"):
+        fetch(root, Folder(tmp_path / "nowhere", "real_data"), "real_data")
+
+
+def any_of(*_: Any) -> None: ...
