@@ -21,7 +21,12 @@ def build(context):  # type: ignore[no-untyped-def]
         context.ref("validated.sbir_awards_pass")
         .query("a", "select distinct uei from a where uei is not null order by uei")
         .pl()
-        .join(context.ref("raw.sam_entities").pl(), left_on="uei", right_on="unique_entity_id", how="anti")
+        .join(
+            context.ref("raw.sam_entities").select("unique_entity_id").pl(),
+            left_on="uei",
+            right_on="unique_entity_id",
+            how="anti",
+        )
     )
     manners = sam_api.Manners(
         timeout_s=said["timeout_seconds"], attempts=said["max_retries"], per_minute=asking["requests_per_minute"]
