@@ -89,6 +89,15 @@ class Workspace:
 
         return read_artifact(self.root, name)[0]
 
+    def history(self, asset: str, limit: int = 20) -> list[dict[str, Any]]:
+        """The published versions of a table or an artifact, newest first, with every field of the ledger; JSON-safe.
+
+        RequestError for a name that is no asset and was never published.
+        """
+        from ratatouille.engine import as_json, look
+
+        return [_json_safe(as_json(entry)) for entry in look.history(_files(self.root), asset, limit)]
+
     def plan(self, *selectors: str, full: bool = False, partitions: Sequence[str] = ()) -> dict[str, Any]:
         """What a run would do: `steps` (asset, action, rule, reason, mode, rows, files) and `warnings`; JSON-safe."""
         from ratatouille.engine import Request, as_json, look
@@ -136,6 +145,16 @@ class Workspace:
 
         found = diff(_files(self.root), asset, before, after, **options)
         return _json_safe(as_json(found) | {"same": found.same})
+
+    def compare(self, *what: str | int) -> dict[str, Any]:
+        """Two runs, side by side: `compare(run, run)`; two versions: `compare("silver.sales", 12, 15)`; JSON-safe.
+
+        What is left out is the newest, and the one before it: of runs, that was asked for the same.
+        """
+        from ratatouille.engine import as_json
+        from ratatouille.observe.compare import compare
+
+        return _json_safe(as_json(compare(_files(self.root), *what)))
 
     def verify(self, *assets: str, every_version: bool = False) -> dict[str, Any]:
         """Compare files with their checksums: `whole`, `files`, `bytes`, `damaged`; JSON-safe."""
@@ -194,7 +213,12 @@ def run_request(
     if fresh is not None:
         return fresh
     with engine.open_workbench(root, write=True, project=project) as bench:
-        return engine.run(bench, request, listener, known, within)
+        result = engine.run(bench, request, listener, known, within)
+        if result.status == "fresh":
+            return result
+        from ratatouille.observe.after import after
+
+        return after(bench, result)
 
 
 def as_mapping(result: RunResult, *, alone: bool) -> dict[str, Any]:

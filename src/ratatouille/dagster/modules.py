@@ -1,6 +1,7 @@
 """Python modules with Dagster definitions: packages below `pipelines/`, files dropped into a workspace's `pipelines/`.
 
-lists     `all_assets`, `all_asset_checks`, `all_jobs`, `all_schedules`, `all_sensors`: what a package exports
+lists     `all_assets`, `all_asset_checks`, `all_jobs`, `all_schedules`, `all_sensors`: what a package exports, and
+          `all_resources`, by their keys
 broken    a file that cannot be imported; it becomes a placeholder asset that fails with the error, and the rest loads
 """
 
@@ -21,6 +22,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from ratatouille.dagster.keys import word
+from ratatouille.dagster.prefixing import give_way
 from ratatouille.errors import StepFailed
 from ratatouille.project.find import PIPELINES
 from ratatouille.project.records import Project
@@ -32,6 +34,7 @@ _LISTS = {
     "all_schedules": "schedules",
     "all_sensors": "sensors",
 }
+PREFIX = "prefix_where_taken"  # what a package says that gives way: prefixing.py
 BROKEN = "error"  # metadata of a placeholder: the four lines of what is wrong with its file
 _SKIPPED = {"macros", "tests", "__pycache__", "node_modules"}
 
@@ -59,7 +62,7 @@ class Found:
 
 def packages(root: Path) -> Found:
     """`pipelines/__init__.py` and `pipelines/<name>/__init__.py` of the workspace at `root`, which is the project's."""
-    found = Found()
+    found, loaded = Found(), {}
     folder = root / PIPELINES
     names = [f"{PIPELINES}.{path.parent.name}" for path in sorted(folder.glob("*/__init__.py"))]
     names += [PIPELINES] if (folder / "__init__.py").is_file() else []
@@ -67,9 +70,17 @@ def packages(root: Path) -> Found:
     for name in names:
         path = "/".join([*name.split("."), "__init__.py"])
         try:
-            found.add(in_module(importlib.import_module(name)))
+            module = importlib.import_module(name)
+            loaded[name] = (in_module(module), str(getattr(module, PREFIX, "")))
         except Exception as error:
             found.broken[path] = broken_file(root, path, error)
+    for name, (one, prefix) in loaded.items():
+        if prefix:
+            others = [other for known, (other, _) in loaded.items() if known not in (name, PIPELINES)]
+            taken = [asset for other in others for asset in other.assets]
+            give_way(one.assets, one.checks, one.jobs, prefix, taken)
+    for one, _ in loaded.values():
+        found.add(one)
     return found
 
 
@@ -94,6 +105,7 @@ def in_module(module: ModuleType) -> Found:
     if any(hasattr(module, name) for name in _LISTS):
         for exported, name in _LISTS.items():
             getattr(found, name).extend(getattr(module, exported, ()))
+        found.resources |= getattr(module, "all_resources", {})
         return found
     objects = [value for name, value in vars(module).items() if not name.startswith("_")]
     for one in [value for value in objects if isinstance(value, dg.Definitions)] or objects:

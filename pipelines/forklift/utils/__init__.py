@@ -1,0 +1,1 @@
+"""What assets share: run-scoped views of what the lake holds."""
