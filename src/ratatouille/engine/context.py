@@ -40,10 +40,10 @@ class Context:
         variables: Mapping[str, Any],
         environment: Mapping[str, str],
         chunks: Callable[..., Iterator[Any]] | None = None,
+        empty: Callable[[Sequence[str]], None] | None = None,
         continues: bool = False,
         stands: bool = True,
         stands_for: Callable[[str], None] = lambda version: None,
-        empty: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
         self.asset = asset.name
         self.run_id = run_id
@@ -58,10 +58,10 @@ class Context:
         self._variables = variables
         self._environment = environment
         self._chunks = chunks
+        self._empty = empty
         self._continues = continues
         self._stands = stands
         self._stands_for = stands_for
-        self._empty = empty
 
     def ref(self, name: str) -> Any:
         """The rows of another asset, as a DuckDB relation (`.pl()`, `.df()`, `.arrow()`, or SQL on it)."""

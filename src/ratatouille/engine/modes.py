@@ -98,8 +98,8 @@ def reshapes(work: Work) -> bool:
 def changes_rows(work: Work) -> bool:
     """Whether the candidate has other rows than the query."""
     asset = work.asset
-    grown = asset.materialize == "snapshot" or asset.deletions == "remove"
-    return bool(asset.deduplicate or work.partition or grown)
+    other = asset.deduplicate or work.partition or asset.materialize == "snapshot"
+    return bool(other or asset.deletions == "remove")
 
 
 def shaped(work: Work, select: str, columns: Columns) -> str:

@@ -256,7 +256,7 @@ def stage_chunks(
             stored, columns = batch_select(session, select, columns or checkpoint.columns, asset)
             path = checkpoint.path_for(folder, len(written))
             if laid_out and not checkpoint.in_chunk:
-                written += _cut(session, in_order(stored, layout), path.with_suffix(""), layout, columns)
+                written += _cut(session, stored, path.with_suffix(""), columns, layout)
                 continue
             row = session.rows(f"copy (\n{stored}\n) to {text(str(path))} ({parquet(columns)})")[0]
             if checkpoint.in_chunk:
@@ -277,11 +277,10 @@ def stage_chunks(
     return replace(staged_files(folder, columns, written), partitioned=laid_out and not checkpoint.finished)
 
 
-def _cut(session: Session, select: str, folder: Path, layout: Layout, columns: Columns) -> list[tuple[Any, ...]]:
+def _cut(session: Session, select: str, folder: Path, columns: Columns, layout: Layout) -> list[tuple[Any, ...]]:
     """A folder for each value of the layout's columns; nothing for no rows."""
-    written = session.rows(
-        f"copy (\n{select}\n) to {text(str(folder))} ({parquet(columns)}, {copy_options(layout)}, overwrite_or_ignore true)"
-    )
+    options = f"{parquet(columns)}, {copy_options(layout)}, overwrite_or_ignore true"
+    written = session.rows(f"copy (\n{in_order(select, layout)}\n) to {text(str(folder))} ({options})")
     return [row for row in written if row[1]]
 
 
