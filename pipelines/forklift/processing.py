@@ -164,11 +164,11 @@ def heights_sql(header: str, where: str, rules: Rules) -> str:
             the range is a spike and is clipped. A sensor whose range is believable is left as it is
     """
     low, high, top = f"{rules.min_height:f}", f"{rules.max_height:f}", f"{rules.sensor_range_quantile:f}"
-    clipped = f"least(greatest(height, {low}), {high})"
+    clipped = f"case when height is not null then least(greatest(height, {low}), {high}) end"
     believable = {
         "drop": "height",
         "clip": clipped,
-        "scale": f"case when lowest >= {low} and highest <= {high} then {clipped}"
+        "scale": f"case when height is null then null when lowest >= {low} and highest <= {high} then {clipped}"
         f" when highest > lowest then {low} + (least(greatest(height, lowest), highest) - lowest)"
         f" / (highest - lowest) * ({high} - {low}) else {clipped} end",
     }[rules.height_mode]
@@ -190,7 +190,7 @@ select
     fffid,
     {believable} as height,
     height as height_raw,
-    sensor_broken,
+    sensors.sensor_broken,
     load,
     on_duty,
     ts,
