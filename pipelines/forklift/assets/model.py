@@ -39,6 +39,7 @@ from .training import TRAINING, training_dataset
 
 MODELS, SERVED = "forklift.trained_model", "forklift.production_model"
 KEYS = ("machine", "window_start")
+EXTRAS = "make setup EXTRAS=forklift   (or: pip install 'ratatouille-lakehouse[forklift]')"
 
 
 def _code(*modules: str) -> str:
@@ -55,6 +56,9 @@ def _aside(name: str) -> Iterator[Path]:
         yield folder
     except ModelError as error:
         said = f"{error}\n{name}\nWhat was current stays current.\nNext: {error.cure}"
+        raise Failure(description=said, allow_retries=False) from error
+    except ModuleNotFoundError as error:
+        said = f"{name} needs {error.name}, which is not installed\n{name}\nNothing was built.\nNext: {EXTRAS}"
         raise Failure(description=said, allow_retries=False) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
