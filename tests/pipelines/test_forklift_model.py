@@ -140,9 +140,8 @@ def test_a_model_that_was_stored_says_the_same_and_a_changed_or_foreign_file_is_
     trusted: pl.DataFrame, learned: Any, tmp_path: Path
 ) -> None:
     import skops.io
-    from sklearn.preprocessing import FunctionTransformer
-
     from pipelines.forklift import models
+    from sklearn.preprocessing import FunctionTransformer
 
     said = models.save(tmp_path, learned.fitted, {"run_id": "r1"})
     assert not list(tmp_path.glob("*.pkl")) and set(said["models"]) == set(models.SETS)
@@ -155,7 +154,7 @@ def test_a_model_that_was_stored_says_the_same_and_a_changed_or_foreign_file_is_
     path = tmp_path / "without_load.skops"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(models.ModelError, match="not the file that model.json was written with"):
+    with pytest.raises(models.ModelError, match=r"not the file that model\.json was written with"):
         models.load(tmp_path)
     # Somebody who can also write model.json still cannot bring code along.
     skops.io.dump(FunctionTransformer(func=models.read_json), path)
