@@ -371,12 +371,24 @@ def _scored(pairs: pl.DataFrame, left: pl.DataFrame, right: pl.DataFrame, rules:
 
 def _companies_out(left: pl.DataFrame, ranked: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     first = ranked.filter(pl.col("rank") == 1)
-    found = left.select("left", "company_id", "uei", "duns").join(first, on="left", how="left", maintain_order="left")
+    found = left.select("left", "company_id", "name", "uei", "duns").join(
+        first, on="left", how="left", maintain_order="left"
+    )
     taken = pl.col("matched").fill_null(False)
     method = pl.when(pl.col("method").is_null()).then(pl.lit("none")).otherwise(pl.col("method"))
     status = pl.when(taken).then(pl.lit("matched")).when(pl.col("method").is_null()).then(pl.lit("none"))
     differs = (pl.col("uei") != pl.col("sam_uei")) & (pl.col("method") != "uei")
+    compared = (
+        pl.when(pl.col("method") == "uei")
+        .then("sam_uei")
+        .when(pl.col("method") == "cage")
+        .then("cage_code")
+        .when(pl.col("method") == "duns")
+        .then("sam_duns")
+        .otherwise(pl.concat_str("name", pl.lit(" = "), "legal_business_name", ignore_nulls=True))
+    )
     evidence = pl.struct(
+        compared=compared,
         name_score=pl.col("score").round(1),
         points=pl.col("points").round(1),
         next_points=pl.col("next_points").round(1),
@@ -384,7 +396,6 @@ def _companies_out(left: pl.DataFrame, ranked: pl.DataFrame, rules: Rules) -> pl
         by_trade_name="by_trade_name",
         place=pl.col("place").cast(pl.String),
         uei_differs=differs,
-        sam_duns="sam_duns",
     ).struct.json_encode()
     out = found.with_columns(confidence=_confidence(rules), status=status.otherwise(pl.lit("review")))
     kept = pl.struct(ENTITY_COLUMNS).struct.json_encode()

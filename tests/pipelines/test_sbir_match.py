@@ -71,6 +71,8 @@ def test_identifiers_count_in_their_order_and_a_later_method_never_sees_what_an_
     assert found["confidence"].to_list() == [0.99, 0.90, 0.90, 0.80, None]
     assert found["band"].to_list() == ["High"] * 4 + [None]
     assert [json.loads(text)["uei_differs"] for text in found["evidence"][:3]] == [False, True, None]
+    compared = [json.loads(text)["compared"] for text in found["evidence"][:4]]
+    assert compared == [f"{0:012d}", "2BBB2", "333333333", "delta plasma = DELTA PLASMA INC"]
     assert json.loads(found["sam_gov_data"][0])["legal_business_name"] == "ALPHA OPTICS INC"
     assert found["sam_gov_data"][4] is None
 
