@@ -340,8 +340,15 @@ def _scored(pairs: pl.DataFrame, left: pl.DataFrame, right: pl.DataFrame, rules:
     both = pairs.join(left.select("left", "name", "city", "state", "zip"), on="left").join(
         right.select("right", "active", "in_city", "in_state", "in_zip", "other_name", there="name"), on="right"
     )
+    # "Data Link" and "Datalink" are one name.
+    joined = both.select(pl.col("name", "there", "other_name").str.replace_all(" ", "", literal=True))
     part, whole = (
-        [alike(how, both["name"], both[there], rules) for there in ("there", "other_name")]
+        [
+            np.where(
+                (joined["name"] == joined[there]).fill_null(False), 100, alike(how, both["name"], both[there], rules)
+            )
+            for there in ("there", "other_name")
+        ]
         for how in (fuzz.token_set_ratio, fuzz.token_sort_ratio)
     )
     by_trade_name = (part[1] > part[0]) | ((part[1] == part[0]) & (whole[1] > whole[0]))
@@ -361,7 +368,10 @@ def _scored(pairs: pl.DataFrame, left: pl.DataFrame, right: pl.DataFrame, rules:
     both = both.with_columns(
         place=place,
         by_trade_name=pl.Series(by_trade_name),
-        **{name: pl.Series(np.where(by_trade_name, of[1], of[0])) for name, of in (("score", part), ("whole", whole))},
+        **{
+            name: pl.Series(np.where(by_trade_name, of[1], of[0]), dtype=pl.Float32)
+            for name, of in (("score", part), ("whole", whole))
+        },
     )
     worth = pl.col("place").replace_strict(_PLACES, default=0.0, return_dtype=pl.Float32)
     points = pl.col("score") - (100 - pl.col("whole")) / 10 + worth
