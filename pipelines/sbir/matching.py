@@ -238,7 +238,8 @@ def _same_names(left: pl.DataFrame, right: pl.DataFrame, rules: Rules) -> pl.Dat
     nothing = pl.DataFrame(schema={"left": pl.UInt32, "right": pl.UInt32})
     if not asked.height or not names.height:
         return nothing
-    found = [asked.select("left", "name").join(names, on="name").select("left", "right")]
+    joined = pl.col("name").str.replace_all(" ", "", literal=True)
+    found = [asked.select("left", joined).join(names.select("right", joined), on="name").select("left", "right")]
     for here, there in likely_pairs(asked["name"], names["name"], rules.budget):
         pairs = pl.DataFrame({"left": asked["left"].gather(here), "one": asked["name"].gather(here)})
         found.append(_near(pl.concat([pairs, names[there].rename({"name": "other"})], how="horizontal"), rules))

@@ -104,6 +104,7 @@ def test_of_entities_with_one_number_the_active_one_counts_and_otherwise_a_perso
         ("photonics zebrafin", "matched"),  # the order does not count
         ("zebrafim photonics", "matched"),  # a slip, in one place
         ("zebra finphotonics", "matched"),  # words parted elsewhere
+        ("zebrafinphotonics", "matched"),  # or not at all
         ("zebrafin photon optics", "review"),
         ("common works", "review"),  # everybody's words
         ("entirely different", "none"),
