@@ -11,6 +11,8 @@ UV_VERSION := 0.13.8
 UV ?= .tools/bin/uv
 # Trust what the machine trusts, as pip does: many networks have a certificate of their own.
 export UV_SYSTEM_CERTS ?= true
+# Containers often forbid bytecode, and .venv comes without: each process would compile its imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON := .venv/bin/python
 # Extras to install as well: make setup EXTRAS="recipes spark" (torch; 5 GB). They are kept until `make clean`.
 KNOWN_EXTRAS := $(shell cat .venv/.extras 2>/dev/null)
@@ -87,12 +89,12 @@ lakefs-server: .tools/bin/lakefs ## build the lakeFS server that tests of the fo
 			| python3 -c 'import json, sys; print(json.load(sys.stdin)["Dir"])') \
 		&& cd "$$source" && CGO_ENABLED=0 "$$go" build -p 2 -ldflags="-s -w" -o "$(CURDIR)/.tools/bin/lakefs" ./cmd/lakefs
 
-demo: setup ## run the sales pipeline over two days, a Formula 1 race, and recipes to a language model
+demo: setup ## run the sales pipeline over two days, a Formula 1 race, recipes to a language model, and awards to a graph
 	@$(PYTHON) scripts/demo.py
 
 demo-reset: ## forget the demo: delete its landing files and the lake in .rat/
-	@rm -rf landing/sales landing/f1 landing/recipes .rat
-	@echo "Gone: landing/sales, landing/f1, landing/recipes and .rat/. Start again with: make demo"
+	@rm -rf landing/sales landing/f1 landing/recipes landing/sbir truth .rat
+	@echo "Gone: landing/sales, landing/f1, landing/recipes, landing/sbir, truth and .rat/. Start again with: make demo"
 
 test: setup ## install what is missing and run the whole test suite
 	@$(PYTHON) -m pytest $(if $(ARGS),$(ARGS),$(PARALLEL))

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,300 +28,47 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipelines.sbir import matching
 
-TRADES = [
-    "technologies",
-    "systems",
-    "research",
-    "engineering",
-    "solutions",
-    "group",
-    "services",
-    "industries",
-    "associates",
-    "labs",
-    "consulting",
-    "scientific",
-    "international",
-    "dynamics",
-    "innovations",
-    "aerospace",
-    "software",
-    "medical",
-    "sciences",
-    "materials",
-    "sensors",
-    "networks",
-    "analytics",
-    "energy",
-    "devices",
-    "instruments",
-    "robotics",
-    "electronics",
-    "photonics",
-    "therapeutics",
-    "diagnostics",
-    "defense",
-    "enterprises",
-    "construction",
-    "supply",
-    "communications",
-    "environmental",
-    "manufacturing",
-    "design",
-    "digital",
-    "global",
-    "advanced",
-    "applied",
-    "logistics",
-    "security",
-    "management",
-    "products",
-    "partners",
-    "development",
-    "biotech",
-    "computing",
-    "optics",
-    "power",
-    "water",
-    "marine",
-    "transport",
-    "food",
-    "health",
-    "farms",
-    "holdings",
-]
-GENERAL = [
-    "american",
-    "national",
-    "united",
-    "first",
-    "pacific",
-    "atlantic",
-    "northern",
-    "southern",
-    "eastern",
-    "western",
-    "mountain",
-    "river",
-    "summit",
-    "valley",
-    "lake",
-    "blue",
-    "red",
-    "green",
-    "silver",
-    "golden",
-    "bright",
-    "clear",
-    "true",
-    "alpha",
-    "beta",
-    "delta",
-    "omega",
-    "sigma",
-    "nova",
-    "star",
-    "sun",
-    "moon",
-    "sky",
-    "north",
-    "south",
-    "east",
-    "west",
-    "central",
-    "premier",
-    "precision",
-    "quality",
-    "superior",
-    "integrated",
-    "strategic",
-    "tactical",
-    "rapid",
-    "smart",
-    "quantum",
-    "micro",
-    "nano",
-    "macro",
-    "mega",
-    "bio",
-    "eco",
-    "geo",
-    "hydro",
-    "thermo",
-    "electro",
-    "opto",
-    "cyber",
-    "data",
-    "info",
-    "tele",
-    "auto",
-    "aero",
-    "astro",
-    "physical",
-    "creative",
-    "modern",
-    "future",
-    "next",
-    "new",
-    "old",
-    "great",
-    "grand",
-    "royal",
-    "liberty",
-    "freedom",
-    "patriot",
-    "eagle",
-    "hawk",
-    "falcon",
-    "lion",
-    "tiger",
-    "bear",
-    "wolf",
-    "fox",
-    "phoenix",
-    "dragon",
-    "titan",
-    "atlas",
-    "apollo",
-    "orion",
-    "vector",
-    "matrix",
-    "vertex",
-    "apex",
-    "zenith",
-    "pinnacle",
-    "keystone",
-    "cornerstone",
-    "gateway",
-    "bridge",
-    "harbor",
-    "island",
-    "coastal",
-    "prairie",
-    "desert",
-    "forest",
-    "cedar",
-    "oak",
-    "maple",
-    "pine",
-    "stone",
-    "iron",
-    "steel",
-    "copper",
-    "carbon",
-    "crystal",
-    "diamond",
-    "pearl",
-    "ruby",
-]
-SYLLABLES = [
-    "ba",
-    "be",
-    "bi",
-    "bo",
-    "bra",
-    "ca",
-    "ce",
-    "co",
-    "cra",
-    "da",
-    "de",
-    "di",
-    "do",
-    "dra",
-    "fa",
-    "fe",
-    "fi",
-    "flo",
-    "ga",
-    "ge",
-    "go",
-    "gra",
-    "ha",
-    "he",
-    "hi",
-    "ja",
-    "ka",
-    "ke",
-    "ki",
-    "ko",
-    "la",
-    "le",
-    "li",
-    "lo",
-    "lu",
-    "ma",
-    "me",
-    "mi",
-    "mo",
-    "na",
-    "ne",
-    "ni",
-    "no",
-    "pa",
-    "pe",
-    "pi",
-    "pra",
-    "qua",
-    "ra",
-    "re",
-    "ri",
-    "ro",
-    "sa",
-    "se",
-    "si",
-    "so",
-    "sta",
-    "ta",
-    "te",
-    "ti",
-    "to",
-    "tra",
-    "va",
-    "ve",
-    "vi",
-    "vo",
-    "xa",
-    "xe",
-    "za",
-    "ze",
-    "zi",
-    "zo",
-]
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+TRADES = words(
+    """
+    technologies systems research engineering solutions group services industries associates labs consulting
+    scientific international dynamics innovations aerospace software medical sciences materials sensors networks
+    analytics energy devices instruments robotics electronics photonics therapeutics diagnostics defense
+    enterprises construction supply communications environmental manufacturing design digital global advanced
+    applied logistics security management products partners development biotech computing optics power water
+    marine transport food health farms holdings
+    """
+)
+GENERAL = words(
+    """
+    american national united first pacific atlantic northern southern eastern western mountain river summit valley
+    lake blue red green silver golden bright clear true alpha beta delta omega sigma nova star sun moon sky north
+    south east west central premier precision quality superior integrated strategic tactical rapid smart quantum
+    micro nano macro mega bio eco geo hydro thermo electro opto cyber data info tele auto aero astro physical
+    creative modern future next new old great grand royal liberty freedom patriot eagle hawk falcon lion tiger
+    bear wolf fox phoenix dragon titan atlas apollo orion vector matrix vertex apex zenith pinnacle keystone
+    cornerstone gateway bridge harbor island coastal prairie desert forest cedar oak maple pine stone iron steel
+    copper carbon crystal diamond pearl ruby
+    """
+)
+SYLLABLES = words(
+    """
+    ba be bi bo bra ca ce co cra da de di do dra fa fe fi flo ga ge go gra ha he hi ja ka ke ki ko la le li lo lu
+    ma me mi mo na ne ni no pa pe pi pra qua ra re ri ro sa se si so sta ta te ti to tra va ve vi vo xa xe za ze
+    zi zo
+    """
+)
 ENDINGS = ["n", "r", "s", "x", "l", "m", "tech", "dyne", "gen", "sys", "tron", "nix", "vex", "lon", "ris", "tas"]
 LEGAL = ["Inc", "Inc.", "LLC", "L.L.C.", "Corp", "Corporation", "Co", "Ltd", "Company", "Incorporated", ""]
-STATES = [
-    "CA",
-    "VA",
-    "MA",
-    "MD",
-    "TX",
-    "CO",
-    "NY",
-    "FL",
-    "OH",
-    "PA",
-    "NJ",
-    "AZ",
-    "WA",
-    "IL",
-    "GA",
-    "NC",
-    "MI",
-    "CT",
-    "NM",
-    "UT",
-    "AL",
-    "MN",
-    "OR",
-    "NH",
-    "IN",
-    "WI",
-    "TN",
-    "MO",
-    "SC",
-    "NV",
-]
+STATES = words(
+    """
+    CA VA MA MD TX CO NY FL OH PA NJ AZ WA IL GA NC MI CT NM UT AL MN OR NH IN WI TN MO SC NV
+    """
+)
 NOISE = {
     "same": 0.30,
     "another legal form": 0.17,
@@ -386,7 +135,7 @@ def make(n_entities: int, n_companies: int, seed: int) -> tuple[pl.DataFrame, pl
         cage_code=pl.lit(None),
         duns_number=pl.lit(None),
     )
-    return entities, companies.with_columns(normalized_name=_normal("company_name"))
+    return entities.with_row_index("entity_id"), companies.with_columns(normalized_name=_normal("company_name"))
 
 
 def _names(dice: np.random.Generator, n: int) -> np.ndarray:
@@ -476,28 +225,39 @@ def _normal(column: str) -> pl.Expr:
     return text.str.replace_all(r" +", " ").str.strip_chars()
 
 
-def against_everything(companies: pl.DataFrame, entities: pl.DataFrame, rules: matching.Rules) -> matching.Matches:
-    """The same decision with every entity as a candidate."""
-
-    def everything(left: pl.Series, right: pl.Series, _: object) -> object:
-        texts = right.fill_null("").to_list()
-        for at in range(0, len(left), 40):
-            scores = process.cdist(
-                left[at : at + 40].to_list(),
-                texts,
-                scorer=fuzz.token_set_ratio,
-                score_cutoff=rules.review,
-                workers=-1,
-                dtype=np.float32,
-            )
-            here, there = np.nonzero(scores >= rules.review)
-            yield here + at, there
-
-    kept, matching.likely_pairs = matching.likely_pairs, everything  # type: ignore[assignment]
+def with_candidates(
+    way: Callable[..., Iterator[tuple[np.ndarray, np.ndarray]]],
+    companies: pl.DataFrame,
+    entities: pl.DataFrame,
+    rules: matching.Rules,
+) -> matching.Matches:
+    """The same decision on candidates that are found in another way."""
+    kept, others = matching.likely_pairs, matching._neighbours
+    matching.likely_pairs, matching._neighbours = way, lambda *_: iter(())  # type: ignore[assignment]
     try:
         return matching.match(companies, entities, rules)
     finally:
-        matching.likely_pairs = kept
+        matching.likely_pairs, matching._neighbours = kept, others
+
+
+def everything(left: pl.Series, right: pl.Series, _: object) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every entity is compared, by rapidfuzz's own matrix; those that are alike enough are candidates."""
+    texts = right.fill_null("").to_list()
+    for at in range(0, len(left), 40):
+        some = left[at : at + 40].to_list()
+        scores = process.cdist(some, texts, scorer=fuzz.token_set_ratio, score_cutoff=75, workers=-1, dtype=np.float32)
+        here, there = np.nonzero(scores >= 75)
+        yield here + at, there
+
+
+def same_first_letters(left: pl.Series, right: pl.Series, _: object) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Blocking by the first three signs of the name."""
+    block = right.fill_null("").str.slice(0, 3)
+    places = block.to_frame("block").with_row_index("there").group_by("block").agg("there")
+    known = dict(zip(places["block"].to_list(), places["there"].to_list(), strict=True))
+    for at, name in enumerate(left.to_list()):
+        found = np.array(known.get(name[:3], []), dtype=np.int64)
+        yield np.full(len(found), at), found
 
 
 def quality(companies: pl.DataFrame, matches: matching.Matches) -> dict[str, float]:
@@ -550,6 +310,12 @@ def confusion(companies: pl.DataFrame, matches: matching.Matches) -> list[dict[s
     )
 
 
+def peak_mb() -> float:
+    """The most that this process had in memory. ru_maxrss would tell of the process that started it."""
+    said = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(next(line.split()[1] for line in said.splitlines() if line.startswith("VmHWM"))) / 1024
+
+
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--entities", type=int, default=500_000)
@@ -557,45 +323,66 @@ def main() -> None:
     ask.add_argument("--sample", type=int, default=400)
     ask.add_argument("--seed", type=int, default=7)
     ask.add_argument("--out", type=Path)
+    ask.add_argument("--work", help=argparse.SUPPRESS)
+    ask.add_argument("--way", default="rare_grams", help=argparse.SUPPRESS)
     asked = ask.parse_args()
-    entities, companies = make(asked.entities, asked.companies, asked.seed)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    rules = matching.Rules()
-    started, cpu = time.perf_counter(), time.process_time()
-    blocked = matching.match(companies, entities, rules)
-    took, cpu = time.perf_counter() - started, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    said: dict[str, object] = {
-        "entities": entities.height,
-        "companies": companies.height,
-        "seconds": took,
-        "cpu_seconds": cpu,
-        "peak_mb": peak,
-        "peak_before_mb": before,
-        **quality(companies, blocked),
-        "by_noise": confusion(companies, blocked),
-    }
-    if asked.sample:
-        sample = companies.sample(asked.sample, seed=asked.seed)
-        started, cpu = time.perf_counter(), time.process_time()
-        every = against_everything(sample, entities, rules)
-        took_all, cpu = time.perf_counter() - started, time.process_time() - cpu
-        part = matching.Matches(
-            blocked.companies.filter(pl.col("company_id").is_in(sample["company_id"].implode())),
-            blocked.candidates.filter(pl.col("company_id").is_in(sample["company_id"].implode())),
-        )
-        said["sample"] = {
-            "companies": asked.sample,
-            "everything": quality(sample, every),
-            "rare_grams": quality(sample, part),
-            "seconds": took_all,
-            "extrapolated_seconds": took_all * companies.height / asked.sample,
-            "extrapolated_cpu_seconds": cpu * companies.height / asked.sample,
-        }
-    text = json.dumps(said, indent=1)
-    print(text)
+    if asked.work:
+        print(json.dumps(measured(Path(asked.work), asked.way, asked.sample, asked.seed)))
+        return
+    with tempfile.TemporaryDirectory(prefix="sbir-match-") as folder:
+        entities, companies = make(asked.entities, asked.companies, asked.seed)
+        entities.write_parquet(Path(folder, "entities.parquet"))
+        companies.write_parquet(Path(folder, "companies.parquet"))
+        said: dict[str, object] = {"entities": entities.height, "companies": companies.height, "seed": asked.seed}
+        del entities, companies
+        for way, sample in (("rare_grams", 0), ("everything", asked.sample), ("same_first_letters", asked.sample)):
+            command = [
+                sys.executable,
+                __file__,
+                "--work",
+                folder,
+                "--way",
+                way,
+                "--sample",
+                str(sample),
+                "--seed",
+                str(asked.seed),
+            ]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            said[way] = json.loads(done.stdout)
+            print(way, json.dumps(said[way], indent=1), flush=True)
     if asked.out:
-        asked.out.write_text(text + "\n", encoding="utf-8")
+        asked.out.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+
+
+def measured(folder: Path, way: str, sample: int, seed: int) -> dict[str, object]:
+    """One way, in a process of its own: seconds, peak memory, quality. Of a sample, also what the rare grams say of it."""
+    entities, companies = (pl.read_parquet(folder / f"{name}.parquet") for name in ("entities", "companies"))
+    some = companies.sample(sample, seed=seed) if sample else companies
+    before = peak_mb()
+    rules, ways = matching.Rules(), {"everything": everything, "same_first_letters": same_first_letters}
+    started, cpu = time.perf_counter(), time.process_time()
+    if way in ways:
+        found = with_candidates(ways[way], some, entities, rules)
+    else:
+        found = matching.match(some, entities, rules)
+    took, cpu = time.perf_counter() - started, time.process_time() - cpu
+    peak = peak_mb()
+    times = companies.height / some.height
+    said: dict[str, object] = {
+        "companies": some.height,
+        "seconds": round(took * times, 1),
+        "cpu_seconds": round(cpu * times, 1),
+        "extrapolated": bool(sample),
+        "peak_mb": round(peak),
+        "before_mb": round(before),
+        **quality(some, found),
+    }
+    if sample:
+        said["rare_grams_on_the_same"] = quality(some, matching.match(some, entities, rules))
+    else:
+        said["by_noise"] = confusion(companies, found)
+    return said
 
 
 if __name__ == "__main__":

@@ -1,69 +1,79 @@
 {# How values of awards are cleaned. Used by pipelines/sbir; every macro takes SQL and gives SQL. #}
 
-{# A text without the blanks around it; null where the source wrote one of its words for nothing. #}
+{# A text without the blanks around it; null where the source wrote one of its words for nothing. DuckDB keeps a vector of
+   two thousand values for each part of an expression, so the parts are few, and a query that cleans many columns does
+   it in a step of its own: what follows reads columns. #}
 {% macro sbir_text(column) -%}
-nullif(case when lower(trim({{ column }}, ' 	
-' || chr(13) || chr(160))) in ('-', 'n/a', 'na', 'nan', 'none', 'null', '\n') then '' else trim({{ column }}, ' 	
-' || chr(13) || chr(160)) end, '')
+case when strlen({{ sbir_trimmed(column) }}) > 4 then {{ sbir_trimmed(column) }}
+    when contains('  - n/a na nan none null \n ', concat(' ', lower({{ sbir_trimmed(column) }}), ' ')) then null
+    else {{ sbir_trimmed(column) }} end
 {%- endmacro %}
 
-{# The same, with one blank where there were several. #}
+{% macro sbir_trimmed(column) -%}
+trim({{ column }}, e' \t\r\n ')
+{%- endmacro %}
+
+{# Of a text that is clean: with one blank where there were several. #}
 {% macro sbir_words(column) -%}
-regexp_replace({{ sbir_text(column) }}, '\s+', ' ', 'g')
+regexp_replace({{ column }}, '\s+', ' ', 'g')
 {%- endmacro %}
 
 {% macro sbir_amount(column) -%}
-try_cast(replace(replace({{ sbir_text(column) }}, '$', ''), ',', '') as decimal(18, 2))
+try_cast(replace(replace({{ column }}, '$', ''), ',', '') as decimal(18, 2))
 {%- endmacro %}
 
 {# A date as the source format declares it, or null. No other spelling is tried, and a year of two digits is none. #}
 {% macro sbir_date(column, format) -%}
+case when year({{ sbir_day(column, format) }}) between 1950 and 2150 then {{ sbir_day(column, format) }} end
+{%- endmacro %}
+
+{% macro sbir_day(column, format) -%}
 case {{ format }}
 {%- for name, spelled in var('sbir.extract.date_formats').items() %}
-    when '{{ name }}' then try_strptime({{ sbir_text(column) }}, [{{ spelled | literal }}])
+    when '{{ name }}' then try_strptime({{ column }}, [{{ spelled | literal }}])
 {%- endfor %} end::date
 {%- endmacro %}
 
 {% macro sbir_flag(column) -%}
-case upper({{ sbir_text(column) }}) when 'Y' then true when 'YES' then true when 'N' then false when 'NO' then false end
+case upper({{ column }}) when 'Y' then true when 'YES' then true when 'N' then false when 'NO' then false end
 {%- endmacro %}
 
 {# I, 1, Phase 1, PHASE I ... -> Phase I #}
 {% macro sbir_phase(column) -%}
-case regexp_replace(upper({{ sbir_text(column) }}), '^PHASE\s*', '')
+case regexp_replace(upper({{ column }}), '^PHASE\s*', '')
     when 'I' then 'Phase I' when '1' then 'Phase I' when 'II' then 'Phase II' when '2' then 'Phase II'
     when 'III' then 'Phase III' when '3' then 'Phase III' end
 {%- endmacro %}
 
 {% macro sbir_program(column) -%}
-case upper({{ sbir_text(column) }}) when 'SBIR' then 'SBIR' when 'STTR' then 'STTR' when 'SBIR/STTR' then 'SBIR' end
+case upper({{ column }}) when 'SBIR' then 'SBIR' when 'STTR' then 'STTR' when 'SBIR/STTR' then 'SBIR' end
 {%- endmacro %}
 
 {# Nine digits: without the apostrophe of a spreadsheet, with the zeros that it lost; null when it cannot be one. #}
 {% macro sbir_duns(column) -%}
-nullif(case when regexp_full_match(trim({{ sbir_text(column) }}, ''''), '\d{7,9}')
-    then lpad(trim({{ sbir_text(column) }}, ''''), 9, '0') end, '000000000')
+nullif(case when regexp_full_match(trim({{ column }}, ''''), '\d{7,9}')
+    then lpad(trim({{ column }}, ''''), 9, '0') end, '000000000')
 {%- endmacro %}
 
 {% macro sbir_uei(column) -%}
-case when regexp_full_match(upper({{ sbir_text(column) }}), '[A-Z0-9]{12}') then upper({{ sbir_text(column) }}) end
+case when regexp_full_match(upper({{ column }}), '[A-Z0-9]{12}') then upper({{ column }}) end
 {%- endmacro %}
 
-{# A company's name as it is compared: no accents, punctuation, legal form; usual words abbreviated. #}
+{# A company's name as it is compared: no accents, no punctuation, no legal form; usual words abbreviated. #}
 {% macro sbir_name(column) -%}
-trim(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(
-    ' ' || regexp_replace(replace(lower(strip_accents({{ column }})), '''', ''), '[^a-z0-9]+', ' ', 'g') || ' ',
-    ' (inc|incorporated|llc|ltd|limited|corp|corporation|co|company|lp|llp|plc|pllc|l l c|the) ', '  ', 'g'),
-    ' (technologies|technology) ', ' tech ', 'g'),
-    ' (systems|system) ', ' sys ', 'g'),
-    ' (international) ', ' intl ', 'g'),
-    ' (laboratories|laboratory|labs) ', ' lab ', 'g'),
-    '\s+', ' ', 'g'))
+trim(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(
+    replace(lower(strip_accents({{ column }})), '''', ''), '[^a-z0-9]+', ' ', 'g'),
+    '\b(inc|incorporated|llc|l l c|ltd|limited|corp|corporation|co|company|lp|llp|plc|pllc)\b', '', 'g'),
+    '\btechnolog(ies|y)\b', 'tech', 'g'),
+    '\bsystems?\b', 'sys', 'g'),
+    '\binternational\b', 'intl', 'g'),
+    '\b(laborator(ies|y)|labs)\b', 'lab', 'g'),
+    ' +', ' ', 'g'))
 {%- endmacro %}
 
 {# How many of these columns say something. #}
 {% macro sbir_filled(columns) -%}
-{% for column in columns %}(coalesce({{ column }}, '') not in ('', '-', 'N/A'))::int{{ ' + ' if not loop.last }}{% endfor %}
+{% for column in columns %}({{ column }} is not null)::int{{ ' + ' if not loop.last }}{% endfor %}
 {%- endmacro %}
 
 {% set _states = {
@@ -80,8 +90,8 @@ trim(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(
 
 {# The code of a state or territory, from its code or its name. #}
 {% macro sbir_state(column) -%}
-case when upper({{ sbir_text(column) }}) in ({{ _states.values() | list | literal }}) then upper({{ sbir_text(column) }})
-    else map([{{ _states.keys() | list | literal }}], [{{ _states.values() | list | literal }}])[upper({{ sbir_text(column) }})] end
+case when upper({{ column }}) in ({{ _states.values() | list | literal }}) then upper({{ column }})
+    else map([{{ _states.keys() | list | literal }}], [{{ _states.values() | list | literal }}])[upper({{ column }})] end
 {%- endmacro %}
 
 {# A grant number as it is compared: without US, commas, blanks, kind code and leading zeros; null when it is none. #}
@@ -92,7 +102,7 @@ nullif(regexp_extract(regexp_replace(upper({{ column }}), '[\s,./-]', '', 'g'), 
 
 {# A day of USPTO: YYYY-MM-DD or YYYYMMDD, or null. #}
 {% macro sbir_uspto_date(column) -%}
-try_strptime({{ sbir_text(column) }}, ['%Y-%m-%d', '%Y%m%d'])::date
+try_strptime({{ column }}, ['%Y-%m-%d', '%Y%m%d'])::date
 {%- endmacro %}
 
 {# ZIP codes as 5 digits, or 5-4; null for anything else. #}

@@ -1,4 +1,5 @@
-"""`make demo`: sales over two days, a Formula 1 race, recipes to a language model, every command as you would type it.
+"""`make demo`: sales over two days, a Formula 1 race, recipes to a language model, awards to a graph. Every command is
+shown as you would type it.
 
 It works in the workspace of the repository root (its lake is `.rat/`), deletes nothing, and may be run again.
 """
@@ -28,6 +29,12 @@ RECIPES = ("raw_dataset", "cleaned_dataset", "removed_texts", "tokenized_dataset
 LEADERBOARD = """select position, full_name, team_name, fastest_lap_time, delta_to_fastest, finishing_position
 from default_gold_analytics.session_leaderboard where session_key = (select max(session_key)
 from default_gold_analytics.session_leaderboard) order by position limit 5"""
+LINES = """select (select count(*) from raw.sbir_awards) as lines,
+(select count(*) from validated.sbir_awards_pass) as awards,
+(select sum(n_lines)::bigint from validated.sbir_awards_fail) as failures,
+(select count(*) from validated.sbir_awards_duplicate) as duplicates"""
+TECHNOLOGIES = """MATCH (c:Company)-[s:SPECIALIZES_IN]->(a:CETArea)
+RETURN a.name AS technology, count(c) AS companies, sum(s.award_count) AS awards ORDER BY awards DESC LIMIT 5"""
 
 TRY_NEXT = """
 Try next. `source .venv/bin/activate` gives you `rat`.
@@ -71,6 +78,9 @@ def main() -> int:
     if (ROOT / "pipelines" / "recipes").is_dir():
         recipes()
 
+    if (ROOT / "pipelines" / "sbir").is_dir():
+        sbir()
+
     print(TRY_NEXT)
     return 0
 
@@ -92,6 +102,18 @@ def recipes() -> None:
         shown("python", *sampling, program=[sys.executable])
     else:
         say("The last step trains a language model. It needs torch: make setup EXTRAS=recipes, then make demo.")
+
+
+def sbir() -> None:
+    say("SBIR: awards in five kinds of files, what other sources know of them, and a graph without a server.")
+    shown("python", "-m", "pipelines.sbir.sample", "--awards", "400", "--to", ".", program=[sys.executable])
+    rat("run", "pipeline:sbir")
+
+    say("Each line of the award files is an award, a failure with its reasons, or a duplicate.")
+    rat("query", LINES)
+
+    say("The same awards in the graph: which technologies companies work on, asked in Cypher.")
+    shown("python", "-m", "pipelines.sbir.ask", TECHNOLOGIES, program=[sys.executable])
 
 
 def formula_1() -> None:

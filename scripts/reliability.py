@@ -35,6 +35,7 @@ class Row:
 
 
 _WORKSPACES, _SYSCALLS = "tests/crash/test_crash_workspaces.py", "tests/crash/test_crash_syscalls.py"
+_TEAMS = "tests/teams/test_teams_faults.py"
 _EIGHT = (("RATATOUILLE_WRITERS", "8"),)
 ROWS = (
     Row("publish-killed", (_SYSCALLS, "-k", "kill_at_any"), 50),
@@ -50,6 +51,9 @@ ROWS = (
     Row("clean-beside", ("tests/crash/test_crash_clean.py", "-k", "beside"), 75),
     Row("writers", ("tests/crash/test_crash_writers.py", "-k", "not killed"), 40, _EIGHT),
     Row("writers-killed", ("tests/crash/test_crash_writers.py", "-k", "killed"), 167),
+    Row("servers-killed", (_TEAMS, "-k", "killed_at_random"), 50),
+    Row("team-writers", (_TEAMS, "-k", "two_machines_publish"), 100, _EIGHT),
+    Row("bucket-fails", (_TEAMS, "-k", "bucket_that_fails"), 50),
     Row("histories", ("tests/engine/test_engine_properties.py",), 50),
     Row("damaged-files", ("tests/engine/test_engine_doctor.py", "-k", "whatever_happens"), 200),
     Row("hostile-files", ("tests/engine/test_engine_hostile_files.py",), 5),

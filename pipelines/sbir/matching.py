@@ -15,8 +15,10 @@ person too. All of it works on whole columns; names are compared in chunks, so m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -29,6 +31,11 @@ ENTITY_COLUMNS = (
     *("unique_entity_id", "cage_code", "duns_number", "legal_business_name", "dba_name", "registration_status"),
     *("physical_address_line_1", "city", "state", "zip_postal_code", "primary_naics", "naics_code_string"),
 )
+MATCHED_COLUMNS = (
+    *("entity_id", "unique_entity_id", "cage_code", "duns_number", "registration_status"),
+    *("normalized_name", "normalized_dba", "city", "state", "zip_postal_code"),
+)
+_ENTITY_SCHEMA = dict.fromkeys((*ENTITY_COLUMNS, *MATCHED_COLUMNS), pl.String) | {"entity_id": pl.Int64}
 PAIRS_AT_ONCE = 200_000  # whose names are in memory as Python texts
 _PLACES = {"zip": 6.0, "city": 4.0, "state": 2.0, "elsewhere": -4.0}
 _PLACE = pl.Enum([*_PLACES, "unknown"])
@@ -52,6 +59,21 @@ class Rules:
     workers: int = -1  # threads that compare names; -1: every core
     budget: Budget = field(default_factory=Budget)
 
+    @classmethod
+    def of(cls, enrichment: Mapping[str, Any]) -> Rules:
+        """The rules of the section `enrichment` of the settings; defaults for what it does not say."""
+        match, bands = enrichment.get("match", {}), enrichment.get("bands", {})
+        fuzzy = enrichment.get("sources", {}).get("fuzzy", {})
+        said = {
+            "automatic": match.get("automatic"),
+            "review": match.get("review"),
+            "tie_points": match.get("tie_points"),
+            "candidates": enrichment.get("candidates"),
+            **{name: bands.get(name) for name in ("high", "medium", "floor")},
+            "fuzzy": (fuzzy["confidence"] - 0.05, fuzzy["highest"]) if fuzzy else None,
+        }
+        return cls(**{name: value for name, value in said.items() if value is not None})
+
 
 @dataclass(frozen=True, slots=True)
 class Matches:
@@ -61,14 +83,21 @@ class Matches:
     candidates: pl.DataFrame
 
 
-def match(companies: pl.DataFrame, entities: pl.DataFrame, rules: Rules | None = None) -> Matches:
+def match(
+    companies: pl.DataFrame,
+    entities: pl.DataFrame,
+    rules: Rules | None = None,
+    details: Callable[[pl.Series], pl.DataFrame] | None = None,
+) -> Matches:
     """Match every company, once, by the strictest method that finds it.
 
     `companies` needs company_id and normalized_name, and may have uei, duns, cage_code, city, state, zip. `entities`
-    needs normalized_name beside ENTITY_COLUMNS, and may have normalized_dba. Both may be empty. Rows come in the
+    needs MATCHED_COLUMNS, its entity_id unique. `details` gives entity_id and ENTITY_COLUMNS for some entity_ids, so that
+    what is only shown need not be in memory for all; without it `entities` has them. Both may be empty. Rows come in the
     order of company_id, the same for the same rows in any order.
     """
     rules = rules or Rules()
+    details = details or (lambda ids: entities.filter(pl.col("entity_id").is_in(ids.implode())))
     left = _companies(companies)
     right = _entities(entities)
     stages = [
@@ -80,8 +109,32 @@ def match(companies: pl.DataFrame, entities: pl.DataFrame, rules: Rules | None =
         stages.append(_judged(_same_key(waiting, right, method), left, right, method, rules))
     waiting = waiting.join(stages[-1], on="left", how="anti")
     stages.append(_judged(_same_names(waiting, right, rules), left, right, "fuzzy", rules))
-    ranked = pl.concat(stages)
-    return Matches(_companies_out(left, right, ranked, rules), _candidates_out(left, right, ranked))
+    ranked = pl.concat(stages).join(
+        right.select("right", "entity_id", sam_uei="uei", sam_duns="duns"), on="right", maintain_order="left"
+    )
+    shown = details(ranked["entity_id"].unique().sort()).select("entity_id", pl.col(ENTITY_COLUMNS).cast(pl.String))
+    ranked = ranked.join(shown, on="entity_id", how="left", maintain_order="left")
+    return Matches(_companies_out(left, ranked, rules), _candidates_out(left, ranked))
+
+
+def still_true(before: pl.DataFrame | None, companies: pl.DataFrame, mark: str) -> pl.DataFrame:
+    """Rows of an earlier result that would come out the same: the company says the same, and so does SAM (`mark`)."""
+    if before is None:
+        return with_new(None, match(companies.clear(), pl.DataFrame(schema=_ENTITY_SCHEMA)), companies.clear(), mark)
+    same = before.filter(pl.col("entities_mark") == mark)
+    return same.join(companies.select("company_id", "input_hash"), on=["company_id", "input_hash"], how="semi")
+
+
+def with_new(before: pl.DataFrame | None, new: Matches, companies: pl.DataFrame, mark: str) -> pl.DataFrame:
+    """One row per company: matches, their candidates as a list, and what they were made from and when."""
+    columns = ["rank", "method", "uei", "cage_code", "sam_name", "score", "points", "place", "city", "state"]
+    candidates = new.candidates.group_by("company_id", maintain_order=True).agg(candidates=pl.struct(columns))
+    made = (
+        new.companies.join(candidates, on="company_id", how="left", maintain_order="left")
+        .join(companies.select("company_id", "input_hash"), on="company_id", maintain_order="left")
+        .with_columns(entities_mark=pl.lit(mark), matched_at=pl.lit(datetime.now(UTC).replace(tzinfo=None)))
+    )
+    return made if before is None else pl.concat([before, made], how="vertical_relaxed").sort("company_id")
 
 
 def band(confidence: pl.Expr, rules: Rules) -> pl.Expr:
@@ -121,20 +174,11 @@ def _companies(given: pl.DataFrame) -> pl.DataFrame:
 
 
 def _entities(given: pl.DataFrame) -> pl.DataFrame:
-    """One row per registration. Of rows with the same identifiers the active one counts, then the first by name."""
-    frame = _with(given, (*ENTITY_COLUMNS, "normalized_dba"))
-    frame = frame.with_columns(
-        pl.col("registration_status").str.to_uppercase().is_in(["A", "ACTIVE"]).fill_null(False).alias("active")
-    )
-    order = ["unique_entity_id", "duns_number", "cage_code", "legal_business_name", "zip_postal_code"]
-    frame = frame.sort(["active", *order], descending=[True, *[False] * len(order)], nulls_last=True)
-    identified = frame.filter(pl.col("unique_entity_id").is_not_null()).unique(
-        "unique_entity_id", keep="first", maintain_order=True
-    )
-    others = frame.filter(pl.col("unique_entity_id").is_null())
-    frame = pl.concat([identified, others])
-    return frame.with_columns(
+    frame = given if given["entity_id"].is_sorted() else given.sort("entity_id")
+    return _with(frame, MATCHED_COLUMNS[1:]).select(
         pl.int_range(pl.len(), dtype=pl.UInt32).alias("right"),
+        "entity_id",
+        active=pl.col("registration_status").str.to_uppercase().is_in(["A", "ACTIVE"]).fill_null(False),
         name=_tidy("normalized_name"),
         other_name=_tidy("normalized_dba"),
         uei=_uei("unique_entity_id"),
@@ -325,16 +369,9 @@ def _scored(pairs: pl.DataFrame, left: pl.DataFrame, right: pl.DataFrame, rules:
     return both.select(columns, points=points.cast(pl.Float32))
 
 
-def _companies_out(left: pl.DataFrame, right: pl.DataFrame, ranked: pl.DataFrame, rules: Rules) -> pl.DataFrame:
+def _companies_out(left: pl.DataFrame, ranked: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     first = ranked.filter(pl.col("rank") == 1)
-    found = left.select("left", "company_id", "uei", "duns").join(
-        first.join(
-            right.select("right", *ENTITY_COLUMNS, sam_uei="uei", sam_duns="duns"), on="right", maintain_order="left"
-        ),
-        on="left",
-        how="left",
-        maintain_order="left",
-    )
+    found = left.select("left", "company_id", "uei", "duns").join(first, on="left", how="left", maintain_order="left")
     taken = pl.col("matched").fill_null(False)
     method = pl.when(pl.col("method").is_null()).then(pl.lit("none")).otherwise(pl.col("method"))
     status = pl.when(taken).then(pl.lit("matched")).when(pl.col("method").is_null()).then(pl.lit("none"))
@@ -384,11 +421,9 @@ def _confidence(rules: Rules) -> pl.Expr:
     )
 
 
-def _candidates_out(left: pl.DataFrame, right: pl.DataFrame, ranked: pl.DataFrame) -> pl.DataFrame:
+def _candidates_out(left: pl.DataFrame, ranked: pl.DataFrame) -> pl.DataFrame:
     chosen = ranked.filter(~pl.col("matched")).sort(["left", "rank"])
-    joined = chosen.join(left.select("left", "company_id", "name"), on="left", maintain_order="left").join(
-        right.select("right", *ENTITY_COLUMNS), on="right", maintain_order="left"
-    )
+    joined = chosen.join(left.select("left", "company_id", "name"), on="left", maintain_order="left")
     return joined.select(
         "company_id",
         "rank",

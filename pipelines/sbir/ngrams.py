@@ -25,7 +25,7 @@ _CODES[32] = 0
 _CODES[97:123] = np.arange(1, 27)
 _CODES[65:91] = np.arange(1, 27)
 _CODES[48:58] = np.arange(27, 37)
-_NAMES_AT_ONCE = 100_000  # of the searched side, while its grams are counted and collected
+_NAMES_AT_ONCE = 50_000  # of the searched side, while its grams are counted and collected
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def likely_pairs(
         return
     wanted = np.zeros(_GRAMS, dtype=bool)
     wanted[gram] = True
-    postings, begin = _postings(right, wanted)
+    postings, begin = _postings(right, wanted, frequency)
     weight = np.log1p(len(right) / np.maximum(frequency, 1)).astype(np.float32)
     # Whole left names, as many as their postings allow.
     costs = frequency[gram].astype(np.int64)
@@ -135,17 +135,21 @@ def _chosen(
     return owner[within], grams[within]
 
 
-def _postings(right: pl.Series, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _postings(right: pl.Series, wanted: np.ndarray, frequency: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Positions of the names that hold each wanted gram, gram after gram; and where each gram's begin, by code."""
-    parts = []
+    counted = np.zeros(_GRAMS, dtype=np.int64)
+    counted[wanted] = frequency[wanted]
+    begin = np.cumsum(counted) - counted
+    postings, free = np.empty(counted.sum(), dtype=np.uint32), begin.copy()
     for at in range(0, len(right), _NAMES_AT_ONCE):
         owner, gram = _owned_grams(right[at : at + _NAMES_AT_ONCE])
         held = wanted[gram]
-        parts.append(gram[held].astype(np.uint64) << np.uint64(32) | (owner[held] + at).astype(np.uint64))
-    both = np.sort(np.concatenate(parts)) if parts else np.empty(0, np.uint64)
-    gram = (both >> np.uint64(32)).astype(np.uint32)
-    begin = np.searchsorted(gram, np.arange(_GRAMS, dtype=np.uint32)).astype(np.int64)
-    return both.astype(np.uint32), begin
+        both = np.sort(gram[held].astype(np.uint64) << np.uint64(32) | (owner[held] + at).astype(np.uint64))
+        gram = (both >> np.uint64(32)).astype(np.uint32)
+        some, first, times = np.unique(gram, return_index=True, return_counts=True)
+        postings[np.repeat(free[some] - first, times) + np.arange(len(gram))] = both.astype(np.uint32)
+        free[some] += times
+    return postings, begin
 
 
 def _most_alike(

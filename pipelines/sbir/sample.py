@@ -111,7 +111,7 @@ def _firms(chance: np.random.Generator, n: int) -> pl.DataFrame:
     place = chance.integers(0, len(words.PLACES), n)
     city, state, zip3 = (pl.Series([p[i] for p in words.PLACES]).gather(place) for i in range(3))
     renamed, bought = chance.random(n) < 0.05, chance.random(n) < 0.03
-    known = chance.random(n) < 0.93  # to SAM
+    known = chance.random(n) < 0.97  # to SAM
     return pl.DataFrame(
         {
             "firm": pl.Series(range(n), dtype=pl.Int64),
@@ -151,7 +151,7 @@ def _awards(chance: np.random.Generator, firms: pl.DataFrame, n: int) -> pl.Data
     skewed = (firms.height * chance.random(n_projects) ** 2.2).astype(np.int64)
     project = pl.DataFrame({"project": pl.Series(range(n_projects), dtype=pl.Int64), "firm": skewed})
     agency = chance.choice(len(words.AGENCIES), n_projects, p=[a[2] for a in words.AGENCIES])
-    branches = [[b for b in a[1]] for a in words.AGENCIES]
+    branches = [list(a[1]) for a in words.AGENCIES]
     branch = [
         branches[a][d % len(branches[a])] for a, d in zip(agency, chance.integers(0, 60, n_projects), strict=True)
     ]

@@ -152,9 +152,11 @@ def write_sam_v2(entities: pl.DataFrame, path: Path, month: str, *, member: str 
     columns[34], columns[141] = pl.col("naics") + "Y~541990N", pl.lit("!end")
     rows = entities.select(pl.concat_str(columns, separator="|").alias("line"))
     mark = f"PUBLIC V2 00000000 {month} {entities.height:07} 0000001"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
-        with packed.open(member or path.stem + ".dat", "w") as out:
-            _write_lines(out, rows, mark)
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed,
+        packed.open(member or path.stem + ".dat", "w") as out,
+    ):
+        _write_lines(out, rows, mark)
 
 
 def _write_lines(out: IO[bytes], rows: pl.DataFrame, mark: str) -> None:

@@ -39,7 +39,7 @@ WARNINGS: dict[str, dict[str, list[str]]] = {
     "zip_shape": {"Zip": ["99999-Array", "1234"]},
     "contact_phone_shape": {"Contact Phone": ["555-12", "(202) 274"]},
     "pi_phone_shape": {"PI Phone": ["12", "call me"]},
-    "end_before_award": {"Contract End Date": ["1981-01-02"]},
+    "end_before_award": {"Proposal Award Date": ["2011-03-04"], "Contract End Date": ["2011-03-03"]},
     "award_date_unreadable": {"Proposal Award Date": ["31-12-2012", "sometime"]},
     "phase_program_mismatch": {"Program": ["STTR"], "RI Name": [""]},
 }

@@ -146,6 +146,16 @@ class Workspace:
         found = diff(_files(self.root), asset, before, after, **options)
         return _json_safe(as_json(found) | {"same": found.same})
 
+    def compare(self, *what: str | int) -> dict[str, Any]:
+        """Two runs, side by side: `compare(run, run)`; two versions: `compare("silver.sales", 12, 15)`; JSON-safe.
+
+        What is left out is the newest, and the one before it: of runs, that was asked for the same.
+        """
+        from ratatouille.engine import as_json
+        from ratatouille.observe.compare import compare
+
+        return _json_safe(as_json(compare(_files(self.root), *what)))
+
     def verify(self, *assets: str, every_version: bool = False) -> dict[str, Any]:
         """Compare files with their checksums: `whole`, `files`, `bytes`, `damaged`; JSON-safe."""
         from ratatouille.engine import as_json
@@ -203,7 +213,12 @@ def run_request(
     if fresh is not None:
         return fresh
     with engine.open_workbench(root, write=True, project=project) as bench:
-        return engine.run(bench, request, listener, known, within)
+        result = engine.run(bench, request, listener, known, within)
+        if result.status == "fresh":
+            return result
+        from ratatouille.observe.after import after
+
+        return after(bench, result)
 
 
 def as_mapping(result: RunResult, *, alone: bool) -> dict[str, Any]:

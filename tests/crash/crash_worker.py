@@ -47,8 +47,8 @@ from ratatouille.lake import (
     publish,
     seal,
     stage,
-    upkeep,
 )
+from ratatouille.lake.care import upkeep
 from ratatouille.upkeep.clean import clean
 
 PAIR = ("silver.x", "silver.y")

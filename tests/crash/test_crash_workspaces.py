@@ -66,14 +66,17 @@ def stages(tmp_path_factory: pytest.TempPathFactory, nursery: Any) -> Callable[[
                 "sales": workspaces.sales,
                 "rows": lambda: workspaces.rows(folder / "stand-in"),
                 "modes": workspaces.modes,
+                "sbir": lambda: workspaces.sbir(folder / "worlds"),
             }[name]()
             root = house.build(folder / name)
             assert nursery.do("run_once", root)["ok"]["status"] == "done"
             house.more(root)
-            whole = shutil.copytree(root, folder / f"{name}-whole", symlinks=True)
-            started = time.monotonic()
-            assert nursery.do("run_once", whole)["ok"]["status"] == "done"
-            seconds = time.monotonic() - started
+            seconds = 9e9
+            for number in range(3):  # the first one pays for what the others have in memory
+                whole = shutil.copytree(root, folder / f"{name}-whole-{number}", symlinks=True)
+                started = time.monotonic()
+                assert nursery.do("run_once", whole)["ok"]["status"] == "done"
+                seconds = min(seconds, time.monotonic() - started)
             made[name] = Stage(house, root, tables(root), tables(whole), seconds)
             assert made[name].old != made[name].new
         return made[name]
@@ -81,12 +84,14 @@ def stages(tmp_path_factory: pytest.TempPathFactory, nursery: Any) -> Callable[[
     return stage
 
 
-@pytest.mark.parametrize("name", ["sales", "modes"] if EVERY_DAY else ["sales", "rows", "modes"])
+@pytest.mark.parametrize("name", ["sales", "modes"] if EVERY_DAY else ["sales", "rows", "modes", "sbir"])
 def test_a_killed_run_is_healed_by_a_rerun(lab: Lab, stages: Callable[[str], Stage], name: str) -> None:
     stage, count = stages(name), trials(1)
     wrong: list[str] = []
     outcomes: Counter[str] = Counter()
-    for seed in range(SEED, SEED + count):
+    seed, killed = SEED - 1, 0
+    while killed < count and seed < SEED + 4 * count:
+        seed += 1
         random = Random(seed)
         root = lab.copy(stage.before)
         # Half of them in the part of the run in which tables are published.
@@ -96,17 +101,19 @@ def test_a_killed_run_is_healed_by_a_rerun(lab: Lab, stages: Callable[[str], Sta
         child.kill()
         ended = child.wait()
         kept = {n: version for n, version in heads(root).items() if version != stood.get(n)}
+        killed += "ok" not in ended
         outcomes["after its end" if "ok" in ended else f"{len(kept)} published"] += 1
         said = stage.wrong(root) + stage.wrong_after_a_rerun(lab, root, kept)
         wrong += [f"seed {seed}: {one}" for one in said]
     lab.figure(
         f"kill -9 at a random moment of a run, {stage.house.name}",
-        size=f"{count} kills",
-        seeds=f"{SEED}..{SEED + count - 1}",
+        size=f"{killed} kills",
+        seeds=f"{SEED}..{seed}",
         said=str(dict(outcomes)),
         wrong=len(wrong),
     )
     assert not wrong, "\n".join(wrong)
+    assert killed == count, "most runs had ended before the kill"
 
 
 @pytest.mark.usefixtures("strace")

@@ -944,6 +944,7 @@ MODULE = """
 
     import dagster as dg
     import polars as pl
+    from ratatouille.dagster.executors import chosen_executor
     from ratatouille.dagster.guarding import guard
     from ratatouille.dagster.io_managers import lake_io_manager
 
@@ -974,7 +975,7 @@ MODULE = """
         dg.Definitions(
             assets=[raw_numbers, enriched_numbers],
             asset_checks=[is_right, has_rows],
-            jobs=[dg.define_asset_job("all_of_it", executor_def=dg.multiprocess_executor.configured({"max_concurrent": 2}))],
+            jobs=[dg.define_asset_job("all_of_it", executor_def=chosen_executor("multiprocess"))],
             resources={"io_manager": lake_io_manager(Path(__file__).parent)},
         )
     )

@@ -82,6 +82,26 @@ def test_every_format_has_the_same_rows(built, format, capsys):
     assert [path.name for path in out.iterdir()] == [Path(done.path).name]
 
 
+def test_a_table_may_say_where_it_lies_in_an_export(built):
+    built.write({"pipelines/gold/h.sql": "select 1 as id", "pipelines/gold/h.yaml": "export_as: valid/pass/h\n"})
+    built.run("gold.h")
+    out = built.root.parent / "tree"
+    for one in exported(built, "gold.h", to=out), exported(built, "layer:gold", to=out, format="csv"):
+        assert {Path(done.path).relative_to(out).with_suffix("").as_posix() for done in one} <= {
+            "valid/pass/h",
+            "gold.g",
+            "gold.v",
+        }
+    assert (out / "valid" / "pass" / "h.parquet").is_file() and (out / "valid" / "pass" / "h.csv").is_file()
+
+    built.write({"pipelines/gold/g.yaml": "export_as: valid/pass/h\n"})
+    with pytest.raises(RequestError, match="would both be"):
+        exported(built, "layer:gold", to=out, overwrite=True)
+    for wrong in ("../h", "/h", "a//h", ".h"):
+        built.write({"pipelines/gold/h.yaml": f"export_as: {wrong}\n"})
+        assert "below the folder of the export" in str(files.load(built.root).errors[0]), wrong
+
+
 def test_an_export_that_fails_leaves_what_was_there(built, monkeypatch):
     (done,) = exported(built)
     (table,) = exported(built, format="iceberg")

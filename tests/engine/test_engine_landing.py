@@ -266,7 +266,9 @@ def test_a_declared_field_that_no_object_of_a_file_has_sets_it_aside_unless_it_i
         }
     )
     step = shop.step("bronze.laps")
-    assert step.set_aside == ({"file": "landing/renamed.json", "reason": "no row of it has the field note"},)
+    assert step.set_aside == (
+        {"file": "landing/renamed.json", "reason": "no row of it has the field note (notes may be meant)"},
+    )
     assert shop.rows("select count(*), count(late), count(day) from bronze.laps") == [(500, 1, 0)]
 
 
@@ -388,3 +390,89 @@ def test_any_text_written_by_a_csv_writer_comes_back_or_is_counted(new_shop, row
     assert step.rows_in == len(rows) == step.rows_written + step.rows_rejected
     read = {n: (a or "", b or "") for n, a, b in shop.rows(f"select n::int, a, b from {ASSET}")}
     assert {n: rows[n] for n in read} == read
+
+
+ALIASED = """
+materialize: append
+sources:
+  landing/*:
+    format: {format}
+    columns: {{company_name: varchar, amount: "decimal(18,2)", uei: varchar}}
+    optional: [uei]
+    aliases: {{company_name: [Company, firm]}}
+"""
+
+
+def test_files_may_call_a_column_otherwise_and_all_of_them_make_one_table(shop):
+    shop.write(
+        {
+            "pipelines/bronze/t.sql": "select * exclude (_loaded_at, _run_id) from {{ source('landing/*') }}",
+            "pipelines/bronze/t.yaml": ALIASED.format(format="csv"),
+            "landing/1.csv": "Company,Amount,UEI\na,1.50,U1\n",
+            "landing/2.csv": "amount,FIRM\n2,b\n",
+            "landing/3.csv": "company name,amount\nc,3\n",
+            "landing/4.csv": "Enterprise,amount\nd,4\n",
+        }
+    )
+    step = shop.step("bronze.t")
+    assert step.set_aside == ({"file": "landing/4.csv", "reason": "its header has no column company_name"},), step
+    assert shop.rows("select company_name, amount::varchar, uei from bronze.t order by 1") == [
+        ("a", "1.50", "U1"),
+        ("b", "2.00", None),
+        ("c", "3.00", None),
+    ]
+
+
+def test_objects_may_call_a_field_otherwise_too(shop):
+    """Also where names differ in case only, which DuckDB's reader takes for fields of their own."""
+    shop.write(
+        {
+            "pipelines/bronze/t.sql": "select company_name, amount::varchar as amount, _file from {{ source('landing/*') }}",
+            "pipelines/bronze/t.yaml": ALIASED.format(format="json"),
+            "landing/1.json": json.dumps([{"Company": "a", "amount": 1.5}]),
+            "landing/2.json": json.dumps([{"firm": "b", "Amount": 2}, {"company_name": "c", "Amount": 3}]),
+            "landing/3.json": json.dumps([{"firm": "d", "amount": 4}, {"firm": "e", "AMOUNT": 5}]),
+        }
+    )
+    step = shop.step("bronze.t")
+    [aside] = step.set_aside
+    assert aside["file"] == "landing/3.json" and "differ in case only: amount" in aside["reason"], step
+    assert shop.rows("select company_name, amount from bronze.t order by 1") == [
+        ("a", "1.50"),
+        ("b", "2.00"),
+        ("c", "3.00"),
+    ]
+
+
+def test_a_field_of_another_case_is_the_column_that_stands(shop):
+    shop.write(
+        {
+            "pipelines/bronze/t.sql": "select id, total, _file from {{ source('landing/*.json') }}",
+            "pipelines/bronze/t.yaml": "materialize: append\n",
+            "landing/1.json": json.dumps([{"id": 1, "total": 1.5}]),
+        }
+    )
+    shop.run()
+    shop.write({"landing/2.json": json.dumps([{"ID": 2, "Total": 2.5}])})
+    assert shop.step("bronze.t").status == "built"
+    assert shop.rows("select id, total from bronze.t order by 1") == [(1, 1.5), (2, 2.5)]
+
+
+@pytest.mark.parametrize(
+    ("aliases", "said"),
+    [
+        ("{nobody: [x]}", "`aliases` names nobody, which is not under `columns:`"),
+        ("{company_name: [x], amount: [X]}", "`aliases` says twice what x means"),
+    ],
+)
+def test_aliases_that_cannot_be_meant_are_refused(shop, aliases, said):
+    shop.write(
+        {
+            "pipelines/bronze/t.sql": "select * from {{ source('landing/*.csv') }}",
+            "pipelines/bronze/t.yaml": "sources:\n  landing/*.csv:\n    columns: {company_name: varchar, amount: double}\n"
+            f"    aliases: {aliases}\n",
+        }
+    )
+    with pytest.raises(RequestError) as refused:
+        shop.run()
+    assert said in str(refused.value)

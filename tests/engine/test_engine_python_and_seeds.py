@@ -198,3 +198,93 @@ def test_a_frame_with_the_name_of_nothing_else_survives_parallel_steps(shop):
     result = shop.run()
     assert {s.status for s in result.steps} == {"built"}
     assert [shop.value(f"select sum(n) from bronze.p{n}") for n in range(6)] == [n * 1000 for n in range(6)]
+
+
+def test_a_python_asset_takes_over_what_its_own_code_made_before_and_nothing_else(shop):
+    code = """
+import polars
+
+def build(context):
+    now = context.ref("bronze.base").pl().with_columns(how=polars.lit(f"made with {context.var('shop.size', 5)}"))
+    if context.previous is None:
+        return now
+    before = context.previous.pl()
+    return polars.concat([before, now.join(before, on="a", how="anti")])
+"""
+    shop.write({"pipelines/bronze/base.sql": "select 1 as a, 'x' as b", "pipelines/silver/made.py": code})
+    shop.run()
+    shop.write({"pipelines/bronze/base.sql": "select 1 as a, 'y' as b union all select 2, 'z'"})
+    shop.run()
+    assert shop.rows("select * from silver.made order by a") == [(1, "x", "made with 5"), (2, "z", "made with 5")]
+    shop.run("silver.made", force=True)
+    assert shop.rows("select * from silver.made where a = 1") == [(1, "y", "made with 5")]
+    shop.write(
+        {"pipelines/bronze/base.sql": "select 1 as a, 'w' as b", "pipelines/silver/made.py": code + "\nSIZE = 1\n"}
+    )
+    shop.run()
+    assert shop.rows("select * from silver.made") == [(1, "w", "made with 5")]
+    shop.write({"workspace.yaml": "name: shop\nvars: {shop: {size: 7}}\n"})
+    shop.run()
+    assert shop.rows("select * from silver.made") == [(1, "w", "made with 7")]
+
+
+def test_an_asset_that_writes_outside_the_lake_is_fresh_as_long_as_the_outside_says_so(shop):
+    shop.write(
+        {
+            "pipelines/bronze/base.sql": "select 1 as a",
+            "pipelines/silver/sent.py": """
+from pathlib import Path
+
+OUTSIDE = Path(__file__).parents[2] / "outside.txt"
+
+
+def version():
+    return OUTSIDE.read_text() if OUTSIDE.exists() else ""
+
+
+def build(context):
+    before = context.this
+    said = "nothing" if before is None else before.fetchall()[0][0]
+    OUTSIDE.write_text(f"written after {said}")
+    context.stands_for(OUTSIDE.read_text())
+    return context.query(f"select '{OUTSIDE.read_text()}' as said from base", base=context.ref("bronze.base"))
+""",
+            "pipelines/silver/sent.yaml": "version: {python: version}\n",
+        }
+    )
+    assert shop.run().step("silver.sent").status == "built"
+    assert shop.rows("from silver.sent") == [("written after nothing",)]
+    assert shop.run().step("silver.sent").status == "skipped"
+    (shop.root / "outside.txt").write_text("somebody else")
+    assert shop.step("silver.sent").status == "built"
+    assert shop.rows("from silver.sent") == [("written after written after nothing",)]
+
+
+def test_assets_that_return_relations_side_by_side_do_not_meet(shop):
+    """They begin together, and each holds its relation while the other makes its own."""
+    code = """
+import time
+from pathlib import Path
+
+HERE = Path(__file__)
+
+
+def build(context):
+    HERE.with_suffix(".here").touch()
+    until = time.monotonic() + 5
+    while len(list(HERE.parent.glob("*.here"))) < 2 and time.monotonic() < until:
+        time.sleep(0.005)
+    for rows in context.chunks(context.ref("bronze.base"), size=1):
+        pass
+    return context.query("select * from base", base=context.ref("bronze.base"))
+"""
+    shop.write(
+        {
+            "pipelines/bronze/base.sql": "select i as a from range(3) t(i)",
+            "pipelines/silver/one.py": code,
+            "pipelines/silver/two.py": code,
+        }
+    )
+    result = shop.run()
+    assert [result.step(f"silver.{name}").error for name in ("one", "two")] == [None, None]
+    assert shop.rows("select count(*) from silver.one") == shop.rows("select count(*) from silver.two") == [(3,)]

@@ -53,3 +53,26 @@ def extract(server: Any, tmp_path: Path) -> Iterator[Any]:
             return extract_sessions(client, folder, **{"now": LATER, **wish})
 
         yield go
+
+
+@pytest.fixture(scope="session")
+def neo4j_server(need_tool: Any) -> Iterator[Any]:
+    """One real server for all tests of the graph."""
+    from neo4j_server import a_neo4j
+
+    with a_neo4j(need_tool) as server:
+        yield server
+
+
+@pytest.fixture
+def neo4j(neo4j_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The server, empty, and named in the environment."""
+    import neo4j as driver
+
+    if neo4j_server.running[0].poll() is not None:
+        neo4j_server.start()
+    with driver.GraphDatabase.driver(neo4j_server.uri, auth=(neo4j_server.user, neo4j_server.password)) as connected:
+        connected.execute_query("MATCH (n) DETACH DELETE n")
+    for name, value in neo4j_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return neo4j_server

@@ -27,6 +27,7 @@ server.https.enabled=false
 dbms.usage_report.enabled=false
 client.allow_telemetry=false
 dbms.security.auth_enabled=true
+dbms.security.auth_max_failed_attempts=0
 server.memory.pagecache.size=64m
 db.tx_log.preallocate=false
 db.checkpoint.interval.time=5s

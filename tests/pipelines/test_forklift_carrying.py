@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 from pipelines.forklift import landing, simulate
 from pipelines.forklift.judging import anomalies_sql, load_sensor_sql, safety_sql
 from pipelines.forklift.processing import Rules, WrongRules, among, batches, carrying_sql, header_sql, heights_sql
+
 from ratatouille.errors import RatError
 from ratatouille.handle import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
-MIDNIGHT = datetime(2026, 3, 3)
+MIDNIGHT = datetime(2026, 3, 3)  # noqa: DTZ001  as the lake has it: UTC, without a zone
 UP, DOWN = {"height": 0.5, "load": 1.0, "speed": 5.0}, {"height": 0.0, "load": 0.0, "speed": 5.0}
 RULES = Rules()
+EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +105,7 @@ def test_off_duty_rows_carry_only_where_they_may_and_machines_do_not_touch_each_
 
 def by_hand(rows: list[dict[str, Any]], rules: Rules) -> list[bool]:
     """The same in plain Python, a row at a time."""
-    us = [round((row["ts"] - datetime(1970, 1, 1)) / timedelta(microseconds=1)) for row in rows]
+    us = [round((row["ts"] - EPOCH) / timedelta(microseconds=1)) for row in rows]
     silence, gap, least = (round(s * 1e6) for s in (rules.max_silence, rules.fill_gap, rules.min_duration))
     up = [
         row["load"] >= 0.5 and row["height"] > 0.35 and row["speed"] <= 7.2 and row.get("on_duty", True) for row in rows
@@ -215,9 +217,11 @@ def test_sensors_anomalies_and_safety_count_what_they_say(sql: Any) -> None:
     sql.execute(
         "create or replace table carrying as select *, false as carrying, null::varchar as pulse_id from heights"
     )
-    ask = lambda made, what: sql.execute(
-        f"select {what} from ({made('carrying', 'true', RULES)}) order by machine"
-    ).fetchall()  # noqa: E731
+
+    def ask(made: Any, what: str) -> list[tuple[Any, ...]]:
+        rows = f"select {what} from ({made('carrying', 'true', RULES)}) order by machine"
+        return sql.execute(rows).fetchall()  # type: ignore[no-any-return]
+
     assert ask(load_sensor_sql, "machine, on_duty_s, toggles, segments, short_segments, verdict") == [
         ("FL-1", 15.0, 5, 6, 3, "flapping"),
         ("FL-2", 15.0, 0, 1, 0, "silent"),

@@ -113,6 +113,24 @@ class Killed(Exception):
     pass
 
 
+def test_the_steps_of_an_epoch_take_every_row_once(
+    splits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+
+    def noted(side: Any, packed: Any, rows: np.ndarray, length: int, end: int) -> Any:
+        if len(packed) == n_rows:
+            taken.extend(int(row) for row in rows)
+        return batches.batch(side, packed, rows, length, end)
+
+    packed, _ = packing.pack_full(splitting.read(splits / "train").lengths, 128)
+    n_rows = len(packed)
+    monkeypatch.setattr(training, "batch", noted)
+    training.train(job(splits, tmp_path / "work", epochs=2), quiet)
+    assert sorted(taken) == sorted([*range(n_rows)] * 2)
+    assert taken[:n_rows] != taken[n_rows:]
+
+
 def test_a_training_that_was_stopped_goes_on_to_the_same_bits(
     splits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

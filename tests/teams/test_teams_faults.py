@@ -142,7 +142,7 @@ def test_an_idle_timeout_of_the_server_does_not_end_a_build(team, postgres):
             admin.execute(f"alter role {role} reset idle_in_transaction_session_timeout")
 
 
-def test_publishers_and_their_server_are_killed_at_random_moments(team, killed, postgres):
+def test_publishers_and_their_server_are_killed_at_random_moments(team, killed, postgres, figure):
     """kill -9 of a publisher, of the server itself, an immediate restart of it, lost connections, or two at once."""
     here, there = team.machine("here"), team.machine("there")
     here.land("a.csv", [(i, i, 10) for i in range(1, 50)])
@@ -180,10 +180,16 @@ def test_publishers_and_their_server_are_killed_at_random_moments(team, killed, 
         result = here.run("gold.totals", force=True)
         assert result.step("gold.totals").status == "built", "a rerun heals"
         done += 1
-    print(f"{done} kills, {acknowledged} acknowledged versions, 0 lost, {told} times told of it in four lines")
+    figure(
+        "a publisher, PostgreSQL or its connections killed at a random moment, and a rerun",
+        size=f"{done} kills",
+        seeds=str(SEED),
+        said=f"{acknowledged} acknowledged versions, {told} times told of it in four lines",
+        wrong=0,
+    )
 
 
-def test_two_machines_publish_at_once_and_nothing_is_lost(team):
+def test_two_machines_publish_at_once_and_nothing_is_lost(team, figure):
     """R5: one asset and own assets, by two processes."""
     here, there = team.machine("here"), team.machine("there")
     here.land("a.csv", [(i, i, 10) for i in range(1, 50)])
@@ -195,14 +201,19 @@ def test_two_machines_publish_at_once_and_nothing_is_lost(team):
         )
         for one in (here, there)
         for asset in ("gold.totals", "gold.moment")
+        for _ in range(int(os.environ.get("RATATOUILLE_WRITERS", "4")) // 4)
     ]
     said = [[json.loads(line) for line in child.communicate(timeout=600)[0].splitlines()][1:] for child in children]
     assert [one for lines in said for one in lines if one["error"]] == []
     versions = [one["version"] for lines in said for one in lines]
-    assert len(versions) == 4 * count
-    assert len(here.entries("gold.totals")) == before + 2 * count
-    print(f"four writers x {count} commits by two machines, 0 errors, 0 lost")
+    assert len(versions) == len(set(versions)) == len(children) * count
+    assert len(here.entries("gold.totals")) == before + len(children) // 2 * count
     whole(here)
+    figure(
+        "writers on two machines, two assets, PostgreSQL and a bucket",
+        size=f"{len(children)} x {count} commits",
+        wrong=0,
+    )
 
 
 # Leases of other machines
@@ -268,7 +279,7 @@ FAULTS = [("hang", of_ducklake), ("cut", upload), ("503", of_ducklake), ("hang",
 FAULTS += [("403", upload), ("cut", of_ducklake), ("503", upload), ("403", of_ducklake)]
 
 
-def test_a_bucket_that_fails_costs_a_deadline_and_no_more(team, s3, monkeypatch):
+def test_a_bucket_that_fails_costs_a_deadline_and_no_more(team, s3, monkeypatch, figure):
     """Requests of ours and of DuckLake; everyday the first two kinds."""
     here = team.machine("here")
     here.land("a.csv", [(i, i, 10) for i in range(1, 200)])
@@ -303,9 +314,14 @@ def test_a_bucket_that_fails_costs_a_deadline_and_no_more(team, s3, monkeypatch)
         seq += 1
         here.land(f"{seq}.csv", [(1, seq, 40)])
         assert "failed" not in [step.status for step in here.run("bronze.sales").steps] and len(proxy.hurt) == 2
-    print(f"{crash_lab.trials(2)} faults of the bucket, the slowest run took {slowest:.1f} s with a deadline of 1 s")
     whole(here)
     assert not [path for path in (objects / FOLDER).rglob("*") if path.is_file()]
+    figure(
+        "the bucket's server hangs, answers 503 or 403, or cuts the connection, and a rerun",
+        size=f"{crash_lab.trials(2)} faults",
+        said=f"the slowest run took {slowest:.1f} s with a deadline of 1 s",
+        wrong=0,
+    )
 
 
 def test_delete_files_whose_commit_is_unknown_get_their_names_back(team, s3, monkeypatch):

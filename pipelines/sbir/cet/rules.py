@@ -10,18 +10,47 @@ Texts are columns; phrases of all areas are looked for in one pass (Aho-Corasick
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
-
 from pipelines.sbir.cet.taxonomy import Taxonomy
 
-FIELDS = {"title": 2.0, "topic_code": 1.5, "abstract": 1.0}
-ACCEPTED, FLOOR, CAP = 1.25, 40.0, 95.0
-HIGH, MEDIUM = 70.0, 40.0
-SUPPORTING = 3  # areas beside the primary one
-EXCERPTS, EXCERPT_WORDS, EXCERPT_SIGNS = 3, 50, 140  # of evidence; signs on each side of the phrase
+FIELDS = ("title", "topic_code", "abstract")
+EXCERPT_SIGNS = 140  # on each side of the phrase
 METHOD = "rules"
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """Weights of fields, the line from raw to score, and what is shown. Scores are 0 to 100."""
+
+    title: float = 2.0
+    topic_code: float = 1.5
+    abstract: float = 1.0
+    accept: float = 1.25
+    base: float = 35.0
+    per_point: float = 12.0
+    floor: float = 40.0
+    cap: float = 95.0
+    negative: float = 0.5
+    high: float = 70.0
+    medium: float = 40.0
+    supporting: int = 3  # areas beside the primary one
+    excerpts: int = 3
+    excerpt_words: int = 50
+
+    @classmethod
+    def of(cls, cet: Mapping[str, Any]) -> Scoring:
+        """From the section `cet` of the settings; defaults for what it does not say."""
+        shown = {"supporting": "max_supporting", "excerpts": "max_evidence", "excerpt_words": "evidence_words"}
+        return cls(**cet.get("rules", {}), **cet.get("bands", {}), **{k: cet[v] for k, v in shown.items() if v in cet})
+
+    def weight(self, field: str) -> float:
+        """Of a hit in a field."""
+        return float(getattr(self, field))
+
 
 SCHEMA = {
     "key": pl.String,
@@ -35,41 +64,39 @@ SCHEMA = {
 }
 
 
-def classify(texts: pl.DataFrame, taxonomy: Taxonomy) -> pl.DataFrame:
+def classify(texts: pl.DataFrame, taxonomy: Taxonomy, scoring: Scoring | None = None) -> pl.DataFrame:
     """One row per text and area, at most four per text: SCHEMA.
 
     `texts` has `key`, any of FIELDS, and may have `agency` and `branch`. A text that speaks of no area has no row.
     """
-    found = hits(texts, taxonomy)
-    best = found.filter(~pl.col("negative")).sort(
-        ["key", "area", "words", "weight", "at"], descending=[False, False, False, True, False]
-    )
-    best = best.unique(["key", "area", "words"], keep="first", maintain_order=True)
+    how = scoring or Scoring()
+    found = hits(texts, taxonomy, how)
+    best = _best(found)
     against = found.filter("negative").select("key", "area").unique().with_columns(halved=pl.lit(True))
     areas = (
         best.group_by("key", "area", maintain_order=True)
         .agg(raw=(pl.col("weight") * pl.col("specificity")).sum())
         .join(against, on=["key", "area"], how="left")
-        .with_columns(raw=pl.when("halved").then(pl.col("raw") / 2).otherwise("raw"))
-        .filter(pl.col("raw") >= ACCEPTED)
+        .with_columns(raw=pl.when("halved").then(pl.col("raw") * how.negative).otherwise("raw"))
+        .filter(pl.col("raw") >= how.accept)
     )
-    scored = areas.with_columns(score=(35 + 12 * pl.col("raw")).clip(FLOOR, CAP))
+    scored = areas.with_columns(score=(how.base + how.per_point * pl.col("raw")).clip(how.floor, how.cap))
     for points in (_pair_points(best, taxonomy), _agency_points(texts, taxonomy)):
         scored = (
             scored.join(points, on=["key", "area"], how="left")
-            .with_columns(score=(pl.col("score") + pl.col("points").fill_null(0)).clip(FLOOR, CAP))
+            .with_columns(score=(pl.col("score") + pl.col("points").fill_null(0)).clip(how.floor, how.cap))
             .drop("points")
         )
     ranked = (
         scored.sort(["key", "score", "raw", "area"], descending=[False, True, True, False])
         .with_columns(rank=pl.int_range(pl.len()).over("key"))
-        .filter(pl.col("rank") <= SUPPORTING)
+        .filter(pl.col("rank") <= how.supporting)
     )
-    return ranked.join(_evidence(best, texts), on=["key", "area"], how="left", maintain_order="left").select(
+    return ranked.join(_evidence(best, texts, how), on=["key", "area"], how="left", maintain_order="left").select(
         "key",
         cet_id="area",
         score=pl.col("score").round(1),
-        classification=classification(pl.col("score")),
+        classification=classification(pl.col("score"), how),
         is_primary=pl.col("rank") == 0,
         evidence="evidence",
         taxonomy_version=pl.lit(taxonomy.version),
@@ -77,12 +104,24 @@ def classify(texts: pl.DataFrame, taxonomy: Taxonomy) -> pl.DataFrame:
     )
 
 
-def classification(score: pl.Expr) -> pl.Expr:
-    """High from 70, Medium from 40, else Low."""
+def evidence(texts: pl.DataFrame, taxonomy: Taxonomy, how: Scoring) -> pl.DataFrame:
+    """The words that speak for each area: key, area, evidence (JSON text)."""
+    return _evidence(_best(hits(texts, taxonomy, how)), texts, how)
+
+
+def _best(found: pl.DataFrame) -> pl.DataFrame:
+    """Each keyword once for each text and area: where it weighs most, its first place there."""
+    order = ["key", "area", "words", "weight", "at"]
+    best = found.filter(~pl.col("negative")).sort(order, descending=[name == "weight" for name in order])
+    return best.unique(["key", "area", "words"], keep="first", maintain_order=True)
+
+
+def classification(score: pl.Expr, how: Scoring) -> pl.Expr:
+    """High from 70, Medium from 40, else Low, unless `how` says otherwise."""
     return (
-        pl.when(score >= HIGH)
+        pl.when(score >= how.high)
         .then(pl.lit("High"))
-        .when(score >= MEDIUM)
+        .when(score >= how.medium)
         .then(pl.lit("Medium"))
         .otherwise(pl.lit("Low"))
     )
@@ -93,7 +132,7 @@ def plain(text: pl.Expr) -> pl.Expr:
     return text.fill_null("").str.replace_all(r"[^\x21-\x7e]+", " ").str.strip_chars()
 
 
-def hits(texts: pl.DataFrame, taxonomy: Taxonomy) -> pl.DataFrame:
+def hits(texts: pl.DataFrame, taxonomy: Taxonomy, how: Scoring) -> pl.DataFrame:
     """Every occurrence: key, area, words, specificity, negative, field, weight, at (its place in the plain text)."""
     known = pl.DataFrame(
         [(k.area, k.words, k.specificity, k.negative) for k in taxonomy.keywords],
@@ -118,8 +157,8 @@ def hits(texts: pl.DataFrame, taxonomy: Taxonomy) -> pl.DataFrame:
         )
         .filter(pl.col("pattern").list.len() > 0)
         .explode("pattern", "at")
-        .with_columns(field=pl.lit(field), weight=pl.lit(weight))
-        for field, weight in FIELDS.items()
+        .with_columns(field=pl.lit(field), weight=pl.lit(how.weight(field)))
+        for field in FIELDS
         if field in texts.columns
     ]
     if not parts:
@@ -153,16 +192,16 @@ def _agency_points(texts: pl.DataFrame, taxonomy: Taxonomy) -> pl.DataFrame:
     return said.join(points, on="name").group_by("key", "area").agg(pl.col("points").max())
 
 
-def _evidence(best: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
+def _evidence(best: pl.DataFrame, texts: pl.DataFrame, how: Scoring) -> pl.DataFrame:
     """JSON text: up to three of {keyword, field, weight, excerpt, rationale}, what weighs most first."""
     worth = pl.col("weight") * pl.col("specificity")
     chosen = (
         best.with_columns(worth=worth)
         .sort(["key", "area", "worth", "words"], descending=[False, False, True, False])
         .group_by("key", "area", maintain_order=True)
-        .head(EXCERPTS)
+        .head(how.excerpts)
     )
-    parts = [_with_excerpt(chosen.filter(pl.col("field") == field), texts, field) for field in _present(texts)]
+    parts = [_with_excerpt(chosen.filter(pl.col("field") == field), texts, field, how) for field in _present(texts)]
     if not parts:
         return best.clear().select("key", "area", evidence="words")
     rationale = pl.format("'{}' in the {}", "words", pl.col("field").replace({"topic_code": "topic code"}))
@@ -180,8 +219,8 @@ def _present(texts: pl.DataFrame) -> Iterable[str]:
     return [field for field in FIELDS if field in texts.columns]
 
 
-def _with_excerpt(chosen: pl.DataFrame, texts: pl.DataFrame, field: str) -> pl.DataFrame:
-    """The words around each phrase, at most EXCERPT_WORDS of them, cut between words."""
+def _with_excerpt(chosen: pl.DataFrame, texts: pl.DataFrame, field: str, how: Scoring) -> pl.DataFrame:
+    """The words around each phrase, cut between words."""
     text = texts.select("key", said=plain(pl.col(field)))
     start = (pl.col("at").cast(pl.Int64) - EXCERPT_SIGNS).clip(lower_bound=0)
     length = pl.col("at").cast(pl.Int64) - start + pl.col("words").str.len_bytes() + EXCERPT_SIGNS
@@ -189,5 +228,5 @@ def _with_excerpt(chosen: pl.DataFrame, texts: pl.DataFrame, field: str) -> pl.D
     whole = pl.when(start > 0).then(cut.str.replace(r"^\S*\s", "")).otherwise(cut)
     ended = start + length < pl.col("said").str.len_bytes()
     whole = pl.when(ended).then(whole.str.replace(r"\s\S*$", "")).otherwise(whole)
-    excerpt = whole.str.split(" ").list.head(EXCERPT_WORDS).list.join(" ")
+    excerpt = whole.str.split(" ").list.head(how.excerpt_words).list.join(" ")
     return chosen.join(text, on="key").with_columns(excerpt=excerpt).drop("said")

@@ -6,6 +6,7 @@ specificity  what one is worth: several words 2, a long word 1.25, a short word 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -54,6 +55,26 @@ class Taxonomy:
     @property
     def keywords(self) -> tuple[Keyword, ...]:
         return tuple(keyword for area in self.areas for keyword in area.keywords)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One mapping per area: cet_id, name, definition, keywords, negative_keywords, parent, taxonomy_version."""
+        return [
+            {
+                "cet_id": area.id,
+                "name": area.name,
+                "definition": area.definition,
+                "keywords": [k.words for k in area.keywords if not k.negative],
+                "negative_keywords": [k.words for k in area.keywords if k.negative],
+                "parent": area.parent or "",
+                "taxonomy_version": self.version,
+            }
+            for area in self.areas
+        ]
+
+    @property
+    def mark(self) -> str:
+        """Another one for every other taxonomy, whatever its version says."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
 
 def load(path: Path = FILE, *, areas: int | None = AREAS) -> Taxonomy:

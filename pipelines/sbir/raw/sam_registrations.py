@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
-
 from pipelines.sbir import sam_files
 
 LANDING = Path(__file__).parents[3] / "landing" / "sbir" / "sam"

@@ -47,5 +47,5 @@ described as (
         (phase_1_count > 0)::int + (phase_2_count > 0)::int + (phase_3_count > 0)::int > 1 as is_multi_phase
     from companies
 )
-select *, md5(to_json(described)::varchar) as content_hash
+select *, md5(row(*columns(*))::varchar) as content_hash
 from described

@@ -1,11 +1,11 @@
 -- People and organisations that gave or got patents, one row for each normalised name.
 with parties as (
     select
-        {{ sbir_words('ee_name') }} as name, {{ sbir_words('ee_city') }} as city, {{ sbir_text('ee_state') }} as state,
-        {{ sbir_words('ee_country') }} as country, 1 as source_rank
+        {{ sbir_words(sbir_text('ee_name')) }} as name, {{ sbir_words(sbir_text('ee_city')) }} as city, {{ sbir_text('ee_state') }} as state,
+        {{ sbir_words(sbir_text('ee_country')) }} as country, 1 as source_rank
     from {{ ref('raw.uspto_assignees') }}
     union all
-    select {{ sbir_words('or_name') }}, null, null, null, 2
+    select {{ sbir_words(sbir_text('or_name')) }}, null, null, null, 2
     from {{ ref('raw.uspto_assignors') }}
 ),
 entities as (

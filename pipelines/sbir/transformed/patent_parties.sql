@@ -1,9 +1,9 @@
 -- Who gave and who got: one row for each assignment, entity and role.
 with parties as (
-    select {{ sbir_text('rf_id') }} as rf_id, 'assignee' as role, {{ sbir_words('ee_name') }} as name, null::date as exec_date
+    select {{ sbir_text('rf_id') }} as rf_id, 'assignee' as role, {{ sbir_words(sbir_text('ee_name')) }} as name, null::date as exec_date
     from {{ ref('raw.uspto_assignees') }}
     union all
-    select {{ sbir_text('rf_id') }}, 'assignor', {{ sbir_words('or_name') }}, {{ sbir_uspto_date('exec_dt') }}
+    select {{ sbir_text('rf_id') }}, 'assignor', {{ sbir_words(sbir_text('or_name')) }}, {{ sbir_uspto_date(sbir_text('exec_dt')) }}
     from {{ ref('raw.uspto_assignors') }}
 )
 select

@@ -11,17 +11,17 @@ with documents as (
 assignees as (
     select {{ sbir_text('rf_id') }} as rf_id, count(*) as n_assignees
     from {{ ref('raw.uspto_assignees') }}
-    where {{ sbir_words('ee_name') }} is not null
+    where {{ sbir_words(sbir_text('ee_name')) }} is not null
     group by 1
 ),
 assignors as (
     select
         {{ sbir_text('rf_id') }} as rf_id,
         count(*) as n_assignors,
-        min({{ sbir_uspto_date('exec_dt') }}) as exec_date,
-        count(*) filter (where {{ sbir_text('exec_dt') }} is not null and {{ sbir_uspto_date('exec_dt') }} is null) as n_unreadable
+        min({{ sbir_uspto_date(sbir_text('exec_dt')) }}) as exec_date,
+        count(*) filter (where {{ sbir_text('exec_dt') }} is not null and {{ sbir_uspto_date(sbir_text('exec_dt')) }} is null) as n_unreadable
     from {{ ref('raw.uspto_assignors') }}
-    where {{ sbir_words('or_name') }} is not null
+    where {{ sbir_words(sbir_text('or_name')) }} is not null
     group by 1
 ),
 conveyances as (
@@ -34,10 +34,10 @@ lines as (
         {{ sbir_text('rf_id') }} as rf_id,
         {{ sbir_text('reel_no') }} as reel_no,
         {{ sbir_text('frame_no') }} as frame_no,
-        {{ sbir_words('convey_text') }} as convey_text,
-        {{ sbir_uspto_date('record_dt') }} as record_date,
+        {{ sbir_words(sbir_text('convey_text')) }} as convey_text,
+        {{ sbir_uspto_date(sbir_text('record_dt')) }} as record_date,
         {{ sbir_text('record_dt') }} as record_date_text,
-        {{ sbir_words('cname') }} as correspondent,
+        {{ sbir_words(sbir_text('cname')) }} as correspondent,
         _file
     from {{ ref('raw.uspto_assignments') }}
 ),

@@ -1,5 +1,13 @@
 -- One row for each different line of the award files: its values typed, the rules that it breaks, the keys of its
 -- award and of its company. Nothing here looks at another line, so it streams. Long texts stay in raw.sbir_awards.
+{% set columns = [
+    'company_name', 'award_title', 'agency', 'branch', 'phase', 'program',
+    'agency_tracking_number', 'contract', 'award_date', 'contract_end_date', 'solicitation_number', 'solicitation_year',
+    'solicitation_close_date', 'proposal_receipt_date', 'date_of_notification', 'topic_code', 'award_year', 'award_amount',
+    'uei', 'duns', 'hubzone_owned', 'socially_and_economically_disadvantaged', 'woman_owned', 'number_employees',
+    'company_website', 'address1', 'address2', 'city', 'state', 'zip',
+    'abstract', 'contact_name', 'contact_phone', 'contact_email', 'pi_name', 'pi_phone',
+    'pi_email', 'ri_name', 'research_keywords'] %}
 with repeated as (
     select line_id, count(*) as n_lines
     from {{ ref('raw.sbir_awards') }}
@@ -15,6 +23,14 @@ lines as (
     from (select distinct on (line_id) * from {{ ref('raw.sbir_awards') }} where line_id in (select line_id from repeated)) as raw
     join repeated using (line_id)
 ),
+cleaned as (
+    select
+        line_id, _file, source_format, n_lines
+        {%- for column in columns %},
+        {{ sbir_text(column) }} as {{ column }}
+        {%- endfor %}
+    from lines
+),
 typed as (
     select
         line_id,
@@ -27,42 +43,38 @@ typed as (
         {{ sbir_words('branch') }} as branch,
         {{ sbir_phase('phase') }} as phase,
         {{ sbir_program('program') }} as program,
-        {{ sbir_text('agency_tracking_number') }} as agency_tracking_number,
-        {{ sbir_text('contract') }} as contract,
-        {{ sbir_text('award_date') }} as award_date_text,
+        agency_tracking_number,
+        contract,
+        award_date as award_date_text,
         {{ sbir_date('award_date', 'source_format') }} as award_date,
-        {{ sbir_text('contract_end_date') }} as contract_end_date_text,
+        contract_end_date as contract_end_date_text,
         {{ sbir_date('contract_end_date', 'source_format') }} as contract_end_date,
         {{ sbir_date('solicitation_close_date', 'source_format') }} as solicitation_close_date,
         {{ sbir_date('proposal_receipt_date', 'source_format') }} as proposal_receipt_date,
         {{ sbir_date('date_of_notification', 'source_format') }} as date_of_notification,
-        try_cast({{ sbir_text('solicitation_year') }} as integer) as solicitation_year,
-        try_cast({{ sbir_text('award_year') }} as integer) as award_year,
-        {{ sbir_text('award_amount') }} as award_amount_text,
+        try_cast(solicitation_year as integer) as solicitation_year,
+        try_cast(award_year as integer) as award_year,
+        award_amount as award_amount_text,
         {{ sbir_amount('award_amount') }} as award_amount,
-        {{ sbir_text('uei') }} as uei_text,
+        uei as uei_text,
         {{ sbir_uei('uei') }} as uei,
-        {{ sbir_text('duns') }} as duns_text,
+        duns as duns_text,
         {{ sbir_duns('duns') }} as duns,
         {{ sbir_flag('hubzone_owned') }} as hubzone_owned,
         {{ sbir_flag('socially_and_economically_disadvantaged') }} as socially_and_economically_disadvantaged,
         {{ sbir_flag('woman_owned') }} as woman_owned,
-        try_cast(try_cast({{ sbir_text('number_employees') }} as double) as integer) as number_employees,
-        {{ sbir_text('state') }} as state_text,
+        try_cast(try_cast(number_employees as double) as integer) as number_employees,
+        state as state_text,
         {{ sbir_state('state') }} as state,
-        {{ sbir_text('zip') }} as zip,
-        {{ sbir_text('contact_email') }} as contact_email,
-        {{ sbir_text('contact_phone') }} as contact_phone,
-        {{ sbir_text('pi_email') }} as pi_email,
-        {{ sbir_text('pi_phone') }} as pi_phone,
-        {{ sbir_text('ri_name') }} as ri_name,
-        {{ sbir_filled([
-            'award_date', 'contract_end_date', 'solicitation_number', 'solicitation_close_date', 'proposal_receipt_date',
-            'date_of_notification', 'topic_code', 'uei', 'duns', 'number_employees', 'company_website', 'address1', 'city',
-            'state', 'zip', 'abstract', 'contact_name', 'contact_phone', 'contact_email', 'pi_name', 'pi_phone',
-            'pi_email', 'ri_name', 'contract', 'agency_tracking_number', 'branch', 'research_keywords']) }} as n_filled,
+        zip,
+        contact_email,
+        contact_phone,
+        pi_email,
+        pi_phone,
+        {{ sbir_words('ri_name') }} as ri_name,
+        {{ sbir_filled(columns) }} as n_filled,
         year(current_date) as this_year
-    from lines
+    from cleaned
 )
 select
     * exclude (award_date_text, contract_end_date_text, award_amount_text, uei_text, duns_text, state_text, this_year),

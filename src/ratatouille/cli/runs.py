@@ -5,12 +5,17 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ratatouille.cli import options
 from ratatouille.cli import printing as p
+from ratatouille.observe.compare import asked
+
+if TYPE_CHECKING:
+    from ratatouille.observe.findings import Finding
+    from ratatouille.project.records import Workspace
 
 EXAMPLES = """
 rat runs
@@ -32,9 +37,11 @@ def runs(
 ) -> None:
     """Show runs, or the steps of one.
 
-    A run is running, done, failed, interrupted, or died: its process is gone. Times are in UTC.
+    A run is running, done, failed, interrupted, or died: its process is gone. Times are in UTC. Of one run also what its
+    steps used, and what was unusual about them.
     """
     from ratatouille import project as files
+    from ratatouille.engine import as_json as mapping
     from ratatouille.engine import look
 
     settings = files.load(options.root_of(ctx, workspace)).workspace
@@ -43,11 +50,39 @@ def runs(
         p.print_json([_timed(run) for run in found]) if as_json else _print_runs(found)
         return
     run, steps = look.one_run(settings, run_id)
+    strange, samples = _observed(settings, run["run_id"])
     if as_json:
-        p.print_json(_timed(run) | {"steps": [_timed(step) for step in steps]})
+        unusual = [mapping(one) for one in strange]
+        shown = {"steps": [_timed(step) for step in steps], "unusual": unusual, "samples": samples}
+        p.print_json(_timed(run) | shown)
     else:
         _print_runs([run])
         _print_steps(steps)
+        _print_observed(strange, samples)
+
+
+def _observed(settings: Workspace, run_id: str) -> tuple[list[Finding], list[dict[str, Any]]]:
+    """What was unusual about a run, and what it used while it went on."""
+    from ratatouille.engine import look
+    from ratatouille.observe.findings import kept
+
+    with look.reading_journal(settings) as journal:
+        return (kept(journal, run_id), journal.samples(run_id)) if journal else ([], [])
+
+
+def _print_observed(found: list[Finding], samples: list[dict[str, Any]]) -> None:
+    for one in found:
+        sure = "" if one.level != "suspect" else " (once so far)"
+        p.say(p.printable(f"{one.asset}: {one.kind}: {one.said}{sure}"))
+    if samples:
+        peak, spilled = (max(one[name] for one in samples) for name in ("memory_bytes", "spill_bytes"))
+        left = min(one["disk_left_bytes"] for one in samples)
+        used = (
+            f"at most {p.bytes_(peak)} of memory ({max(one['memory_share'] for one in samples):.0%} of the profile's)"
+        )
+        p.say(
+            f"In {p.plural(len(samples), 'sample')}: {used}, {p.bytes_(spilled)} spilled, {p.bytes_(left)} left on the disk."
+        )
 
 
 def _timed(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,7 +103,7 @@ def _print_runs(found: list[dict[str, Any]]) -> None:
                 run["status"],
                 p.when(run["started_at"]),
                 p.seconds(_took(run)),
-                _asked(run["request"]),
+                asked(run["request"]),
                 ", ".join(f"{number} {status}" for status, number in run["steps"].items()),
             ]
             for run in found
@@ -85,33 +120,28 @@ def _took(row: Mapping[str, Any]) -> float:
     return float((row["ended_at"] or time.time()) - row["started_at"])
 
 
-def _asked(request: Mapping[str, Any]) -> str:
-    if "label" in request:
-        return str(request["label"])
-    if "rollback" in request:
-        return f"rollback {request['rollback']} to {request['to']}"
-    words = [*request.get("selectors", ()), *(["-f"] if request.get("force") else [])]
-    return " ".join(words) or "everything stale"
-
-
 def _print_steps(steps: list[dict[str, Any]]) -> None:
     p.say()
     p.print_table(
-        ["asset", "attempt", "status", "seconds", "written", "version", "why"],
+        ["asset", "attempt", "status", "seconds", "CPU", "memory", "spilled", "written", "version", "why"],
         [
             [
                 step["asset"],
                 str(step["attempt"]),
                 step["status"],
                 p.seconds(step["record"].get("seconds") or _took(step)),
+                p.seconds((step["record"].get("measured") or {}).get("cpu_s")),
+                p.bytes_(step["record"]["peak_memory_bytes"]) if step["record"].get("peak_memory_bytes") else "",
+                p.bytes_(spilled) if (spilled := (step["record"].get("measured") or {}).get("spill_bytes")) else "",
                 p.count(step["record"].get("rows_written")),
                 p.count(step["record"].get("version")),
                 step["record"].get("reason", ""),
             ]
             for step in steps
         ],
-        right=["attempt", "seconds", "written", "version"],
+        right=["attempt", "seconds", "CPU", "memory", "spilled", "written", "version"],
         status="status",
+        spare=["CPU", "spilled", "memory"],
     )
     for step in steps:
         if step["record"].get("error"):

@@ -1,4 +1,8 @@
-"""Who is told when a run fails: a sensor for run failures, and apprise to carry the message anywhere.
+"""Who is told: the faces that `observe/alerts.py` has in Dagster.
+
+alerts_sensor      follows the rules under `alerts:` in workspace.yaml, for whatever is in journal and ledger. It comes by
+                   itself where there are rules
+alert_on_failure   for jobs of plain Dagster, of which the lake knows nothing: tells each failed run once
 
 Addresses are apprise URLs (`slack://...`, `mailto://...`, `json://...`), one or several separated by blanks or commas,
 in an environment variable: they hold secrets, so they never stand in code, and never reach a log.
@@ -6,15 +10,21 @@ in an environment variable: they hold secrets, so they never stand in code, and 
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from ratatouille import project as files
+from ratatouille.dagster.keys import Prefix, word
+from ratatouille.errors import RatError, redact
+from ratatouille.observe.alerts import tick
+from ratatouille.observe.channels import addresses_in, send
+from ratatouille.project.records import Project
+
 VARIABLE = "RATATOUILLE_ALERTS"
-INSTALL = "pip install 'ratatouille-lakehouse[alerts]'"
+LOOK_EVERY_S = 60
 _LONGEST = 1500  # characters of an error; a message is no log
 
 
@@ -38,7 +48,7 @@ def alert_on_failure(
         description=f"Sends a message when a run fails, to the addresses in {variable}.",
     )
     def tell(context: dg.RunFailureSensorContext) -> Any:
-        addresses = _addresses(variable)
+        addresses = addresses_in(variable)
         if not addresses:
             return dg.SkipReason(f"Nobody to tell: {variable} is not set.")
         run = context.dagster_run
@@ -48,10 +58,6 @@ def alert_on_failure(
         return None
 
     return tell
-
-
-def _addresses(variable: str) -> list[str]:
-    return [one for one in re.split(r"[\s,]+", os.environ.get(variable, "")) if one]
 
 
 def _steps(context: dg.RunFailureSensorContext) -> list[tuple[str, str]]:
@@ -71,15 +77,30 @@ def _message(run: Any, said: str, steps: Sequence[tuple[str, str]]) -> tuple[str
 
 
 def _send(addresses: Sequence[str], title: str, body: str) -> None:
-    try:
-        from apprise import Apprise
-    except ImportError as error:
-        raise dg.Failure(description=f"apprise is not installed.\n{INSTALL}") from error
-    messenger = Apprise()
-    unreadable = sum(1 for address in addresses if not messenger.add(address))
-    if unreadable:
-        raise dg.Failure(description=f"{unreadable} of {len(addresses)} addresses cannot be read by apprise.")
-    if not messenger.notify(title=title, body=body):
-        raise dg.Failure(
-            description=f"The message '{title}' could not be delivered to all of {len(addresses)} addresses."
+    error = send(addresses, title, redact(body))
+    if error:
+        raise dg.Failure(description=f"The message '{title}' was not delivered: {error}")
+
+
+def alerts_sensor(root: Path, project: Project, prefix: Prefix = ()) -> dg.SensorDefinition:
+    """The sensor `<workspace>_alerts`: follows the rules of workspace.yaml, as `rat alerts tick` does. On by default."""
+
+    @dg.sensor(
+        name=word("_".join([*(prefix or (project.workspace.name,)), "alerts"])),
+        minimum_interval_seconds=LOOK_EVERY_S,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Tells the channels of workspace.yaml what its rules are about: dead runs and stale tables too.",
+    )
+    def tell(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        try:
+            looked = tick(files.load(root))
+        except RatError as error:
+            return dg.SkipReason(f"Nothing could be looked at: {error.what}")
+        for name, why in looked.delivered.failed:
+            context.log.warning(f"The channel {name} was not told, and is tried again: {why}")
+        told = sum(len(lines) for _, lines in looked.told)
+        return dg.SkipReason(
+            f"Told {told} things in {len(looked.delivered.sent)} messages." if told else "Nothing to tell."
         )
+
+    return tell

@@ -19,6 +19,7 @@ import dagster as dg
 
 from ratatouille import project as files
 from ratatouille.dagster import modules, triggers
+from ratatouille.dagster.alerts import alerts_sensor
 from ratatouille.dagster.assets import file_asset, group_of
 from ratatouille.dagster.dead_runs import dead_runs_sensor
 from ratatouille.dagster.executors import chosen_executor
@@ -31,8 +32,8 @@ from ratatouille.dagster.stores import Stores, stored_in, tables_of
 from ratatouille.errors import RatError, StepFailed
 from ratatouille.handle import find_workspace
 from ratatouille.project.find import PIPELINES, WORKSPACE_FILE
+from ratatouille.project.problems import as_error
 from ratatouille.project.records import Problem, Project
-from ratatouille.project.workspace_file import as_error
 
 WORKSPACES = "workspaces"
 
@@ -148,6 +149,8 @@ def _assembled(
         sensors += triggers.upstream_sensors(one.project, one.root, one.prefix, taken)
         if one.project.assets:
             sensors.append(ledger_sensor(one.root, one.project, one.prefix))
+        if one.project.workspace.alerts.rules:
+            sensors.append(alerts_sensor(one.root, one.project, one.prefix))
     for one, keys in zip(mounted, keys_of, strict=True):
         assets += [stored_in(linked(with_kinds(asset), keys), one.stores) for asset in one.found.assets]
         if one.found.assets or not one.stores.name:

@@ -121,7 +121,7 @@ def _build_python(work: Work) -> None:
     returned = context.call_build(work.root, work.asset, _context(work, parts))
     if not context.is_batches(returned):
         try:
-            select = context.select_over(work.session, returned, f"built_{work.run_id}_{work.token}")
+            select = context.select_over(work.session, returned, f"built_{work.run_id}_{work.asset.name}_{work.token}")
         except RatError:
             raise
         except Exception as error:
@@ -194,7 +194,17 @@ def _context(work: Work, parts: chunks.Chunks) -> context.Context:
         environment=_environment(work),
         chunks=parts.over,
         empty=partial(_empty, work) if work.asset.materialize == "partition" else None,
+        continues=_continues(work),
+        stands=work.asset.name in work.state.standing,
+        stands_for=partial(setattr, work, "version_token"),
     )
+
+
+def _continues(work: Work) -> bool:
+    """Whether what stands is this code's own work, which nobody has asked to throw away."""
+    anew = work.planned.rule in ("new", "forced", "released", "incomplete")
+    same = work.head is not None and work.head.code_hash == work.asset.code_hash
+    return bool(work.existing) and same and not anew
 
 
 def _empty(work: Work, partitions: Sequence[str]) -> None:

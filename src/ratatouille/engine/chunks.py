@@ -70,7 +70,9 @@ class Chunks:
         if not resume and self.checkpoint.taken_over:
             self.checkpoint.start_over()
         loop, self._loops = self._loops, self._loops + 1
-        select = select_over(self.work.session, rows, f"rows_{self.work.run_id}_{self.work.token}_{loop}")
+        select = select_over(
+            self.work.session, rows, f"rows_{self.work.run_id}_{self.work.asset.name}_{self.work.token}_{loop}"
+        )
         with self.work.bench.lake.session(self.work.session.doing) as beside:
             spool = self.checkpoint.spool(loop, self.work.session, select, by)
             yield from self._each(beside, spool, loop, size, form)

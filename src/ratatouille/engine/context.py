@@ -17,6 +17,7 @@ from ratatouille.lake import Session
 from ratatouille.lake.quoting import ident, table
 from ratatouille.lake.types import Columns
 from ratatouille.project.records import Asset
+from ratatouille.project.thresholds import value_of
 
 _import_guard = threading.Lock()
 
@@ -40,6 +41,9 @@ class Context:
         environment: Mapping[str, str],
         chunks: Callable[..., Iterator[Any]] | None = None,
         empty: Callable[[Sequence[str]], None] | None = None,
+        continues: bool = False,
+        stands: bool = True,
+        stands_for: Callable[[str], None] = lambda version: None,
     ) -> None:
         self.asset = asset.name
         self.run_id = run_id
@@ -55,6 +59,9 @@ class Context:
         self._environment = environment
         self._chunks = chunks
         self._empty = empty
+        self._continues = continues
+        self._stands = stands
+        self._stands_for = stands_for
 
     def ref(self, name: str) -> Any:
         """The rows of another asset, as a DuckDB relation (`.pl()`, `.df()`, `.arrow()`, or SQL on it)."""
@@ -110,8 +117,24 @@ class Context:
 
     @property
     def this(self) -> Any:
-        """The rows of this asset's current version."""
-        return self.ref(self.asset)
+        """The rows of this asset's current version, as a DuckDB relation; None before the first build."""
+        return self.ref(self.asset) if self._stands else None
+
+    def stands_for(self, version: str) -> None:
+        """For an asset that writes outside the lake: what `version: {python: ...}` answers once this is published.
+
+        Without it that is what the function answered before `build`, and the next run finds it changed.
+        """
+        self._stands_for(version)
+
+    @property
+    def previous(self) -> Any:
+        """The rows of this asset's current version when the same code made them, to take over what still holds.
+
+        None before the first build, after the code, a module that it imports or a variable that it names has changed,
+        after a rollback, and with -f: then everything is made anew.
+        """
+        return self.this if self._continues else None
 
     def is_incremental(self) -> bool:
         """Whether this step adds to the current version instead of replacing it."""
@@ -122,7 +145,11 @@ class Context:
         return self._watermark(column) if self._incremental else None
 
     def var(self, name: str, default: Any = None) -> Any:
-        return self._variables.get(name, default)
+        """A variable of workspace.yaml, or a key inside it (`quality.completeness`); `default` where there is none."""
+        try:
+            return value_of(name, self._variables)
+        except ValueError:
+            return default
 
     def env(self, name: str, default: str | None = None) -> str | None:
         return self._environment.get(name, default)

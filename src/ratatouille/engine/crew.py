@@ -23,6 +23,7 @@ from ratatouille.engine.backfill import Backfill, begin_backfill
 from ratatouille.engine.build import render
 from ratatouille.engine.fresh import skipped
 from ratatouille.engine.lease import wait_for_lease
+from ratatouille.engine.measured import disk
 from ratatouille.engine.memory import MemoryGauge
 from ratatouille.engine.plan import Request, State, decide, read_state, reads, version_tokens
 from ratatouille.engine.recorded import Recorded
@@ -39,6 +40,7 @@ from ratatouille.lake import (
     Superseded,
     UnknownOutcome,
     budget_bytes,
+    discard,
     publish,
 )
 
@@ -88,7 +90,12 @@ class Crew:
         self.listener = listener
         self._first_attempt = first_attempt
         self.results: dict[str, StepResult] = {}
-        self.gauge = MemoryGauge(budget_bytes(bench.lake.storage.memory_bytes), bench.lake.limit_memory, budget_bytes())
+        self.gauge = MemoryGauge(
+            budget_bytes(bench.lake.storage.memory_bytes),
+            bench.lake.limit_memory,
+            budget_bytes(),
+            partial(disk, bench.lake),
+        )
         self._states = {state.version: state}
         self.state = state  # the newest
         self._superseded: dict[str, int] = {}
@@ -187,6 +194,7 @@ class Crew:
     def _publish(self, ready: Sequence[_Ready], waiting: set[str]) -> None:
         for one in ready:
             self._tell(one.work.asset.name, "publish")
+        began = time.monotonic()
         committed = publish(self.bench.lake, self.bench.journal, self.run_id, [one.publication for one in ready])
         published = {o.asset: o.entry for o in committed if o.entry is not None}
         if published:
@@ -195,9 +203,12 @@ class Crew:
             name = one.work.asset.name
             self._drop_lease(name, one.work.token)
             if outcome.entry is not None:
+                one.work.stage_s["publish"] = time.monotonic() - began  # of all that shared the commit
                 step = outcomes.built(one.work, outcome.entry, one.attempts, one.started)
                 if one.work.checkpoint is not None:
                     one.work.checkpoint.start_over()  # its files have their names in the table's folder
+                if one.work.gone is not None:
+                    discard(one.work.gone)
                 if name in self._backfills and self._backfills[name].goes_on_after(step):
                     self._tell(name, "publish", self._backfills[name].progress)
                     waiting.add(name)
@@ -245,6 +256,8 @@ class Crew:
                     self.bench.journal.accepted(one.work.asset.name, list(one.work.landing.files))
 
     def _finish(self, result: StepResult) -> None:
+        if result.status == "failed":
+            result = replace(result, measured=self.gauge.used(result.asset))
         self.results[result.asset] = result
         if result.status in ("built", "failed", "blocked"):
             with self._journal_may_fail():
@@ -349,7 +362,7 @@ class Crew:
             try:
                 for stage in STAGES:
                     self._tell(name, stage.__name__)
-                    stage(work)
+                    stages.timed(stage, work)
                     if stage is render and (nothing := self._nothing_to_read(work) or self._no_partition_left(work)):
                         return nothing
             except BaseException:

@@ -21,6 +21,7 @@ from types import TracebackType
 from ratatouille.errors import StepFailed
 
 SAMPLE_EVERY_S = 0.02
+LOOK_AT_DISK_EVERY_S = 0.5
 HIGH, FULL, CALM = 0.80, 0.95, 0.60  # shares of the budget
 RELIEVE_EVERY_S = 2.0
 PROCESS_BYTES = 200_000_000  # Python with the libraries of a run: a part of every budget
@@ -36,7 +37,11 @@ class MemoryGauge:
     """
 
     def __init__(
-        self, budget_bytes: int = 0, relieve: Callable[[float], None] | None = None, ceiling_bytes: int = 0
+        self,
+        budget_bytes: int = 0,
+        relieve: Callable[[float], None] | None = None,
+        ceiling_bytes: int = 0,
+        disk: Callable[[], tuple[int, int]] | None = None,
     ) -> None:
         self.budget_bytes = budget_bytes  # 0: nobody minds
         self._ceiling_bytes = ceiling_bytes or sys.maxsize
@@ -47,6 +52,12 @@ class MemoryGauge:
         self._relieved_at = 0.0  # time.monotonic(); 0: DuckDB has all of its part
         self._peaks: dict[str, int] = {}
         self._active: set[str] = set()
+        self._disk = disk  # (bytes spilled, bytes left)
+        self._looked_at = 0.0  # at the disk; time.monotonic()
+        self._cpu_before: dict[str, float] = {}
+        self._spilled: dict[str, int] = {}
+        self._left: dict[str, int] = {}
+        self._shares: dict[str, float] = {}
         self._guard = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)
@@ -62,6 +73,7 @@ class MemoryGauge:
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         self._peaks[name] = max(self._peaks.get(name, 0), resident_bytes())
+        self._cpu_before.setdefault(name, cpu_seconds())
         self._active.add(name)
         try:
             yield
@@ -71,6 +83,19 @@ class MemoryGauge:
     def peak(self, name: str) -> int:
         """Bytes."""
         return max(self._peaks.get(name, 0), resident_bytes())
+
+    def used(self, name: str) -> dict[str, float]:
+        """What a step has used so far. CPU seconds are those of this process and its children, of all steps together."""
+        if name not in self._cpu_before:
+            return {}
+        self._look_at_disk(time.monotonic(), (name,))
+        self._note_share((name,))
+        found: dict[str, float] = {"cpu_s": round(cpu_seconds() - self._cpu_before[name], 3)}
+        if self.budget_bytes:
+            found["memory_share"] = round(self._shares[name], 3)
+        if self._disk is not None:
+            found |= {"spill_bytes": self._spilled[name], "disk_left_bytes": self._left[name]}
+        return found
 
     def share(self) -> float:
         """How much of the budget is used, 0 to 1 and above."""
@@ -103,8 +128,27 @@ class MemoryGauge:
             now = resident_bytes()
             for name in tuple(self._active):
                 self._peaks[name] = max(self._peaks.get(name, 0), now)
-            if self.budget_bytes and self._relieve is not None:
-                self._keep_below(self.share())
+            if self.budget_bytes:
+                share = self._note_share(tuple(self._active))
+                if self._relieve is not None:
+                    self._keep_below(share)
+            if (at := time.monotonic()) - self._looked_at > LOOK_AT_DISK_EVERY_S:
+                self._look_at_disk(at, tuple(self._active))
+
+    def _note_share(self, names: tuple[str, ...]) -> float:
+        share = self.share()
+        for name in names:
+            self._shares[name] = max(self._shares.get(name, 0.0), share)
+        return share
+
+    def _look_at_disk(self, at: float, names: tuple[str, ...]) -> None:
+        if self._disk is None:
+            return
+        self._looked_at = at
+        spilled, left = self._disk()
+        for name in names:
+            self._spilled[name] = max(self._spilled.get(name, 0), spilled)
+            self._left[name] = min(self._left.get(name, left), left)
 
     def _keep_below(self, share: float) -> None:
         if share >= FULL and time.monotonic() - self._relieved_at > RELIEVE_EVERY_S:
@@ -135,6 +179,12 @@ def _trim() -> None:
         sys.modules["pyarrow"].default_memory_pool().release_unused()
     with suppress(OSError, AttributeError):  # only the GNU library has it
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def cpu_seconds() -> float:
+    """Of this process, all its threads, and its children that have ended."""
+    found = os.times()
+    return found.user + found.system + found.children_user + found.children_system
 
 
 def resident_bytes() -> int:

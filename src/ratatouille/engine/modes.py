@@ -12,6 +12,7 @@ from ratatouille.engine import history, intake
 from ratatouille.engine.deduplicate import first_of_each_key, newest_of_each_key, without_late_losers
 from ratatouille.engine.gates import Candidate
 from ratatouille.engine.partitions import in_quarantine, label_of
+from ratatouille.engine.reconcile import changed_rows
 from ratatouille.errors import RequestError
 from ratatouille.lake import ledger
 from ratatouille.lake.quoting import idents, table, text
@@ -43,6 +44,9 @@ def leaving(work: Work) -> Leaving:
         return Leaving()
     if work.partition is not None:
         return Leaving(work.partition.where, apart=asset.partition_by)
+    if work.gone is not None:
+        keys = asset.unique_key
+        return Leaving(f"({idents(keys)}) in (select {idents(keys)} from ({work.gone.relation}))", keys, keys)
     files = f'"_file" in ({", ".join(map(text, work.replaced_files))})' if work.replaced_files else ""
     if work.emptied:
         files = f"{label_of(asset)} in ({', '.join(map(text, work.emptied))})"
@@ -93,7 +97,9 @@ def reshapes(work: Work) -> bool:
 
 def changes_rows(work: Work) -> bool:
     """Whether the candidate has other rows than the query."""
-    return bool(work.asset.deduplicate or work.partition or work.asset.materialize == "snapshot")
+    asset = work.asset
+    other = asset.deduplicate or work.partition or asset.materialize == "snapshot"
+    return bool(other or asset.deletions == "remove")
 
 
 def shaped(work: Work, select: str, columns: Columns) -> str:
@@ -109,6 +115,8 @@ def shaped(work: Work, select: str, columns: Columns) -> str:
         select = first_of_each_key(work.session, asset, select, rows)
         if work.incremental and asset.materialize != "partition":
             select = without_late_losers(work.session, asset, select, work.existing)
+    elif asset.deletions == "remove":
+        return changed_rows(work, select, columns) if work.incremental else select
     elif asset.materialize == "merge" and "_loaded_at" in dict(columns):
         if asset.sources and "_file" in dict(columns):
             if len(work.landing.files) > 1:

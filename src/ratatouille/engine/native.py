@@ -245,6 +245,7 @@ def step_result(
         attempts=attempts,
         inputs=entry.inputs,
         checks=tuple(CheckResult(**{**check, "columns": (), "sample": ()}) for check in entry.checks),
+        measured=entry.measured,
         preview=preview,
         entry=entry,
     )

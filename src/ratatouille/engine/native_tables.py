@@ -10,11 +10,13 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ratatouille.engine.ask import answer, arrow
 from ratatouille.engine.context import batches, is_batches, select_over, tabular
+from ratatouille.engine.measured import disk, facts_of, figures
 from ratatouille.engine.memory import MemoryGauge
 from ratatouille.engine.native import (
     NATIVE,
@@ -72,7 +74,7 @@ def store(root: Path, given: Given, returned: Any, *, preview_rows: int = 0) -> 
 
 
 def _stored(bench: Workbench, given: Given, returned: Any, token: int, preview_rows: int, started: float) -> StepResult:
-    asset, outer, gauge = given.asset, given.outer, MemoryGauge()
+    asset, outer, gauge = given.asset, given.outer, MemoryGauge(disk=partial(disk, bench.lake))
     name = asset.name
     folder = attempt_folder(bench.lake.storage, name, outer.run_id, f"{token}.{outer.attempt}")
     with bench.lake.pinned(f"building {name}") as session:
@@ -90,12 +92,15 @@ def _stored(bench: Workbench, given: Given, returned: Any, token: int, preview_r
             staged = _stage(session, given, returned, folder)
         try:
             preview = answer(session, staged.relation, preview_rows, ours=True) if preview_rows else None
+            facts = facts_of(session, asset, staged)
             staged = seal(staged, bench.lake.storage.data)
         except BaseException:
             discard(staged)
             raise
     unseen = {above: heads[above].data_version for above in asset.depends_on if above in heads}
-    entry = _entry(given, unseen, head, staged, time.monotonic() - started, gauge.peak(name))
+    seconds = time.monotonic() - started
+    entry = _entry(given, unseen, head, staged, seconds, gauge.peak(name))
+    entry = replace(entry, measured=figures(bench.lake, asset, {"build": seconds}, gauge.used(name), facts))
     if given.gates:
         candidates.put(bench.journal, Candidate(entry, staged, token, given.gates))
         waits = f"waits for {', '.join(given.gates)}"

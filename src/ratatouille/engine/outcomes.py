@@ -7,6 +7,7 @@ import shutil
 import time
 from datetime import datetime, timedelta
 
+from ratatouille.engine import measured
 from ratatouille.engine.ask import answer, masked_select
 from ratatouille.engine.plan import utc_now
 from ratatouille.engine.quarantine import failing_rows_folder
@@ -54,6 +55,7 @@ def built(work: Work, entry: Entry, attempts: int, started: float) -> StepResult
         set_aside=set_aside(work),
         checks=tuple(verdict.result for verdict in work.verdicts),
         warnings=tuple(work.warnings),
+        measured={**entry.measured, "stages": measured.rounded(work.stage_s)},
         preview=work.preview,
         entry=entry,
     )

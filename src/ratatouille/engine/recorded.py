@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,7 +33,11 @@ class Recorded:
 
 @contextmanager
 def recorded(
-    journal: Journal, request: Mapping[str, Any], resumes: Sequence[str] = (), run_id: str = ""
+    journal: Journal,
+    request: Mapping[str, Any],
+    resumes: Sequence[str] = (),
+    run_id: str = "",
+    sample: Callable[[], Mapping[str, float]] | None = None,
 ) -> Iterator[Recorded]:
     """Write down that a run starts, keep its heart beating, and write down how it ended.
 
@@ -43,7 +47,7 @@ def recorded(
     journal.start_run(run.run_id, request, resumes=resumes)
     error = None
     try:
-        with heartbeat(journal, run.run_id):
+        with heartbeat(journal, run.run_id, sample):
             yield run
     except KeyboardInterrupt:
         run.status = "interrupted"

@@ -82,6 +82,7 @@ class StepResult:
     checks: tuple[CheckResult, ...] = ()
     warnings: tuple[str, ...] = ()
     error: Mapping[str, str] | None = None  # the four lines of a RatError
+    measured: Mapping[str, Any] = field(default_factory=dict)  # engine/measured.py
     # For whoever asked, in this process: neither written down nor part of a step's JSON.
     preview: Answer | None = None  # the first rows, where they were asked for
     entry: Entry | None = None  # the ledger's, of the version that stands

@@ -6,11 +6,13 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ratatouille import project as files
 from ratatouille.engine import fresh, last_known
 from ratatouille.engine.crew import Crew, current
+from ratatouille.engine.measured import sample_of
 from ratatouille.engine.memory import size
 from ratatouille.engine.plan import Outer, Request, State, make_plan, read_state, reads, version_tokens
 from ratatouille.engine.recorded import recorded
@@ -75,7 +77,8 @@ def run(
     if not planned.to_build:
         _write_down(bench, state)
         return fresh.result(bench.project, planned, state, started)
-    with recorded(bench.journal, asked, resumed, within.run_id if within else "") as journalled:
+    run_id = within.run_id if within else ""
+    with recorded(bench.journal, asked, resumed, run_id, partial(sample_of, bench.lake)) as journalled:
         attempt = within.attempt if within else 1
         crew = Crew(bench, request, journalled, planned, state, already, listener, attempt, published_by)
         crew.damaged = _damaged_inputs(bench, planned)

@@ -8,10 +8,11 @@ removed.
 from __future__ import annotations
 
 import getpass
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from ratatouille.engine import intake, modes
+from ratatouille.engine import intake, measured, modes
 from ratatouille.engine.build import build, render
 from ratatouille.engine.plan import fingerprint, input_versions, reads
 from ratatouille.engine.quarantine import gate
@@ -25,10 +26,17 @@ from ratatouille.project.modes import stores_rows
 def seal(work: Work) -> None:
     """fsync and checksum what will be registered."""
     data = work.bench.lake.storage.data
+    work.facts = measured.columns_of(work)
     if work.staged is not None:
         work.staged = make_durable(work.staged, data)
     if work.kept_out is not None:
         work.kept_out = make_durable(work.kept_out, data)
+
+
+def timed(stage: Callable[[Work], None], work: Work) -> None:
+    began = time.monotonic()
+    stage(work)
+    work.stage_s[stage.__name__] = time.monotonic() - began
 
 
 STAGES: tuple[Callable[[Work], None], ...] = (render, build, gate, seal)
@@ -36,7 +44,7 @@ STAGES: tuple[Callable[[Work], None], ...] = (render, build, gate, seal)
 
 def drop(work: Work) -> None:
     """Remove what an attempt staged and will not publish."""
-    for staged in (work.staged, work.kept_out):
+    for staged in (work.staged, work.kept_out, work.gone):
         if staged is not None:
             discard(staged)
 
@@ -66,6 +74,7 @@ def publication(work: Work, seconds: float, peak_memory_bytes: int, *, recreate:
         rows_rejected=len(work.rejects),
         seconds=seconds,
         peak_memory_bytes=peak_memory_bytes,
+        measured=measured.measured(work, seconds),
         published_by=user(),
     )
     return Publication(

@@ -54,6 +54,7 @@ class Work:
     rejects: list[dict[str, Any]] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     kept_out: Staged | None = None  # rows for the quarantine
+    gone: Staged | None = None  # keys of published rows that the query gives no more, where those go
     n_kept_out: int = 0
     warnings: list[str] = field(default_factory=list)
     preview: Answer | None = None
@@ -69,6 +70,8 @@ class Work:
     note: Callable[[str, Mapping[str, Any]], None] = lambda text, record: None
     checkpoint: Checkpoint | None = None  # of a Python asset
     n_chunks: int = 0  # that this attempt worked through
+    stage_s: dict[str, float] = field(default_factory=dict)  # seconds of each stage
+    facts: Mapping[str, Any] = field(default_factory=dict)  # of the candidate's columns, as its footers say
     stand_ins: Mapping[str, str] = field(default_factory=dict)  # that a test gives: a database's table -> a relation
 
     @property

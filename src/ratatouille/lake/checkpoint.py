@@ -28,12 +28,12 @@ from ratatouille.lake.places.durable import checksum, fsync_path
 from ratatouille.lake.quoting import ident, text
 from ratatouille.lake.session import Session
 from ratatouille.lake.stage import (
-    PARQUET,
     Staged,
     batch_select,
     glob_safe,
     make_folder,
     no_batch,
+    parquet,
     staged_files,
 )
 from ratatouille.lake.types import Columns, storable_select
@@ -127,10 +127,10 @@ class Checkpoint:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             path = self.folder / f"spool-{loop}.parquet"
             ordered = f"select * from (\n{select}\n) order by {', '.join(map(ident, by))}" if by else select
-            stored, _ = storable_select(ordered, session.describe(select), "chunks")
+            stored, columns = storable_select(ordered, session.describe(select), "chunks")
             # A row group is held in memory until it is written, and a chunk reads whole ones.
             group = f"row_group_size_bytes {max(1 << 20, duckdb_bytes(self.memory_bytes) // 32)}"
-            rows = session.rows(f"copy (\n{stored}\n) to {text(str(path))} ({PARQUET}, {group})")[0][1]
+            rows = session.rows(f"copy (\n{stored}\n) to {text(str(path))} ({parquet(columns)}, {group})")[0][1]
             fsync_path(path)
         spool = self._spools[loop] = Spool(path, int(rows), tuple(by))
         self._write({"spool": loop, "rows": spool.rows, "by": by, "bytes": path.stat().st_size})
@@ -256,9 +256,9 @@ def stage_chunks(
             stored, columns = batch_select(session, select, columns or checkpoint.columns, asset)
             path = checkpoint.path_for(folder, len(written))
             if laid_out and not checkpoint.in_chunk:
-                written += _cut(session, in_order(stored, layout), path.with_suffix(""), layout)
+                written += _cut(session, stored, path.with_suffix(""), columns, layout)
                 continue
-            row = session.rows(f"copy (\n{stored}\n) to {text(str(path))} ({PARQUET})")[0]
+            row = session.rows(f"copy (\n{stored}\n) to {text(str(path))} ({parquet(columns)})")[0]
             if checkpoint.in_chunk:
                 checkpoint.columns = columns
                 checkpoint.wrote(path, row)
@@ -277,11 +277,10 @@ def stage_chunks(
     return replace(staged_files(folder, columns, written), partitioned=laid_out and not checkpoint.finished)
 
 
-def _cut(session: Session, select: str, folder: Path, layout: Layout) -> list[tuple[Any, ...]]:
+def _cut(session: Session, select: str, folder: Path, columns: Columns, layout: Layout) -> list[tuple[Any, ...]]:
     """A folder for each value of the layout's columns; nothing for no rows."""
-    written = session.rows(
-        f"copy (\n{select}\n) to {text(str(folder))} ({PARQUET}, {copy_options(layout)}, overwrite_or_ignore true)"
-    )
+    options = f"{parquet(columns)}, {copy_options(layout)}, overwrite_or_ignore true"
+    written = session.rows(f"copy (\n{in_order(select, layout)}\n) to {text(str(folder))} ({options})")
     return [row for row in written if row[1]]
 
 

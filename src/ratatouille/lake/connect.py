@@ -167,6 +167,29 @@ class Lake:
             cursor.execute(f"set global memory_limit = {text(f'{part}B')}")
         cursor.close()
 
+    @property
+    def engine(self) -> str:
+        """What computes here, by the part of its version that changes how fast it is: duckdb 1.5."""
+        import duckdb
+
+        return f"duckdb {'.'.join(duckdb.__version__.split('.')[:2])}"
+
+    def spilled_bytes(self) -> int:
+        """What DuckDB keeps in its spill folder now."""
+        try:
+            with os.scandir(self._spill) as files:
+                return sum(file.stat().st_size for file in files)
+        except OSError:  # there is none before something is spilled, and files go while they are counted
+            return 0
+
+    def disk_left_bytes(self) -> int:
+        """What a write may still use, where candidates are staged and where is spilled; 0 if nobody can tell."""
+        left = []
+        for folder in (self.storage.staging, self.storage.spill):
+            with suppress(OSError):
+                left.append(shutil.disk_usage(folder).free)
+        return min(left, default=0)
+
     def interrupt(self) -> None:
         """Stop the queries that are running."""
         with self._guard:

@@ -70,6 +70,7 @@ class Entry:
     bytes_written: int = 0
     seconds: float = 0.0
     peak_memory_bytes: int = 0
+    measured: Mapping[str, Any] = field(default_factory=dict)  # how it was built: stages, CPU, columns, ...
     published_at: datetime | None = None
     published_by: str = ""
 
@@ -102,8 +103,9 @@ class Hold:
     held_at: datetime
 
 
-_JSON_FIELDS = ("inputs", "columns", "checks", "manifest", "partitions")
-_MAPPINGS = ("inputs", "partitions")
+_JSON_FIELDS = ("inputs", "columns", "checks", "manifest", "partitions", "measured")
+_MAPPINGS = ("inputs", "partitions", "measured")
+_NEWEST = "measured"  # the column that came last: a ledger without it is of an earlier release
 _TYPES = {"str": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "datetime": "TIMESTAMP", "datetime | None": "TIMESTAMP"}
 
 
@@ -139,13 +141,13 @@ def create(session: Session) -> None:
 
 def exists(session: Session) -> bool:
     """Whether the ledger is there, with every column that this release writes."""
-    return "note" in _columns(session)
+    return _NEWEST in _columns(session)
 
 
 def is_earlier(session: Session) -> bool:
     """Whether the ledger is there, as an earlier release made it."""
     known = _columns(session)
-    return "run_id" in known and "note" not in known
+    return "run_id" in known and _NEWEST not in known
 
 
 def _columns(session: Session) -> set[str]:

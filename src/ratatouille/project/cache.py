@@ -36,6 +36,8 @@ class CachedProject:
     assets: dict[str, Asset] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     natives: dict[str, Native] = field(default_factory=dict)
+    vars: dict[str, Any] = field(default_factory=dict)  # of files, under vars_key; never a value of the environment
+    vars_key: str = ""
 
 
 @lru_cache(maxsize=1)
@@ -59,7 +61,10 @@ def read_project(root: Path) -> CachedProject:
         problems = tuple(Problem(**raw) for raw in found["problems"])
         natives = {raw["name"]: Native(**raw) for raw in found["natives"]}
         settings = dict(found["settings"])
-        return CachedProject(str(found["workspace_key"]), settings, str(found["key"]), assets, problems, natives)
+        of_files = dict(found["vars"]), str(found["vars_key"])
+        return CachedProject(
+            str(found["workspace_key"]), settings, str(found["key"]), assets, problems, natives, *of_files
+        )
     except UNREADABLE:
         return CachedProject()
 
@@ -67,6 +72,7 @@ def read_project(root: Path) -> CachedProject:
 def write_project(root: Path, project: CachedProject) -> None:
     assets = list(project.assets.values())
     facts = {"workspace_key": project.workspace_key, "settings": project.settings, "key": project.key}
+    facts |= {"vars": project.vars, "vars_key": project.vars_key}
     found = {"assets": assets, "problems": project.problems, "natives": list(project.natives.values())}
     write_facts(root, "project.json", {**facts, **found})
 
@@ -180,8 +186,11 @@ def _check(raw: dict[str, Any]) -> Check:
 
 def _source(raw: dict[str, Any]) -> Source:
     values = {**raw, "columns": tuple((name, type) for name, type in raw.get("columns", ()))}
-    if "nulls" in raw:
-        values["nulls"] = tuple(raw["nulls"])
+    for name in ("nulls", "optional"):
+        if name in raw:
+            values[name] = tuple(raw[name])
+    if "aliases" in raw:
+        values["aliases"] = tuple((name, tuple(also)) for name, also in raw["aliases"])
     return Source(**values)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from ratatouille.project.yaml_models import Closed, Texts
+from ratatouille.project.yaml_fields import Closed, Texts
 
 
 class RowsModel(Closed):

@@ -17,9 +17,9 @@ from typing import Any
 
 from ratatouille.errors import RequestError, near_miss
 from ratatouille.project.find import DBT_PROJECT, PIPELINES
+from ratatouille.project.problems import as_error
 from ratatouille.project.records import CHANGE, ORIGIN_COLUMNS, Asset, Problem, Project
 from ratatouille.project.text_file import decode
-from ratatouille.project.workspace_file import as_error
 
 FOLDER = "tests"
 _FORMATS = (".csv", ".json", ".jsonl", ".ndjson", ".parquet")

@@ -20,6 +20,7 @@ from ratatouille.project.modes import MODES
 from ratatouille.project.records import Asset, Check, Problem, Source
 from ratatouille.project.sources import find_source
 from ratatouille.project.text_file import Mention, Place, TextFile, decode
+from ratatouille.project.thresholds import value_of
 
 if TYPE_CHECKING:
     from ratatouille.project.sidecar import Sidecar
@@ -186,18 +187,21 @@ class _Maker:
             hint = "write the name as text, or declare `depends_on: [...]` in the sidecar"
             self._add(code.hidden[0].problem("what is read here is known only when the code runs", hint=hint))
         for kind, name in code.values:
-            known = self.values.variables if kind == "var" else self.values.environment
-            self.canonical.append(json.dumps([kind, name, known.get(name)], default=str))
+            value = _variable(name, self.values) if kind == "var" else self.values.environment.get(name)
+            self.canonical.append(json.dumps([kind, name, value], default=str))
         if self.sources:
             self._refuse_landing(code.sources[0][1])
         self._look_at_tables(file)
-        if self.asset.deletions == "close":
+        if self.asset.deletions != "keep":
             self._refuse_incremental(file)
         if self.asset.materialize == "view":
             self._add(self._sidecar_place("materialize").problem("a Python asset cannot be a view"))
 
     def _refuse_landing(self, place: Place) -> None:
         name = self.asset.materialize
+        if self.asset.deletions == "remove":
+            message = "with deletions: remove the query gives all rows, and a landing file is read once"
+            self._add(place.problem(message, hint="land them with materialize: append, and read that"))
         if not MODES[name].reads_landing:
             hint = "use materialize: append" if name == "view" else "land them with materialize: append, and read that"
             self._add(place.problem(f"a {name} cannot read landing files", hint=hint))
@@ -224,8 +228,9 @@ class _Maker:
             hint = "use materialize: append or merge, or remove it"
             message = f"a {name} is always built whole, so this never applies"
             self._add(place.problem(message, hint=hint, severity="warn"))
-        if self.asset.deletions == "close":
-            message = "with deletions: close the query gives all rows, or what is only old would look deleted"
+        if self.asset.deletions != "keep":
+            said = self.asset.deletions
+            message = f"with deletions: {said} the query gives all rows, or what is only old would look deleted"
             self._add(place.problem(message, hint="remove it, or use deletions: keep"))
 
     def read_gates(self) -> None:
@@ -245,6 +250,9 @@ class _Maker:
                 continue
             gate = Reading(query, rendered, TextFile(place.path, text), name, place)
             self.gates.append(gate)
+            if "{" in _NAMES_OF_TABLES.sub("", text):
+                # It says more than its text: what a variable or a macro says now decides about the rows, too.
+                self.canonical.append(json.dumps(["gate", name, sql.canonical(query)]))
             for mistake in sql.reads_files(query):
                 self._add(gate.problem(mistake))
             if recorder.changed:
@@ -281,6 +289,17 @@ class _Maker:
 
     def _sidecar_place(self, key: str) -> Place:
         return self.sidecar.places.get(key, Place(self.asset.sidecar or self.asset.path))
+
+
+_NAMES_OF_TABLES = re.compile(r"\{\{\s*(this|ref\([^()]*\))\s*\}\}")
+
+
+def _variable(name: str, values: Values) -> Any:
+    """What `context.var` gives without a default."""
+    try:
+        return value_of(name, values.variables)
+    except ValueError:
+        return None
 
 
 class Recorder:

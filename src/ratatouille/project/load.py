@@ -10,13 +10,15 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ratatouille.errors import RequestError
 from ratatouille.project import cache, dbt
 from ratatouille.project.find import MACROS, WORKSPACE_FILE, Found, Scan, attach_sidecars, duplicates, scan, wrong_name
+from ratatouille.project.problems import as_error
 from ratatouille.project.records import Problem, Project, Workspace
-from ratatouille.project.workspace_file import Settings, as_error, expand, read_workspace_file
+from ratatouille.project.vars_files import laid_over, merged, overridden
+from ratatouille.project.workspace_file import Settings, expand, read_workspace_file, vars_files
 
 if TYPE_CHECKING:
     from ratatouille.project.draft import Draft
@@ -42,6 +44,7 @@ def load(root: Path, *, environment: Mapping[str, str] = os.environ, use_cache: 
     cached = cache.read_project(root) if use_cache else cache.CachedProject()
     settings, workspace_key = _settings(root, cached)
     workspace = replace(expand(root, settings, environment), macros=_macros(root))
+    workspace, of_files, vars_key = _with_vars_of_files(workspace, settings, environment, cached)
     scanned = scan(root, workspace.name, workspace.layers)
     files = _read_files(root, scanned)
     allowed = {name: environment[name] for name in workspace.env if name in environment}
@@ -59,7 +62,7 @@ def load(root: Path, *, environment: Mapping[str, str] = os.environ, use_cache: 
     project = analysis.project(scanned)
     if use_cache:
         found = (dict(project.assets), project.problems, dict(project.natives))
-        fresh = cache.CachedProject(workspace_key, settings, key, *found)
+        fresh = cache.CachedProject(workspace_key, settings, key, *found, of_files, vars_key)
         cache.write_project(root, fresh)
         cache.write_analysis(root, analysis.drafts, analysis.columns)
     return project
@@ -92,6 +95,22 @@ def _settings(root: Path, cached: cache.CachedProject) -> tuple[Settings, str]:
     if cached.workspace_key == key:
         return cached.settings, key
     return read_workspace_file(root / WORKSPACE_FILE, raw), key
+
+
+def _with_vars_of_files(
+    workspace: Workspace, settings: Settings, environment: Mapping[str, str], cached: cache.CachedProject
+) -> tuple[Workspace, dict[str, Any], str]:
+    """The workspace with the variables of `vars_files:`; what the files alone say, under which key."""
+    said = vars_files(Path(workspace.root), settings, environment)
+    if not said:
+        return workspace, {}, ""
+    key = cache.key_of([[one.name, one.key] for one in said])
+    of_files = cached.vars if cached.vars_key == key else {one.name: merged(one) for one in said}
+    values = {
+        one.name: overridden(one, laid_over(of_files[one.name], workspace.vars.get(one.name, {})), environment)
+        for one in said
+    }
+    return replace(workspace, vars={**workspace.vars, **values}), of_files, key
 
 
 def _read_files(root: Path, scanned: Scan) -> _Files:

@@ -29,13 +29,14 @@ class Mode:
     keeps_rows_out: bool = True  # on_fail: quarantine
     needs: tuple[str, ...] = ()  # keys of the sidecar
     knows: tuple[str, ...] = ()  # keys that no other mode has
+    deletions: tuple[str, ...] = ()  # what `deletions` may say
 
 
 MODES: Mapping[str, Mode] = {
     "table": Mode("all rows anew each time"),
     "view": Mode("no rows: the query runs when it is read", stores_rows=False, reads_landing=False, keeps_rows_out=False),
     "append": Mode("new rows are added", grows=True),
-    "merge": Mode("rows with a known unique_key replace the old ones, others are added", grows=True, needs=("unique_key",)),
+    "merge": Mode("rows with a known unique_key replace the old ones, others are added", grows=True, needs=("unique_key",), deletions=("keep", "remove")),
     "partition": Mode(
         "whole partitions are replaced: those that the query gives, or those that were asked for",
         grows=True, always=False, reads_landing=False, needs=("partition_by",),
@@ -43,7 +44,7 @@ MODES: Mapping[str, Mode] = {
     "snapshot": Mode(
         "every state of a row is kept, with the time from which and to which it was so",
         grows=True, reads_landing=False, keeps_rows_out=False,
-        needs=("unique_key",), knows=("updated_at", "deletions"),
+        needs=("unique_key",), knows=("updated_at",), deletions=("keep", "close"),
     ),
 }  # fmt: skip
 
@@ -77,6 +78,15 @@ def mistakes(model: AssetModel, kind: str) -> Iterator[tuple[str, str, str]]:
                     f"only a {other} knows {key}, and this is a {name}",
                     f"use materialize: {other}, or remove it",
                 )
+    if "deletions" in given and model.deletions not in mode.deletions:
+        others = ", ".join(f"{other}: {' or '.join(its.deletions)}" for other, its in MODES.items() if its.deletions)
+        yield "deletions", f"a {name} knows no deletions: {model.deletions}", f"it is known by {others}"
+    if model.deletions == "remove":
+        if model.deduplicate:
+            yield "deduplicate", "with deletions: remove the query gives each key once", "pick the row in the query"
+        if model.on_fail == "quarantine":
+            hint = "use on_fail: block, and keep bad rows out in the query"
+            yield "on_fail", "with deletions: remove a row that is kept out would come again each time", hint
     if kind == "seed" and name != "table":
         yield "materialize", "seed data is always a table", "remove materialize"
     if not mode.stores_rows:

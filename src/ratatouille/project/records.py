@@ -129,7 +129,7 @@ class Asset:
     unique_key: tuple[str, ...] = ()
     deduplicate: str = ""  # order by expression; of the rows with one unique_key the first is kept
     updated_at: str = ""  # of a snapshot: the column that says since when a row is so
-    deletions: str = "keep"  # of a snapshot: keep | close
+    deletions: str = "keep"  # keep; of a snapshot: close, of a merge: remove
     partition_by: tuple[str, ...] = ()
     sort_by: tuple[str, ...] = ()
     columns: tuple[Column, ...] = ()
@@ -146,6 +146,7 @@ class Asset:
     refresh_every_s: float = 0.0  # volatile assets are fresh for this long
     version: Mapping[str, Any] = field(default_factory=dict)  # {sql|python|files: ...}
     retention: Mapping[str, float] = field(default_factory=dict)  # versions, days; what is not said is the workspace's
+    export_as: str = ""  # its file in an export, below the folder and without an ending; empty: its name
     order: tuple[OrderTerm, ...] = ()  # what `deduplicate` says
     # What the code says.
     depends_on: tuple[str, ...] = ()  # lake assets it reads, `this` not included
@@ -182,6 +183,52 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """From where on a figure is worth a warning, and from where on it counts as a failure. 0: never."""
+
+    warn: float
+    fail: float
+
+
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """What is unusual. Shares are 0 to 1 and above, sizes bytes, times seconds."""
+
+    window: int = 30  # comparable steps that a step is compared with
+    at_least: int = 6  # with fewer nothing is said
+    confirm: int = 2  # steps in a row that must be too slow, or too large, before it counts
+    time: Limits = Limits(0.10, 0.25)
+    memory: Limits = Limits(0.20, 0.50)
+    quality: Limits = Limits(0.05, 0.10)  # of all rows, that were lost
+    rows: Limits = Limits(0.50, 0.0)
+    nulls: Limits = Limits(0.05, 0.0)  # of all rows, more or less
+    memory_used: Limits = Limits(0.80, 0.95)
+    disk_left: Limits = Limits(2e9, 5e8)
+    keep_runs_s: float = 90 * 86_400.0
+    keep_figures_s: float = 730 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRule:
+    name: str
+    when: tuple[str, ...]
+    to: tuple[str, ...]  # names of channels
+    assets: str = ""  # a selector; "": all
+    level: str = "warn"  # warn | fail: of what has levels
+    over: float = 0.0  # of quarantine: a share of the rows
+    cooldown_s: float = 3600.0
+    repeat_s: float = 86_400.0  # while it lasts; 0: never
+    title: str = ""  # a template
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    channels: Mapping[str, str] = field(default_factory=dict)  # name -> the variable that holds the address
+    rules: tuple[AlertRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Workspace:
     """`root` is absolute; the other paths are as written, relative to it."""
 
@@ -201,6 +248,8 @@ class Workspace:
     macros: Mapping[str, str] = field(default_factory=dict)  # path -> text of each file of macros/
     verify_every_s: float = 86_400.0
     retention: Mapping[str, float] = field(default_factory=lambda: dict(RETENTION))  # versions, days
+    observe: Observe = Observe()
+    alerts: Alerts = Alerts()
 
 
 @dataclass(frozen=True, slots=True)

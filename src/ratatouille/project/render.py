@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from ratatouille.errors import RequestError
 from ratatouille.project.graph import find_asset
+from ratatouille.project.problems import as_error
 from ratatouille.project.records import Asset, Check, Problem, Project, Rendered
 from ratatouille.project.text_file import TextFile, decode
-from ratatouille.project.workspace_file import as_error
 
 if TYPE_CHECKING:
     from ratatouille.project.templates import Bindings

@@ -11,18 +11,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ratatouille.errors import RequestError, near_miss, underline
+from ratatouille.errors import RequestError, near_miss
 from ratatouille.project import units
 from ratatouille.project.find import NAME, WORKSPACE_FILE
 from ratatouille.project.lake_address import address
+from ratatouille.project.observe_file import alerted, observed, wrong_alerts
+from ratatouille.project.problems import as_error
 from ratatouille.project.records import RETENTION, Database, Problem, Resources, Workspace
 from ratatouille.project.sources import make_source
 from ratatouille.project.text_file import decode
+from ratatouille.project.vars_files import VarsFiles, read_bytes
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _ONE_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _RESERVED_LAYERS = ("rat", "main", "information_schema", "pg_catalog", "system", "temp")
-_ALLOWED = "lake, resources, vars, databases, environments and the files of sources"
+_ALLOWED = "lake, resources, vars, databases, environments, vars_files, the channels of alerts and the files of sources"
 
 ENVIRONMENT = "RATATOUILLE_ENV"  # the variable that says in which of `environments:` we are
 Settings = dict[str, Any]  # the validated file before expansion: plain values, JSON-safe
@@ -50,18 +53,31 @@ def read_workspace_file(path: Path, raw: bytes) -> Settings:
                 raise as_error(
                     document.place(where).problem("vars may only use variables that `env:` lists", hint=hint)
                 )
+    for name in settings["vars_files"]:
+        if name in settings["vars"]:
+            raise as_error(document.place(("vars_files", name), key=True).problem(f"'{name}' is under `vars:` too"))
     for name in settings["environments"]:
         if not NAME.fullmatch(name):
             raise as_error(document.place(("environments", name), key=True).problem(f"'{name}' cannot be a name"))
     for name, database in settings["databases"].items():
         for key, message in _wrong_database(name, database):
             raise as_error(document.place(("databases", name, key) if key else ("databases", name)).problem(message))
+    for where, message in wrong_alerts(settings["alerts"]):
+        raise as_error(document.place(where).problem(message))
     for index, layer in enumerate(settings["layers"]):
         if not NAME.fullmatch(layer) or layer.lower() in _RESERVED_LAYERS or layer.startswith("_"):
             raise as_error(document.place(("layers", index)).problem(f"'{layer}' cannot be the name of a layer"))
     if len({layer.lower() for layer in settings["layers"]}) < len(settings["layers"]) or not settings["layers"]:
         raise as_error(document.place(("layers",)).problem("layers must be different names, at least one"))
     return settings
+
+
+def vars_files(root: Path, settings: Settings, environment: Mapping[str, str]) -> list[VarsFiles]:
+    """The files of variables, read. RequestError where one cannot be."""
+    return [
+        read_bytes(root, name, _expanded(said["files"], environment, f"vars_files.{name}"), said["environment"] or "")
+        for name, said in settings["vars_files"].items()
+    ]
 
 
 def expand(root: Path, settings: Settings, environment: Mapping[str, str]) -> Workspace:
@@ -106,6 +122,8 @@ def expand(root: Path, settings: Settings, environment: Mapping[str, str]) -> Wo
         databases={name: _database(name, said, environment) for name, said in settings["databases"].items()},
         verify_every_s=settings["verify_every"],
         retention={**RETENTION, **{k: v for k, v in settings["retention"].items() if v is not None}},
+        observe=observed(settings["observe"]),
+        alerts=alerted(settings["alerts"]),
     )
 
 
@@ -169,21 +187,9 @@ def variables(settings: Settings) -> tuple[str, ...]:
     return tuple(sorted(used | set(settings["env"])))
 
 
-def as_error(problem: Problem) -> RequestError:
-    """A problem as the error that a person sees."""
-    where = problem.path
-    message = problem.message
-    if re.match(r"(a|an|the|this|these|there|only|one|two|build|what|vars|unknown)\b", message):
-        message = message[:1].upper() + message[1:]  # but never the name of an asset or a key
-    if problem.line:
-        where = underline(problem.path, problem.line, problem.column, problem.length, problem.text)
-    hint = problem.hint[:1].upper() + problem.hint[1:]
-    return RequestError(message, where=where, next=hint)
-
-
 def _may_expand(where: tuple[str | int, ...]) -> bool:
-    return where[0] in ("lake", "resources", "vars", "databases", "environments") or (
-        where[0] == "sources" and where[-1] == "files"
+    return where[0] in ("lake", "resources", "vars", "databases", "environments", "vars_files") or (
+        (where[0] == "sources" and where[-1] == "files") or where[:2] == ("alerts", "channels")
     )
 
 

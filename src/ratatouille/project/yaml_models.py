@@ -2,6 +2,7 @@
 
 Only imported when a YAML file changed: the project cache holds their result.
 """
+# ruff: noqa: RUF012  pydantic copies the defaults
 
 from __future__ import annotations
 
@@ -11,9 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 from zoneinfo import ZoneInfo
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -22,15 +21,12 @@ from pydantic import (
 )
 
 from ratatouille.errors import near_miss
-from ratatouille.project import units
 from ratatouille.project.checks import column_checks_schema, table_checks_schema
 from ratatouille.project.cron import cron_line
+from ratatouille.project.observe_models import AlertsModel, ObserveModel
 from ratatouille.project.records import Problem
+from ratatouille.project.yaml_fields import Character, Closed, Duration, Expandable, Texts, a_list
 from ratatouille.project.yaml_text import Document, Path
-
-
-def _a_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
 
 
 def _a_column(value: Any) -> Any:
@@ -39,26 +35,6 @@ def _a_column(value: Any) -> Any:
 
 def _a_schedule(value: Any) -> Any:
     return cron_line(value) if isinstance(value, str) else value
-
-
-def _one_character(value: Any) -> Any:
-    if isinstance(value, str) and len(value) != 1:
-        raise ValueError("must be one character")
-    return value
-
-
-_TEXTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-_DURATION = {"anyOf": [{"type": "string", "pattern": r"^\s*(\d+(\.\d+)?\s*(ms|s|m|h|d|w)\s*)+$"}, {"type": "number"}]}
-_SIZE = {"anyOf": [{"type": "string"}, {"type": "integer"}]}
-Texts = Annotated[list[str], BeforeValidator(_a_list), WithJsonSchema(_TEXTS)]
-Duration = Annotated[float, BeforeValidator(units.seconds), WithJsonSchema(_DURATION)]
-Character = Annotated[str, BeforeValidator(_one_character)]
-# May hold ${NAME}: their value is known, and checked, when the variables are.
-Expandable = Annotated[Any, WithJsonSchema(_SIZE)]
-
-
-class Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 class SourceModel(Closed):
@@ -142,6 +118,13 @@ class RetentionModel(Closed):
     """For how many days it keeps a version, however many there are (default 30)."""
 
 
+class VarsFilesModel(Closed):
+    files: Texts
+    """YAML files of the workspace, each laid over the ones before; ${NAME:-default} chooses among them."""
+    environment: Annotated[str, Field(pattern="^[A-Z][A-Z0-9_]*$")] | None = None
+    """The start of the environment variables that override: with SHOP it is SHOP__QUALITY__COMPLETENESS=0.9."""
+
+
 class WorkspaceModel(Closed):
     name: str | None = None
     """The workspace's name (default: its folder's)."""
@@ -155,6 +138,8 @@ class WorkspaceModel(Closed):
     """The environment variables that templates may read. Secrets do not belong here."""
     vars: dict[str, Any] = {}
     """Values for {{ var('name') }}."""
+    vars_files: dict[str, VarsFilesModel] = {}
+    """Variables by name whose values are in files of their own: {{ var('name.section.key') }}."""
     sources: dict[str, NamedSourceModel] = {}
     """Landing files by name, for {{ source('name') }}."""
     environments: dict[str, EnvironmentModel] = {}
@@ -165,6 +150,10 @@ class WorkspaceModel(Closed):
     """How often a table's files are compared with their checksums before they are read (default 1d)."""
     retention: RetentionModel = RetentionModel()
     """Which old versions `rat clean` keeps: those that either key keeps."""
+    observe: ObserveModel = ObserveModel()
+    """What counts as unusual in a run, and how long its history is kept."""
+    alerts: AlertsModel = AlertsModel()
+    """Who is told of what."""
 
 
 class ColumnModel(Closed):
@@ -174,7 +163,7 @@ class ColumnModel(Closed):
     """What the column means; stored as the column's comment."""
     sensitive: bool = False
     """Whether values are masked in samples, quarantine pages and metadata."""
-    checks: Annotated[list[Any], BeforeValidator(_a_list), WithJsonSchema(column_checks_schema())] = []
+    checks: Annotated[list[Any], BeforeValidator(a_list), WithJsonSchema(column_checks_schema())] = []
     """The gates of this column."""
 
 
@@ -282,8 +271,9 @@ class AssetModel(Closed):
     """The column or columns that identify a row; merge and snapshot need them."""
     updated_at: str = ""
     """Of a snapshot: the column that says since when a row is so. Without it: since the run that saw it first."""
-    deletions: Literal["keep", "close"] = "keep"
-    """Of a snapshot: what happens to a key that the query no longer gives. close: its last state ends."""
+    deletions: Literal["keep", "close", "remove"] = "keep"
+    """What happens to a key that the query no longer gives. close, of a snapshot: its last state ends. remove, of a merge: its
+    row goes, and only rows that differ are written."""
     partition_by: Texts = []
     """The columns by whose values the table's files are cut; materialize: partition replaces by them."""
     sort_by: Texts = []
@@ -324,6 +314,16 @@ class AssetModel(Closed):
     """How its landing files are read, by their glob or by a name."""
     retention: RetentionModel = RetentionModel()
     """Which of its old versions `rat clean` keeps; a key that is left out is the workspace's."""
+    export_as: str = ""
+    """Where `rat export` puts it below its folder, like validated/pass/awards (default: its name)."""
+
+    @field_validator("export_as")
+    @classmethod
+    def _below_the_folder(cls, value: str) -> str:
+        path = PurePosixPath(value)
+        if value and (path.is_absolute() or ".." in path.parts or str(path) != value or path.name.startswith(".")):
+            raise ValueError("write a path below the folder of the export, like validated/pass/awards")
+        return value
 
 
 def schemas() -> dict[str, dict[str, Any]]:
@@ -353,7 +353,7 @@ def validated(model: type[M], document: Document) -> M | list[Problem]:
 def _problem(model: type[Closed], document: Document, detail: dict[str, Any]) -> Problem:
     path: Path = tuple(detail["loc"])
     kind = detail["type"]
-    name = str(path[-1]) if path else "this"
+    name = next((key for key in reversed(path) if isinstance(key, str)), "this")  # of an item: its list's
     if kind == "extra_forbidden":
         known = _known_keys(model, path[:-1])
         hint = near_miss(name, known).strip() or f"the keys are {', '.join(known)}"

@@ -26,7 +26,7 @@ from ratatouille.errors import RatError, RequestError
 from ratatouille.lake import Entry, Hold, Journal, artifacts, checkpoint, heartbeat, ledger, standing
 from ratatouille.lake.care import leftovers, upkeep
 from ratatouille.lake.catalogs.lock import nobody_looks_back
-from ratatouille.lake.journal import Owner
+from ratatouille.lake.journal import Owner, retention
 from ratatouille.project.records import Project
 
 DAY_S = 86_400.0
@@ -41,7 +41,7 @@ _LEASE = "rat clean"
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """One line of what goes. what: versions, files, orphans, artifacts, steps, failing rows, table."""
+    """One line of what goes. what: versions, files, orphans, artifacts, steps, failing rows, table, runs, figures."""
 
     what: str
     name: str  # the asset, or the path below the workspace
@@ -115,6 +115,7 @@ def clean(project: Project, *, dry_run: bool = False, removed: bool = False, now
             _delete_orphans(broom)
             _clean_artifacts(broom)
             _delete_old_steps(broom)
+            _prune_journal(broom)
             _compact(broom)
             return broom.done()
 
@@ -303,6 +304,20 @@ def _delete_old_steps(broom: _Broom) -> None:
     ):
         found = leftovers.folders_below(folder, broom.now - keep_s)
         _remove(broom, what, found, f"untouched for {keep_s / DAY_S:.0f} days")
+
+
+def _prune_journal(broom: _Broom) -> None:
+    """Records of runs beyond their age: each day stays as a line, and the figures of their steps longer."""
+    said = broom.bench.project.workspace.observe
+    pruned = retention.prune(
+        broom.bench.journal, broom.now - said.keep_runs_s, broom.now - said.keep_figures_s, dry_run=broom.dry_run
+    )
+    if pruned.runs:
+        why = f"older than {said.keep_runs_s / DAY_S:.0f} days, {pruned.steps:,} steps; each day stays as a line"
+        broom.removed.append(Removed("runs", "journal", 0, pruned.runs, why))
+    if pruned.points:
+        why = f"figures of steps older than {said.keep_figures_s / DAY_S:.0f} days"
+        broom.removed.append(Removed("figures", "journal", 0, pruned.points, why))
 
 
 # Compaction

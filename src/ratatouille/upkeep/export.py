@@ -79,7 +79,7 @@ def export(
         lake.pinned("exporting") as session,
     ):
         chosen = _chosen(session, project, selectors, version)
-        targets = {name: to / (f"{name}.{format}" if format in ("parquet", "csv") else name) for name in chosen}
+        targets = _targets(project, chosen, to, format)
         for target in targets.values():
             if target.exists() and not overwrite:
                 raise RequestError(f"{target} is there already", where=str(target), next="rat export ... --overwrite")
@@ -88,12 +88,30 @@ def export(
             for name, why in damaged.items():
                 raise LakeError(f"{name} was not exported: a file is damaged", where=why, next=f"rat verify {name}")
         with plainly("making the folder of the export"):
-            to.mkdir(parents=True, exist_ok=True)
+            for target in targets.values():
+                target.parent.mkdir(parents=True, exist_ok=True)
         done = []
         for name, target in targets.items():
             done.append(_write(session, name, target, format, version))
             listener(done[-1])
     return done
+
+
+def _targets(project: Project, chosen: Sequence[str], to: Path, format: str) -> dict[str, Path]:
+    """Where each asset goes. RequestError where two would be one file."""
+    ending = f".{format}" if format in ("parquet", "csv") else ""
+    said = {name: project.assets[name].export_as if name in project.assets else "" for name in chosen}
+    targets = {name: to / f"{said[name] or name}{ending}" for name in chosen}
+    owner: dict[Path, str] = {}
+    for name, target in targets.items():
+        other = owner.setdefault(target, name)
+        if other != name:
+            raise RequestError(
+                f"{other} and {name} would both be {target}",
+                where=f"{project.assets[name].sidecar}, export_as",
+                next="give each a path of its own",
+            )
+    return targets
 
 
 def _refuse_format(format: str) -> None:

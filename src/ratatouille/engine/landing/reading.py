@@ -19,10 +19,10 @@ from ratatouille.engine.evolve import fits_into
 from ratatouille.engine.landing import objects
 from ratatouille.engine.landing.inspection import MAX_LINE, Inspection
 from ratatouille.errors import RatError, StepFailed
-from ratatouille.lake import Session
+from ratatouille.lake import QueryFailed, Session
 from ratatouille.lake.quoting import ident, literal, text, texts
 from ratatouille.lake.stage import glob_safe
-from ratatouille.lake.types import nested_fields
+from ratatouille.lake.types import Columns, nested_fields
 from ratatouille.project.records import ORIGIN_COLUMNS, Source
 from ratatouille.project.sources import names_in_files, spelling
 
@@ -148,7 +148,7 @@ def relation(
     if source.format == "csv":
         parts = _csv_parts(landing, source, inspected, declared)
     elif source.format == "json":
-        parts = [_json_part(session, root, source, inspected, existing, declared)]
+        parts = _json_parts(session, root, source, inspected, existing, declared)
     else:
         parts = [_parquet_part(session, root, source, inspected, declared)]
     landing.parts += [part for part in parts if part.guarded]
@@ -288,24 +288,67 @@ def _object_size(inspected: Sequence[Inspection]) -> int:
     return min(max(largest, 1 << 24), 1 << 31)
 
 
-def _json_part(
+def _json_parts(
     session: Session,
     root: Path,
     source: Source,
     inspected: Sequence[Inspection],
     existing: Mapping[str, str],
     declared: Mapping[str, str],
-) -> Part:
-    """Types from all values of all files, found once; columns that the asset has already keep their types."""
-    size = f"maximum_object_size = {_object_size(inspected)}, filename = '_file'"
-    files = tuple(one.file for one in inspected)
-    read = f"read_json([{paths(root, files)}], {size}"
+) -> list[Part]:
+    """One read; where files spell a field in different cases, one for each spelling.
+
+    DuckDB calls the second spelling `Amount_1`, and then finds no such field in the files.
+    """
+    found = _json_fields(session, root, inspected)
+    clashing = _spelled_twice(found)
+    groups: dict[frozenset[str], list[Inspection]] = {}
+    for one in inspected if clashing else ():
+        its = _json_fields(session, root, [one])
+        if twice := _spelled_twice(its):
+            error = QueryFailed(
+                f"it has fields whose names differ in case only: {', '.join(sorted(twice))}", where=one.file
+            )
+            error.message = error.what
+            raise error
+        groups.setdefault(frozenset(name for name, _ in its if name.lower() in clashing), []).append(one)
+    if not clashing:
+        return [_json_part(source, inspected, found, existing, declared)]
+    return [_json_part(source, its, _json_fields(session, root, its), existing, declared) for its in groups.values()]
+
+
+def _spelled_twice(found: Columns) -> set[str]:
+    """Names, in lower case, that DuckDB has told apart by a number at the end."""
+    names = {name for name, _ in found}
+    lower = {name.lower() for name in names}
+    bases = {name.rpartition("_")[0] for name in names if name.rpartition("_")[2].isdigit()}
+    return {base.lower() for base in bases if base.lower() in lower and base not in names}
+
+
+def _json_reader(inspected: Sequence[Inspection], files: str) -> str:
+    return f"read_json([{files}], maximum_object_size = {_object_size(inspected)}, filename = '_file'"
+
+
+def _json_fields(session: Session, root: Path, inspected: Sequence[Inspection]) -> Columns:
+    """The fields of the objects, with types that hold all values of all files."""
+    read = _json_reader(inspected, paths(root, [one.file for one in inspected]))
     found = session.describe(f"select * exclude (_file) from {read}, sample_size = -1, union_by_name = true)")
     if ("json", "JSON") in found and not session.rows(f"select 1 from {read}, format = 'auto') limit 1"):
-        found = tuple(one for one in found if one[0] != "json")  # DuckDB's name for what an empty array holds
+        return tuple(one for one in found if one[0] != "json")  # DuckDB's name for what an empty array holds
+    return tuple(found)
+
+
+def _json_part(
+    source: Source,
+    inspected: Sequence[Inspection],
+    found: Columns,
+    existing: Mapping[str, str],
+    declared: Mapping[str, str],
+) -> Part:
+    """Types from all values of all files, found once; columns that the asset has already keep their types."""
     wanted = {n: k for n, k in existing.items() if n not in ORIGIN_COLUMNS} | dict(declared)
     there = dict(found)
-    meant = names_in_files(source) if source.aliases else {}
+    meant = {name.lower(): name for name in wanted} | names_in_files(source)
     fields: dict[str, list[str]] = {}  # column -> what files call it
     for name in there:
         fields.setdefault(meant.get(spelling(source, name), name), []).append(name)
@@ -313,7 +356,8 @@ def _json_part(
     types = {name: wanted.get(name, there[its[0]]) for name, its in fields.items()} | missing if found else wanted
     if not types:
         raise _unknown_columns(source)
-    columns, read_as = [], {}
+    columns: list[Column] = []
+    read_as: dict[str, str] = {}
     for name, kind in types.items():
         its = fields.get(name, [name])
         kinds = {there.get(field, kind) for field in its}
@@ -323,8 +367,8 @@ def _json_part(
     shape = ", ".join(f"{text(field)}: {text(kind)}" for field, kind in read_as.items())
     return Part(
         source,
-        files,
-        f"read_json([{{paths}}], {size}, columns = {{{{{{shape}}}}}}, format = 'auto')",
+        tuple(one.file for one in inspected),
+        f"{_json_reader(inspected, '{paths}')}, columns = {{{{{{shape}}}}}}, format = 'auto')",
         tuple(columns),
         shape=shape,
     )

@@ -25,7 +25,8 @@ from typing import Any
 from ratatouille.errors import LakeError
 from ratatouille.lake.catalogs.server import Server
 from ratatouille.lake.faults import explain
-from ratatouille.lake.journal.books import Books, Do, PostgresBooks, SqliteBooks
+from ratatouille.lake.journal import points, retention
+from ratatouille.lake.journal.books import Books, Do, PostgresBooks, SqliteBooks, T
 
 HEARTBEAT_S = 5.0
 DEAD_AFTER_S = 30.0  # without a heartbeat, on a machine whose processes we cannot see
@@ -52,7 +53,10 @@ _TABLES = (
     """create table if not exists verdicts (
     asset text, run_id text, token bigint, gate text, passed bigint, record text, at double precision,
     primary key (asset, run_id, token, gate))""",
+    *points.TABLES,
+    *retention.TABLES,
     "create index if not exists steps_by_asset on steps (asset, started_at)",
+    *points.INDEXES,
 )
 _LAST_ATTEMPT_FAILED = """
 select 1 from steps s where run_id = ? and status in ('failed', 'died', 'blocked')
@@ -111,6 +115,10 @@ class Journal:
     def do(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """One statement, with `?` for values. It may run twice: see `Books`."""
         return self._books.do(sql, values)
+
+    def alone(self, work: Callable[[Do], T]) -> T:
+        """Run `work` in a transaction beside which no other such transaction runs. It may run twice: see `Books`."""
+        return self._books.alone(work)
 
     def now(self) -> float:
         """Seconds since 1970, by the journal's clock."""
@@ -243,6 +251,8 @@ class Journal:
             " status = excluded.status, record = excluded.record, ended_at = excluded.ended_at",
             (run_id, asset, attempt, status, json.dumps(record, default=str) if record else None, now, ended),
         )
+        if record and status in points.KEPT:
+            self.do(points.INSERT, points.row_of(asset, run_id, attempt, now, status, record))
 
     def steps(self, run_id: str) -> list[dict[str, Any]]:
         return self._steps("run_id = ? order by started_at", (run_id,))
@@ -258,6 +268,32 @@ class Journal:
         for row in rows:
             row["record"] = json.loads(row["record"]) if row["record"] else {}
         return rows
+
+    def last_points(self, asset: str, limit: int, before: float | None = None) -> list[dict[str, Any]]:
+        """Finished steps of an asset in short, newest first; `before` a time in seconds since 1970."""
+        where, values = ("asset = ? and at < ?", [asset, before]) if before else ("asset = ?", [asset])
+        return self._points(f"{where} order by at desc limit ?", [*values, limit])
+
+    def points_since(self, moment: float) -> list[dict[str, Any]]:
+        """Steps that ended after `moment`, oldest first."""
+        return self._points("at > ? order by at", [moment])
+
+    def _points(self, where: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+        found = self.do(f"select {', '.join(points.NAMES)} from points where {where}", values)
+        rows = [dict(zip(points.NAMES, row, strict=True)) for row in found]
+        return [row | {name: json.loads(row[name] or "{}") for name in ("measured", "checks")} for row in rows]
+
+    def note_sample(self, run_id: str, sample: Mapping[str, float]) -> None:
+        names = points.SAMPLE_NAMES[2:]
+        self.do(
+            f"insert into samples ({', '.join(points.SAMPLE_NAMES)}) values (?, ?{', ?' * len(names)})",
+            [run_id, self.now(), *(sample.get(name, 0) for name in names)],
+        )
+
+    def samples(self, run_id: str) -> list[dict[str, Any]]:
+        """What a run used, oldest first: one row for every HEARTBEAT_S seconds."""
+        found = self.do(f"select {', '.join(points.SAMPLE_NAMES)} from samples where run_id = ? order by at", (run_id,))
+        return [dict(zip(points.SAMPLE_NAMES, row, strict=True)) for row in found]
 
     # Leases
 
@@ -366,14 +402,16 @@ def _books(place: Path | Server, create: bool) -> Books:
 
 
 @contextmanager
-def heartbeat(journal: Journal, run_id: str) -> Iterator[None]:
-    """Beat every HEARTBEAT_S seconds while the block runs."""
+def heartbeat(journal: Journal, run_id: str, sample: Callable[[], Mapping[str, float]] | None = None) -> Iterator[None]:
+    """Beat every HEARTBEAT_S seconds while the block runs, and note what `sample` says is used."""
     stop = threading.Event()
 
     def beat() -> None:
         while not stop.wait(HEARTBEAT_S):
             try:
                 journal.beat(run_id)
+                if sample is not None:
+                    journal.note_sample(run_id, sample())
             except LakeError:
                 continue  # a full disk must not kill the run from here; the publish will report it
 

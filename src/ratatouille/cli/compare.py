@@ -1,0 +1,126 @@
+"""`rat compare`: two runs or two versions, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ratatouille.cli import options
+from ratatouille.cli import printing as p
+
+if TYPE_CHECKING:
+    from ratatouille.observe.compare import Compared, Comparison, Pair
+
+EXAMPLES = """
+rat compare
+
+rat compare 20261121T0615 20261122T0615
+
+rat compare silver.sales 12 15
+
+rat compare silver.sales --json
+"""
+_HOW: Mapping[str, Any] = {
+    "seconds": p.seconds,
+    "cpu_s": p.seconds,
+    **dict.fromkeys(("peak_memory_bytes", "spill_bytes", "disk_left_bytes"), lambda value: p.bytes_(int(value))),
+}
+_WORDS = {
+    "rows_kept_out": "kept out",
+    "rows_per_second": "rows/s",
+    "peak_memory_bytes": "memory",
+    "cpu_s": "CPU seconds",
+}
+
+
+def compare(
+    ctx: typer.Context,
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="WHAT",
+            help="RUN RUN, or ASSET VERSION VERSION. What is left out is the newest, and the one before it.",
+        ),
+    ] = None,
+    workspace: options.Workspace = None,
+    as_json: options.Json = False,
+) -> None:
+    """Compare two runs, or two versions of an asset.
+
+    Seconds of each stage, rows in, out and kept out, rows per second, memory, CPU, answers of checks, columns, and
+    whether code, configuration, inputs or the machine changed. Without arguments: the newest run, and the one before it
+    that was asked for the same.
+    """
+    from ratatouille import project as files
+    from ratatouille.engine import as_json as mapping
+    from ratatouille.observe.compare import compare
+
+    found = compare(files.load(options.root_of(ctx, workspace)), *(what or ()))
+    p.print_json(mapping(found)) if as_json else _print(found)
+
+
+def _print(found: Comparison) -> None:
+    for side in (found.before, found.after):
+        p.say(f"{p.paint(side.name, 'bold')}  {side.status}, {p.when(side.at)} UTC, {side.request}".rstrip(", "))
+    p.say()
+    alone = len(found.assets) == 1
+    names = ["asset", "figure", "before", "after", "change"]
+    rows = [row for asset in found.assets for row in _rows(asset)]
+    if not alone:
+        rows += [["all together", *row] for row in _figures(found.figures)]
+    if rows:
+        p.print_table(names, rows, right=["before", "after", "change"], spare=["asset"] if alone else [])
+    for asset in found.assets:
+        for line in _differences(asset):
+            p.say(f"{p.printable(asset.asset)}: {p.printable(line)}")
+    if all(asset.same for asset in found.assets):
+        p.say("Neither code, configuration, inputs, columns nor answers of checks differ.")
+
+
+def _rows(asset: Compared) -> Iterator[list[str]]:
+    for row in _figures(asset.figures):
+        yield [asset.asset, *row]
+    for name, pair in asset.stages.items():
+        if max(value or 0.0 for value in pair) >= 0.01:
+            yield [asset.asset, f"  {name}", *_cells("seconds", pair)]
+
+
+def _figures(figures: Mapping[str, Pair]) -> Iterator[list[str]]:
+    for name, pair in figures.items():
+        if any(value for value in pair) and name != "disk_left_bytes":
+            yield [_WORDS.get(name, name.replace("_", " ")), *_cells(name, pair)]
+
+
+def _cells(name: str, pair: Pair) -> list[str]:
+    how = _HOW.get(name, lambda value: p.count(round(value)))
+    return [*("" if value is None else how(value) for value in pair), change(*pair)]
+
+
+def change(before: float | None, after: float | None) -> str:
+    """+12 %, or the factor where it is large; nothing where there is nothing to compare with."""
+    if before is None or after is None or not before:
+        return ""
+    ratio = after / before
+    if ratio >= 10:
+        return f"x{ratio:,.0f}"
+    return f"{ratio - 1:+.0%}" if round(ratio, 2) != 1 else "="
+
+
+def _differences(asset: Compared) -> Iterator[str]:
+    if asset.status[0] != asset.status[1]:
+        yield f"{asset.status[0] or 'no step'}, then {asset.status[1] or 'no step'}"
+    if asset.changed:
+        yield f"another {', '.join(asset.changed)}"
+    for name, (before, after) in asset.inputs.items():
+        yield f"read {name} in version {before or 'none'}, then {after or 'none'}"
+    for column in asset.columns:
+        yield f"column {column.name}: {column.before.lower() or 'not there'}, then {column.after.lower() or 'not there'}"
+    words = {True: "passed", False: "failed", None: "not asked"}
+    for check in asset.checks:
+        said = [
+            f"{words[passed]}{f' ({value:.4g})' if value is not None else f' ({bad:,} bad rows)' if bad else ''}"
+            for passed, value, bad in zip(check.passed, check.value, check.bad, strict=True)
+        ]
+        yield f"check {check.name}: {said[0]}, then {said[1]}"
