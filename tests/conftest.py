@@ -6,6 +6,7 @@ mount       a small file system: `mount(folder, "size=24m")`, and again with oth
 filled      `with filled(folder, leave):` its file system has only so many bytes left
 need_tool   a program the machine must have: `need_tool("strace", "apt-get install strace")`
 trials      `trials(5)`: 5 of every day, and RATATOUILLE_TRIALS times as many when figures are taken
+warm_dbt    dbt commands are forked from a process that has imported dbt, see preloaded.py
 figure      `figure("what was done", size="5 of 350 calls", wrong=0)`: printed, and kept for `make test-reliability`
 
 With RATATOUILLE_NO_SKIPS=1 a skipped test counts as failed: where everything can be installed, a test that did
@@ -22,8 +23,12 @@ import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from preloaded import WarmDbt
 
 # Containers often forbid bytecode, and .venv comes without: each of the hundreds of processes that these tests start
 # would compile Dagster, dbt and Polars anew (`rat dev`: 16 s of CPU to come up instead of 7).
@@ -126,3 +131,19 @@ def filled() -> Callable[[Path, int], AbstractContextManager[None]]:
         ballast.unlink()
 
     return fill
+
+
+@pytest.fixture(scope="session")
+def _dbt() -> Iterator[WarmDbt]:
+    server = WarmDbt()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def warm_dbt(_dbt: WarmDbt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """dbt without its imports, in tests that are not about how its process is started or ended."""
+    from ratatouille.dbt_project import process
+
+    same = {name: getattr(subprocess, name) for name in ("DEVNULL", "PIPE", "STDOUT")}
+    monkeypatch.setattr(process, "subprocess", SimpleNamespace(Popen=_dbt.popen, **same))
