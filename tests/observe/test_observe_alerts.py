@@ -157,10 +157,11 @@ def test_a_killed_run_and_a_run_that_failed_as_a_whole_are_told_and_recover(kitc
     with kitchen.journal() as journal:
         journal.start_run("dead", asked)
         journal.do("update runs set pid = 1, started_ticks = 'another' where run_id = 'dead'")
+        journal.note_sample("dead", {"memory_share": 0.97})
         kitchen.clock += 600
         assert journal.reap() == ["dead"]
     [(_, [line])] = kitchen.look().told
-    assert line.subject == "run of +gold.b" and "its process is gone" in line.said
+    assert line.subject == "run of +gold.b" and line.said.endswith("it used 97% of its memory")
     assert kitchen.look().told == ()
     with kitchen.journal() as journal:
         kitchen.clock += 60
