@@ -114,6 +114,9 @@ def test_two_versions_differ_as_their_runs_do(
     assert numbers["figures"]["rows_total"] == [2000, 3000] and numbers["changed"] == ["code", "config"]
     assert run_command(["-w", str(root), "compare", "silver.numbers", *map(str, versions), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == found
+    version = second.step("gold.sums").version
+    [sums] = workspace(root).compare("gold.sums", version, version)["assets"]
+    assert (sums["changed"], sums["inputs"], sums["checks"]) == ([], {}, [])
     assert run_command(["-w", str(root), "compare", first.run_id, second.run_id]) == 0
     said = capsys.readouterr().out
     assert "silver.numbers: column note: not there, then varchar" in said
