@@ -86,6 +86,19 @@ def test_what_is_not_far_enough_is_not_told(kitchen: Kitchen, about: str, step: 
     assert kitchen.look().told == ()
 
 
+def test_fewer_rows_that_pass_and_a_lower_score_are_regressions_with_their_points(kitchen: Kitchen) -> None:
+    kitchen.write("workspace.yaml", CHANNELS + rule("regression"))
+    kitchen.look()
+    score = {"name": "filled", "passed": True, "severity": "error", "value": 0.99}
+    for _ in range(8):
+        kitchen.step("silver.a", rows_quarantined=10, checks=[score])
+    kitchen.step("silver.a", rows_quarantined=100, checks=[score | {"value": 0.9}])
+    [(_, [line])] = kitchen.look().told
+    assert line.said == (
+        "90.0% of the rows passed, usually 99.0% (-9.0 points); 90.0% in the check filled, usually 99.0% (-9.0 points)"
+    )
+
+
 def test_rules_choose_assets_by_owner_tag_group_and_name(kitchen: Kitchen) -> None:
     kitchen.write("pipelines/silver/a.sql", "select 1 as x")
     kitchen.write("pipelines/silver/a.yaml", "owners: ada\ntags: critical\ngroup: till")
@@ -157,10 +170,11 @@ def test_a_killed_run_and_a_run_that_failed_as_a_whole_are_told_and_recover(kitc
     with kitchen.journal() as journal:
         journal.start_run("dead", asked)
         journal.do("update runs set pid = 1, started_ticks = 'another' where run_id = 'dead'")
+        journal.note_sample("dead", {"memory_share": 0.97})
         kitchen.clock += 600
         assert journal.reap() == ["dead"]
     [(_, [line])] = kitchen.look().told
-    assert line.subject == "run of +gold.b" and "its process is gone" in line.said
+    assert line.subject == "run of +gold.b" and line.said.endswith("it used 97% of its memory")
     assert kitchen.look().told == ()
     with kitchen.journal() as journal:
         kitchen.clock += 60
@@ -183,6 +197,18 @@ def test_what_was_before_the_first_look_is_not_told(kitchen: Kitchen) -> None:
     kitchen.step("silver.b", "failed")
     [(_, lines)] = kitchen.look().told
     assert [line.subject for line in lines] == ["silver.b"]
+    kitchen.step("silver.b")
+    assert kitchen.look().told == (), "nobody asked to be told that it is over"
+
+
+def test_a_small_quick_step_is_looked_at_when_it_is_not_like_the_one_before(kitchen: Kitchen) -> None:
+    kitchen.write("workspace.yaml", CHANNELS + rule("anomaly"))
+    kitchen.look()
+    for _ in range(8):
+        kitchen.step("silver.a", rows=10, seconds=0.01)
+    kitchen.step("silver.a", rows=100, seconds=0.01)
+    [(_, [line])] = kitchen.look().told
+    assert line.said == "100 rows written, usually 10 (10 times as much)"
 
 
 def test_templates_say_it_in_other_words_and_a_broken_one_loses_nothing(

@@ -45,7 +45,7 @@ def test_seconds_are_those_for_so_many_rows() -> None:
     assert (same.expected(1000), same.expected(3000), same.expected(100)) == (10.0, 30.0, 10.0)
 
 
-def test_rows_are_strange_when_neither_before_nor_growth_explains_them() -> None:
+def test_rows_are_strange_when_no_step_before_had_about_so_many() -> None:
     growing = [1000.0 * 1.3**n for n in range(8)]
     assert strange(1000 * 1.3**8, growing, ROWS) == ""
     assert strange(growing[-1] * 5, growing, ROWS) == "warn"

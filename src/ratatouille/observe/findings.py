@@ -249,8 +249,7 @@ def _score(name: str) -> Callable[[Point], float | None]:
 
 
 def _anomalies(now: Point, same: Sequence[Point], settings: Observe, known: Flagged) -> Iterator[Finding]:
-    # Oldest first: growth has a direction.
-    before = _usual_ones(same[: settings.window], "anomaly", "rows", known)[::-1]
+    before = _usual_ones(same[: settings.window], "anomaly", "rows", known)
     if len(before) < settings.at_least:
         return
     rows = [float(one["rows_written"]) for one in before]
