@@ -24,11 +24,9 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from preloaded import WarmDbt
 
 # Containers often forbid bytecode, and .venv comes without: each of the hundreds of processes that these tests start
 # would compile Dagster, dbt and Polars anew (`rat dev`: 16 s of CPU to come up instead of 7).
@@ -134,14 +132,17 @@ def filled() -> Callable[[Path, int], AbstractContextManager[None]]:
 
 
 @pytest.fixture(scope="session")
-def _dbt() -> Iterator[WarmDbt]:
+def _dbt() -> Iterator[Any]:
+    sys.path.insert(0, str(Path(__file__).parent))  # here: who copies this file alone needs no dbt
+    from preloaded import WarmDbt
+
     server = WarmDbt()
     yield server
     server.close()
 
 
 @pytest.fixture
-def warm_dbt(_dbt: WarmDbt, monkeypatch: pytest.MonkeyPatch) -> None:
+def warm_dbt(_dbt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """dbt without its imports, in tests that are not about how its process is started or ended."""
     from ratatouille.dbt_project import process
 
