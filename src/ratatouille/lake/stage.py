@@ -104,12 +104,23 @@ def stage(
     try:
         written = session.rows(
             f"copy (\n{in_order(stored, layout)}\n) to {text(str(folder))}"
-            f" ({parquet(columns)}, {copy_options(layout)}, overwrite_or_ignore true)"
+            f" ({parquet(columns)}{_groups(session)}, {copy_options(layout)}, overwrite_or_ignore true)"
         )
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return replace(staged_files(folder, columns, written), partitioned=bool(layout.partition_by))
+
+
+def _groups(session: Session) -> str:
+    """Row groups of at most a sixteenth of DuckDB's memory: each thread holds one until it is written, and 122,880 rows
+    with a page of text each are 160 MB. Narrow rows never get there."""
+    limit, ordered = session.rows(
+        "select current_setting('memory_limit'), current_setting('preserve_insertion_order')"
+    )[0]
+    number, _, unit = str(limit).partition(" ")
+    size = float(number) * {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}.get(unit, 1)
+    return "" if ordered else f", row_group_size_bytes {max(8 << 20, int(size / 16))}"
 
 
 def stage_batches(session: Session, selects: Iterator[str], asset: str, folder: Path) -> Staged:
