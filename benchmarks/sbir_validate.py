@@ -18,6 +18,8 @@ import json
 import os
 import shutil
 import sys
+import tempfile
+import time
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -122,7 +124,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--memory", default="1GB")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--work", type=Path, default=Path("/tmp/sbir_validate"))
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "sbir_validate")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     asked = parser.parse_args(arguments)
     folder, files = prepare(asked)
@@ -202,12 +204,10 @@ def _rat(lake: Path, wanted: list[str]) -> tuple[Measured, dict[str, Any]]:
 
 
 def _python(asked: argparse.Namespace, folder: Path, code: str, files: list[Path]) -> Measured:
-    from datetime import date
-
     states = "AL AK AZ AR CA CO CT DE DC FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY NC ND OH OK OR PA RI SC SD TN TX UT VT VA WA WV WI WY PR GU VI AS MP CALIFORNIA"
     listed = ", ".join(repr(str(path)) for path in files)
     for name, value in {
-        "MEMORY": asked.memory, "THREADS": str(asked.threads), "FILES": listed, "YEAR": str(date.today().year), "STATES": json.dumps(states.split()),
+        "MEMORY": asked.memory, "THREADS": str(asked.threads), "FILES": listed, "YEAR": str(time.gmtime().tm_year), "STATES": json.dumps(states.split()),
     }.items():  # fmt: skip
         code = code.replace(name, value)
     return measure(Command([sys.executable, "-c", code], folder, dict(os.environ)), folder / "log")
@@ -234,11 +234,12 @@ def _correct(lake: Path) -> None:
 def markdown(found: dict[str, Any]) -> str:
     m = found["median"]
     rows = m["pipeline"]["n_rows"]
+    machine = f"{found['cores']} cores, load {found['load']:.1f} when it began; profile {found['memory']}, {found['threads']} threads"
+    machine += f"; medians of {found['runs']}"
     lines = [
         "# SBIR: extract, validate, transform",
         "",
-        f"{rows:,.0f} lines of awards in {found['csv_mb']} MB of CSV; {found['cores']} cores, load {found['load']:.1f} when it began;"
-        f" profile {found['memory']}, {found['threads']} threads; medians of {found['runs']}. `python benchmarks/sbir_validate.py`",
+        f"{rows:,.0f} lines of awards in {found['csv_mb']} MB of CSV, {machine}. `python benchmarks/sbir_validate.py`",
         "",
         "| | seconds | processor seconds | peak memory, MB |",
         "|---|---:|---:|---:|",

@@ -114,7 +114,7 @@ def raw_cet_taxonomy(context: AssetExecutionContext, config: Mode) -> Materializ
 
 @asset(
     group_name="sbir_ingestion",
-    deps=[raw_sbir_awards],
+    deps=[raw_sbir_awards, raw_companies],
     metadata={"table": "validated.sbir_awards_pass"},
     compute_kind="duckdb",
     description="Awards that pass, fail and repeat: each line of the files is in one of the three.",
@@ -215,7 +215,7 @@ def enriched_cet_patent_classifications(context: AssetExecutionContext, config: 
 
 @asset(
     group_name="sbir_ingestion",
-    deps=[enriched_sbir_awards],
+    deps=[validated_sbir_awards, enriched_sbir_awards],
     compute_kind="duckdb",
     description="Companies, one row each, with what they were awarded.",
 )

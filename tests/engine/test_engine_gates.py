@@ -294,3 +294,14 @@ def test_a_figure_out_of_its_bounds_is_named(shop):
     side = "columns: {amount: {checks: [{distribution: {mean: [0, 100], max: [0, null]}}]}}"
     failed = shop.write({ROWS: GOOD.replace("20.0", "'nan'::double"), SIDE: side}).step("bronze.rows")
     assert "mean of amount is nan, max of amount is nan" in failed.error["what"], "which is below and above nothing"
+
+
+def test_a_limit_that_a_custom_gate_takes_from_a_variable_makes_the_table_stale_when_it_changes(shop):
+    limit = "name: shop\nvars: {most: %d, other: %d}\n"
+    side = "checks: {most: {sql: \"select * from {{ this }} where amount > {{ var('most') }}\"}}\n"
+    shop.write({"workspace.yaml": limit % (100, 1), ROWS: GOOD, SIDE: side})
+    assert shop.step("bronze.rows").status == "built"
+    shop.write({"workspace.yaml": limit % (100, 2)})
+    assert shop.step("bronze.rows").status == "skipped", "a variable that it does not name"
+    shop.write({"workspace.yaml": limit % (25, 2)})
+    assert shop.step("bronze.rows").status == "failed"

@@ -266,7 +266,9 @@ def test_a_declared_field_that_no_object_of_a_file_has_sets_it_aside_unless_it_i
         }
     )
     step = shop.step("bronze.laps")
-    assert step.set_aside == ({"file": "landing/renamed.json", "reason": "no row of it has the field note (notes may be meant)"},)
+    assert step.set_aside == (
+        {"file": "landing/renamed.json", "reason": "no row of it has the field note (notes may be meant)"},
+    )
     assert shop.rows("select count(*), count(late), count(day) from bronze.laps") == [(500, 1, 0)]
 
 

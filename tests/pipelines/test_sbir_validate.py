@@ -158,12 +158,16 @@ def test_a_company_is_one_by_its_numbers_then_by_name_and_state(tmp_path: Path) 
         {"Company": "Twin Systems", "UEI": "", "Duns": "333333333"},
         {"Company": "Twin Systems", "UEI": "", "Duns": "444444444"},
         {"Company": "Twin System", "UEI": "", "Duns": ""},  # of which of the two cannot be told
+        {"Company": "Zeta Labs", "UEI": "", "Duns": "", "State": "NY"},  # the company file knows its number
     ]
+    register = tmp_path / "landing/sbir/companies/companies.csv"
+    register.parent.mkdir(parents=True)
+    register.write_text("Company Name,UEI,DUNs,State\nZETA LABORATORIES INC,ZETAZETA1234,,New York\n")
     lake.land("bulk/a.csv", [{"Agency Tracking Number": f"T-{n}", **row} for n, row in enumerate(rows)])
     lake.run("+validated.company_keys")
     assert [row[0] for row in lake.ask("select company_id from lake.validated.company_keys order by company_name, state, duns")] == [
         "UEI:ABCDEFGHJK12", "NAME:acme|CA", "UEI:ABCDEFGHJK12", "UEI:ABCDEFGHJK12",
-        "DUNS:222222222", "DUNS:222222222", "NAME:twin sys|MA", "DUNS:333333333", "DUNS:444444444",
+        "DUNS:222222222", "DUNS:222222222", "NAME:twin sys|MA", "DUNS:333333333", "DUNS:444444444", "UEI:ZETAZETA1234",
     ]  # fmt: skip
 
 

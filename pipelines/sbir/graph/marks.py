@@ -32,6 +32,9 @@ def _note(path: Path) -> Path:
     return path.with_name(f"{path.name}.marks")
 
 
-def _looks(path: Path) -> list[int]:
-    stat = path.stat()
-    return [stat.st_ino, stat.st_size, stat.st_mtime_ns]
+def _looks(path: Path) -> list[list[int | str]]:
+    """The file and what ladybug keeps beside it: after a kill the newest is in its log (.wal) alone."""
+    ours = (f"{path.name}.marks", f"{path.name}.lock")
+    files = [path, *(one for one in sorted(path.parent.glob(f"{path.name}.*")) if not one.name.startswith(ours))]
+    looked = ((one.name, one.stat()) for one in files)
+    return [[name, stat.st_ino, stat.st_size, stat.st_mtime_ns] for name, stat in looked]

@@ -1,6 +1,10 @@
 -- Who is who among the companies of the awards. A company is known by its UEI, else its DUNS, else its normalised name
 -- and state. A line that lacks a number gets the company of the lines that share its DUNS, or its name and state, when
--- all of those are one company.
+-- all of those are one company. The company file of SBIR.gov, where there is one, tells such numbers too.
+{% macro number_id(row) -%}
+case when coalesce({{ row }}.uei, by_duns.uei) is not null then 'UEI:' || coalesce({{ row }}.uei, by_duns.uei)
+    when duns is not null then 'DUNS:' || duns end
+{%- endmacro %}
 with said as (
     select
         company_key,
@@ -17,29 +21,36 @@ named as (
     select *, {{ sbir_name('company_name') }} as normalized_name
     from said
 ),
+known as (
+    select uei, duns, normalized_name, state
+    from named
+    union all
+    select
+        {{ sbir_uei(sbir_text('uei')) }},
+        {{ sbir_duns(sbir_text('duns')) }},
+        {{ sbir_name(sbir_text('company_name')) }},
+        {{ sbir_state(sbir_text('state')) }}
+    from {{ ref('raw.companies') }}
+),
 uei_of_duns as (
     select duns, min(uei) as uei
-    from named
+    from known
     where duns is not null and uei is not null
     group by duns
     having count(distinct uei) = 1
 ),
+company_of_name as (
+    select normalized_name, state, min({{ number_id('known') }}) as number_id
+    from known
+    left join uei_of_duns as by_duns using (duns)
+    where {{ number_id('known') }} is not null and normalized_name <> ''
+    group by normalized_name, state
+    having count(distinct {{ number_id('known') }}) = 1
+),
 numbered as (
-    select
-        named.*,
-        case
-            when coalesce(named.uei, by_duns.uei) is not null then 'UEI:' || coalesce(named.uei, by_duns.uei)
-            when duns is not null then 'DUNS:' || duns
-        end as number_id
+    select named.*, {{ number_id('named') }} as number_id
     from named
     left join uei_of_duns as by_duns using (duns)
-),
-company_of_name as (
-    select normalized_name, state, min(number_id) as number_id
-    from numbered
-    where number_id is not null and normalized_name <> ''
-    group by normalized_name, state
-    having count(distinct number_id) = 1
 )
 select
     company_key,

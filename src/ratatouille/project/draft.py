@@ -250,6 +250,9 @@ class _Maker:
                 continue
             gate = Reading(query, rendered, TextFile(place.path, text), name, place)
             self.gates.append(gate)
+            if "{" in _NAMES_OF_TABLES.sub("", text):
+                # It says more than its text: what a variable or a macro says now decides about the rows, too.
+                self.canonical.append(json.dumps(["gate", name, sql.canonical(query)]))
             for mistake in sql.reads_files(query):
                 self._add(gate.problem(mistake))
             if recorder.changed:
@@ -286,6 +289,9 @@ class _Maker:
 
     def _sidecar_place(self, key: str) -> Place:
         return self.sidecar.places.get(key, Place(self.asset.sidecar or self.asset.path))
+
+
+_NAMES_OF_TABLES = re.compile(r"\{\{\s*(this|ref\([^()]*\))\s*\}\}")
 
 
 def _variable(name: str, values: Values) -> Any:
@@ -405,7 +411,8 @@ def _text_hash(asset: Asset) -> str:
 
 
 def _source_facts(source: Source) -> list[Any]:
-    return [getattr(source, name) for name in Source.__slots__ if name not in ("name", "table")]
+    said = [getattr(source, name) for name in Source.__slots__ if name not in ("name", "table", "aliases")]
+    return [*said, source.aliases] if source.aliases else said  # as in _said
 
 
 def digest(facts: object) -> str:
