@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ratatouille.errors import RequestError
+from ratatouille.observe import alerts
 
 Inbox = Kitchen = Any  # of conftest.py
 
@@ -122,6 +123,7 @@ def test_rules_choose_assets_by_owner_tag_group_and_name(kitchen: Kitchen) -> No
         "native": ["gold.by_dagster"],
     }  # fmt: skip
     assert [one for one in looked.problems if "the rule broken is about nothing" in one]
+    assert alerts.overview(kitchen.project).problems[-1:] == looked.problems[-1:]
     body = next(body for _, title, body in kitchen.told if "silver.a" in title)
     assert "Owners: ada" in body and "Next: rat run silver.a" in body
 
