@@ -335,7 +335,8 @@ def main() -> None:
         companies.write_parquet(Path(folder, "companies.parquet"))
         said: dict[str, object] = {"entities": entities.height, "companies": companies.height, "seed": asked.seed}
         del entities, companies
-        for way, sample in (("rare_grams", 0), ("everything", asked.sample), ("same_first_letters", asked.sample)):
+        others = (("everything", asked.sample), ("same_first_letters", asked.sample)) if asked.sample else ()
+        for way, sample in (("rare_grams", 0), *others):
             command = [
                 sys.executable,
                 __file__,

@@ -45,6 +45,13 @@ class Rules:
     fill_gap: float = 1.0
     max_silence: float = 10.0
     allow_off_duty: bool = False
+    short_segment: float = 3.0  # of the load signal
+    flapping_per_h: float = 90.0  # changes of the load signal, above which a sensor flaps
+    flip_speed: float = 8.0  # above which nobody picks up or puts down
+    raised_height: float = 0.5
+    raised_speed: float = 8.0
+    high_height: float = 3.5
+    high_speed: float = 1.0
 
     @classmethod
     def from_mapping(cls, said: Mapping[str, Any] | None) -> Rules:
@@ -58,7 +65,7 @@ class Rules:
             wanted = type(getattr(cls, name))
             if wanted is not type(value) and not (wanted is float and type(value) is int):
                 raise WrongRules(f"vars.forklift.{name} is {value!r}; write a {wanted.__name__}")
-        rules = cls(**{name: value for name, value in (said or {}).items()})
+        rules = cls(**(said or {}))
         if rules.height_mode not in HEIGHT_MODES:
             raise WrongRules(f"vars.forklift.height_mode is '{rules.height_mode}'; write {', '.join(HEIGHT_MODES)}")
         if rules.timezone not in available_timezones():
@@ -157,11 +164,11 @@ def heights_sql(header: str, where: str, rules: Rules) -> str:
             the range is a spike and is clipped. A sensor whose range is believable is left as it is
     """
     low, high, top = f"{rules.min_height:f}", f"{rules.max_height:f}", f"{rules.sensor_range_quantile:f}"
-    clipped = f"least(greatest(height, {low}), {high})"
+    clipped = f"case when height is not null then least(greatest(height, {low}), {high}) end"
     believable = {
         "drop": "height",
         "clip": clipped,
-        "scale": f"case when lowest >= {low} and highest <= {high} then {clipped}"
+        "scale": f"case when height is null then null when lowest >= {low} and highest <= {high} then {clipped}"
         f" when highest > lowest then {low} + (least(greatest(height, lowest), highest) - lowest)"
         f" / (highest - lowest) * ({high} - {low}) else {clipped} end",
     }[rules.height_mode]
@@ -183,7 +190,7 @@ select
     fffid,
     {believable} as height,
     height as height_raw,
-    sensor_broken,
+    sensors.sensor_broken,
     load,
     on_duty,
     ts,

@@ -15,14 +15,18 @@ def by_machine(context: Any, rows: Any, changed: Callable[[], Any], sql: Sql, ru
 
     The machines are those of all rows, of one partition, or those of which rows have `changed` since the last run.
     """
-    rows.create_view("rows_above", replace=True)
-    where = "true"
+    above = f"above_{context.asset.replace('.', '_')}"  # assets are built side by side on one connection
+    rows.create_view(above, replace=True)
+    where, machines = "true", []
     if context.partition is not None:
         where = f"machine = {text(context.partition)}"
     elif context.is_incremental():
         machines = [machine for (machine,) in changed().aggregate("machine").fetchall()]
         where = among(machines) if machines else "false"
-    counted = context.query(f"select machine, count(*) from rows_above where {where} group by machine order by machine")  # noqa: S608
-    yield context.query(sql("rows_above", "false", rules))
-    for group in batches(counted.fetchall()):
-        yield context.query(sql("rows_above", among(group), rules))
+    counted = context.query(f"select machine, count(*) from {above} where {where} group by machine order by machine")
+    found = counted.fetchall()
+    if machines and context.partition is None:
+        context.empty(*(machine for machine in machines if machine not in dict(found)))
+    yield context.query(sql(above, "false", rules))  # the columns, also where there are no rows
+    for group in batches(found):
+        yield context.query(sql(above, among(group), rules))

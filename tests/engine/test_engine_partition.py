@@ -156,3 +156,40 @@ def test_a_partition_that_is_built_again_takes_its_rows_in_the_quarantine_along_
     shop.write({DAILY: rows + " where not {{ is_incremental() }} or true", SIDE: side}).run()
     assert shop.step("gold.daily", partitions=("1.5",), force=True).rows_quarantined == 1
     assert shop.value("select count(*) from rat.quarantine") == 1
+
+
+PARTS = """
+def build(context):
+    rows = context.ref("bronze.sales")
+    rows.create_view("rows_here", replace=True)
+    days = "select distinct day from rows_here"
+    if context.is_incremental():
+        days = context.changes("bronze.sales").aggregate("day").fetchall()
+        there = {day for (day,) in rows.aggregate("day").fetchall()}
+        context.empty(*(str(day) for (day,) in days if day not in there))
+        days = ", ".join(f"date '{day}'" for (day,) in days) or "null"
+    yield context.query(f"from rows_here where day in ({days}) and day < date '2026-03-03'")
+    yield context.query(f"from rows_here where day in ({days}) and day >= date '2026-03-03'")
+"""
+
+
+def test_batches_lie_in_their_partitions_at_once_and_code_may_say_which_are_empty_now(shop, monkeypatch):
+    python = {"pipelines/gold/parts.py": PARTS, "pipelines/gold/parts.yaml": PARTITION + "sort_by: amount\n"}
+    shop.write(sales(1) | python).run()
+    shop.write(sales(1, days=4)).run("bronze.sales")
+    with monkeypatch.context() as patch:
+        patch.setattr("ratatouille.engine.build.modes.shaped", None)  # a second staging would call it
+        step = shop.step("gold.parts")
+    assert step.rows_total == 4 and step.rows_written == 0
+    assert shop.rows("select distinct day(day) from gold.parts order by 1") == [(1,), (2,), (3,), (4,)]
+    assert list(shop.entries("gold.parts")[0].partitions) == ["2026-03-05"]
+    shop.write(sales(7, days=4)).run("bronze.sales")
+    assert shop.step("gold.parts").rows_written == 4
+    assert shop.rows("select distinct amount from gold.parts") == [(7,)]
+    files = shop.rows("select count(*) from ducklake_table_info('lake') where table_name = 'parts' and file_count >= 4")
+    assert files == [(1,)]
+
+
+def test_only_partitions_can_be_emptied(shop):
+    shop.write({"pipelines/gold/a.py": "def build(context):\n    context.empty('x')\n"})
+    assert "only an asset with materialize: partition" in shop.step("gold.a").reason

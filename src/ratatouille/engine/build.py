@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from ratatouille.errors import RatError, RequestError, StepFailed, TransientErro
 from ratatouille.lake import (
     Checkpoint,
     External,
+    Layout,
     QueryFailed,
     Session,
     Staged,
@@ -135,7 +136,7 @@ def _build_python(work: Work) -> None:
         parts = chunks.Chunks(work)
         returned = context.call_build(work.root, work.asset, _context(work, parts))
         work.staged = _stage_batches(work, parts, returned)
-    if not modes.reshapes(work):
+    if not modes.reshapes(work) or work.staged.partitioned:
         _check_columns(work, work.staged.columns)
         return
     rows = work.staged
@@ -155,7 +156,10 @@ def _stage_batches(work: Work, parts: chunks.Chunks, returned: Any) -> Staged:
         with work.bench.lake.session(work.session.doing) as beside:
             wanted = partial(_types_of_batches, work, beside, checkpoint)
             selects = context.batches(beside, map(context.tabular, frames), work.asset, wanted)
-            return stage_chunks(beside, selects, work.asset.name, work.folder(""), checkpoint)
+            layout = Layout() if modes.changes_rows(work) else work.layout
+            if layout.partition_by:
+                selects = (_without_reserved_folders(work.asset, one, beside.describe(one)) for one in selects)
+            return stage_chunks(beside, selects, work.asset.name, work.folder(""), checkpoint, layout)
     except QueryFailed as error:
         unfit = fitting.UNFIT in error.message
         raise chunks.with_kept(_unfit(work, error) if unfit else error, checkpoint.kept) from error
@@ -192,6 +196,7 @@ def _context(work: Work, parts: chunks.Chunks) -> context.Context:
         continues=_continues(work),
         stands=work.asset.name in work.state.standing,
         stands_for=partial(setattr, work, "version_token"),
+        empty=partial(_empty, work) if work.asset.materialize == "partition" else None,
     )
 
 
@@ -200,6 +205,10 @@ def _continues(work: Work) -> bool:
     anew = work.planned.rule in ("new", "forced", "released", "incomplete")
     same = work.head is not None and work.head.code_hash == work.asset.code_hash
     return bool(work.existing) and same and not anew
+
+
+def _empty(work: Work, partitions: Sequence[str]) -> None:
+    work.emptied = tuple(dict.fromkeys((*work.emptied, *partitions)))
 
 
 def _source_named(work: Work, name: str) -> Source:

@@ -40,6 +40,7 @@ class Context:
         variables: Mapping[str, Any],
         environment: Mapping[str, str],
         chunks: Callable[..., Iterator[Any]] | None = None,
+        empty: Callable[[Sequence[str]], None] | None = None,
         continues: bool = False,
         stands: bool = True,
         stands_for: Callable[[str], None] = lambda version: None,
@@ -57,6 +58,7 @@ class Context:
         self._variables = variables
         self._environment = environment
         self._chunks = chunks
+        self._empty = empty
         self._continues = continues
         self._stands = stands
         self._stands_for = stands_for
@@ -101,6 +103,17 @@ class Context:
         if isinstance(rows, str):
             rows = self.query(rows)
         return self._chunks(rows, size, (by,) if isinstance(by, str) else tuple(by), form, resume)
+
+    def empty(self, *partitions: str) -> None:
+        """These partitions have no rows any more: `context.empty("2026-11-21")`. Those that `build` gives rows of are
+        replaced in any case. Raises RequestError where nothing is built by partition."""
+        if self._empty is None:
+            raise RequestError(
+                "only an asset with materialize: partition has partitions to empty",
+                where=self.asset,
+                next="materialize: partition in its YAML file",
+            )
+        self._empty(partitions)
 
     @property
     def this(self) -> Any:

@@ -48,6 +48,8 @@ def leaving(work: Work) -> Leaving:
         keys = asset.unique_key
         return Leaving(f"({idents(keys)}) in (select {idents(keys)} from ({work.gone.relation}))", keys, keys)
     files = f'"_file" in ({", ".join(map(text, work.replaced_files))})' if work.replaced_files else ""
+    if work.emptied:
+        files = f"{label_of(asset)} in ({', '.join(map(text, work.emptied))})"
     key = {"merge": asset.unique_key, "snapshot": asset.unique_key, "partition": asset.partition_by}
     going = key.get(asset.materialize, ())
     return Leaving(files, going, going)
@@ -90,9 +92,14 @@ def columns_of(asset: Asset, columns: Columns) -> Columns:
 
 def reshapes(work: Work) -> bool:
     """Whether the candidate has other rows than the query, or in another order."""
+    return bool(changes_rows(work) or work.asset.partition_by or work.asset.sort_by)
+
+
+def changes_rows(work: Work) -> bool:
+    """Whether the candidate has other rows than the query."""
     asset = work.asset
-    other = asset.deduplicate or work.partition or asset.materialize == "snapshot" or asset.deletions == "remove"
-    return bool(other or asset.partition_by or asset.sort_by)
+    other = asset.deduplicate or work.partition or asset.materialize == "snapshot"
+    return bool(other or asset.deletions == "remove")
 
 
 def shaped(work: Work, select: str, columns: Columns) -> str:
@@ -164,7 +171,7 @@ def partitions_of(work: Work, fingerprint: str) -> dict[str, str]:
     if work.asset.materialize != "partition" or not work.incremental:
         return {}
     labels = f"select distinct {label_of(work.asset)} from ({work.built.relation}) limit {_LISTED_PARTITIONS + 1}"
-    found = sorted(row[0] for row in work.session.rows(labels))
+    found = sorted({*(row[0] for row in work.session.rows(labels)), *work.emptied})
     return dict.fromkeys(found if len(found) <= _LISTED_PARTITIONS else ["*"], fingerprint)
 
 

@@ -59,6 +59,7 @@ class Work:
     warnings: list[str] = field(default_factory=list)
     preview: Answer | None = None
     partition: Partition | None = None  # the one that this attempt builds, where partitions were asked for
+    emptied: tuple[str, ...] = ()  # partitions that have no rows any more, as the code says
     reads_changes: bool = False  # it has asked what changed in an input
     only_adds: bool = False  # whatever its mode says: no published row goes
     rows_seen: int | None = None  # rows that the query gave, where the candidate has others

@@ -16,12 +16,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ratatouille.lake.connect import Storage
 from ratatouille.lake.faults import plainly
+from ratatouille.lake.layout import Layout, copy_options, in_order
 from ratatouille.lake.limits import duckdb_bytes
 from ratatouille.lake.places.durable import checksum, fsync_path
 from ratatouille.lake.quoting import ident, text
@@ -233,16 +234,30 @@ def open_checkpoint(
     return found
 
 
-def stage_chunks(session: Session, selects: Iterator[str], asset: str, folder: Path, checkpoint: Checkpoint) -> Staged:
-    """`stage_batches`, of results some of which belong to chunks. Those of an earlier attempt are taken over."""
+def stage_chunks(
+    session: Session,
+    selects: Iterator[str],
+    asset: str,
+    folder: Path,
+    checkpoint: Checkpoint,
+    layout: Layout = Layout(),  # noqa: B008  frozen
+) -> Staged:
+    """`stage_batches`, of results some of which belong to chunks. Those of an earlier attempt are taken over.
+
+    What belongs to no chunk is cut and ordered by the layout; if all of it is, the result is `partitioned`.
+    """
     make_folder(folder)
     written: list[tuple[Any, ...]] = []
     columns: Columns | None = None
+    laid_out = bool(layout.partition_by)
     try:
         for select in selects:
             # Not before: the code that gives the SELECT may have asked to begin anew.
             stored, columns = batch_select(session, select, columns or checkpoint.columns, asset)
             path = checkpoint.path_for(folder, len(written))
+            if laid_out and not checkpoint.in_chunk:
+                written += _cut(session, stored, path.with_suffix(""), columns, layout)
+                continue
             row = session.rows(f"copy (\n{stored}\n) to {text(str(path))} ({parquet(columns)})")[0]
             if checkpoint.in_chunk:
                 checkpoint.columns = columns
@@ -259,7 +274,14 @@ def stage_chunks(session: Session, selects: Iterator[str], asset: str, folder: P
     if columns is None:
         shutil.rmtree(folder, ignore_errors=True)
         raise no_batch(asset)
-    return staged_files(folder, columns, written)
+    return replace(staged_files(folder, columns, written), partitioned=laid_out and not checkpoint.finished)
+
+
+def _cut(session: Session, select: str, folder: Path, columns: Columns, layout: Layout) -> list[tuple[Any, ...]]:
+    """A folder for each value of the layout's columns; nothing for no rows."""
+    options = f"{parquet(columns)}, {copy_options(layout)}, overwrite_or_ignore true"
+    written = session.rows(f"copy (\n{in_order(select, layout)}\n) to {text(str(folder))} ({options})")
+    return [row for row in written if row[1]]
 
 
 def _linked(path: Path, folder: Path, number: int, file: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -1,0 +1,11 @@
+"""How safely each forklift is driven."""
+
+from pipelines.forklift.judging import safety_sql
+from pipelines.forklift.processing import Rules
+from pipelines.forklift.stepwise import by_machine
+
+
+def build(context):  # type: ignore[no-untyped-def]
+    rules = Rules.from_mapping(context.var("forklift"))
+    changed = lambda: context.changes("silver.forklift_carrying")  # noqa: E731
+    yield from by_machine(context, context.ref("silver.forklift_carrying"), changed, safety_sql, rules)
