@@ -100,6 +100,8 @@ def test_off_duty_rows_carry_only_where_they_may_and_machines_do_not_touch_each_
     assert all(flags(sql, every_second([off] * 50), replace(RULES, allow_off_duty=True)))
     two = every_second([UP] * 30) + [row | {"machine": "FL-2"} for row in every_second([UP] * 30)]
     assert not any(flags(sql, two))
+    silent = every_second([UP] * 40) + every_second([UP] * 40, MIDNIGHT + timedelta(seconds=52))
+    assert not any(flags(sql, silent + [row | {"machine": "FL-2"} for row in every_second([DOWN] * 92)]))
     assert flags(sql, every_second([UP, DOWN] * 3), replace(RULES, min_duration=0.0, fill_gap=0.0)) == [True, False] * 3
 
 
