@@ -201,6 +201,7 @@ def test_heights_are_dropped_clipped_or_scaled(sql: Any) -> None:
     spiky = heights(sql, [0.0, 2.0] * 200 + [65.53])
     assert spiky[1][0] == 2.0 and spiky[-1][0] == 6.7, "one spike is no range"
     assert heights(sql, [None, 1.0])[0][0] is None
+    assert heights(sql, [None, 0.0, 13.4], sensor_range_quantile=1.0)[0][0] is None
 
 
 def test_more_than_a_tenth_above_the_maximum_is_a_broken_sensor(sql: Any) -> None:
@@ -341,6 +342,13 @@ def test_files_become_tables_one_by_one_and_a_rebuild_gives_the_same(kitchen: Wo
             f" from said join '{truth}' t using (ts)"
         ).fetchone() or (0, 0)
     assert found > 0.75 and right > 0.6, (found, right)
+
+
+def test_without_any_file_the_tables_are_there_and_empty(kitchen: Workspace, tmp_path: Path) -> None:
+    shutil.copytree(kitchen.root, tmp_path / "empty", ignore=shutil.ignore_patterns(".rat", "landing"))
+    empty = Workspace(tmp_path / "empty")
+    assert empty.run()["status"] == "completed"
+    assert [row for name in STORED for row in empty.query(f"select count(*) from {name}").rows()] == [(0,)] * 6
 
 
 def test_wrong_rules_stop_the_step_with_the_near_miss(kitchen: Workspace) -> None:
