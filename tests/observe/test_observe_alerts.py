@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ratatouille.errors import RequestError
+from ratatouille.observe import alerts
 
 Inbox = Kitchen = Any  # of conftest.py
 
@@ -122,6 +123,7 @@ def test_rules_choose_assets_by_owner_tag_group_and_name(kitchen: Kitchen) -> No
         "native": ["gold.by_dagster"],
     }  # fmt: skip
     assert [one for one in looked.problems if "the rule broken is about nothing" in one]
+    assert alerts.overview(kitchen.project).problems[-1:] == looked.problems[-1:]
     body = next(body for _, title, body in kitchen.told if "silver.a" in title)
     assert "Owners: ada" in body and "Next: rat run silver.a" in body
 
@@ -302,3 +304,19 @@ def test_what_is_wrong_in_the_settings_is_said_at_its_place(kitchen: Kitchen, te
     with pytest.raises(RequestError) as wrong:
         kitchen.project  # noqa: B018
     assert sentence in str(wrong.value) and "workspace.yaml:" in wrong.value.where
+
+
+def test_what_a_channels_library_says_holds_no_part_of_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    import apprise
+
+    from ratatouille.observe.channels import send
+
+    def fails(self: Any, **_: Any) -> bool:
+        raise OSError("POST https://127.0.0.1/inbox-path-token?key=query-secret as user:hunter2-secret failed")
+
+    monkeypatch.setattr(apprise.Apprise, "notify", fails)
+    said = send(["json://user:hunter2-secret@127.0.0.1/inbox-path-token?key=query-secret"], "a", "b")
+    assert said.startswith("OSError: POST https://127.0.0.1/")
+    assert not [one for one in ("hunter2", "inbox-path", "query-secret") if one in said]
+    assert send(["nonsense"], "a", "b") == "1 of 1 addresses cannot be read by apprise"
+    assert send([], "a", "b") == "no address is set"

@@ -21,7 +21,7 @@ from ratatouille.lake import Entry, Journal, ledger, open_journal
 from ratatouille.lake.journal.books import Do
 from ratatouille.observe import findings, messages, outbox, states
 from ratatouille.observe.channels import addresses_in, send
-from ratatouille.observe.events import RECOVERED, Event, of_freshness, of_runs, of_step
+from ratatouille.observe.events import GATE_FAILED, RECOVERED, RUN_FAILED, Event, of_freshness, of_runs, of_step
 from ratatouille.observe.states import State, Told
 from ratatouille.project.records import AlertRule, Project
 
@@ -187,21 +187,25 @@ class Overview:
     rules: tuple[AlertRule, ...]
     wrong: tuple[State, ...] = ()
     waiting: tuple[Waiting, ...] = ()
+    problems: tuple[str, ...] = ()  # rules that are about nothing
 
 
 def overview(project: Project) -> Overview:
     """What is wrong now as far as each rule is concerned, and what could not be told."""
     rules = project.workspace.alerts.rules
+    problems = tuple(_chosen(project, rules, {*project.assets, *project.natives})[1])
     with engine_look.reading_journal(project.workspace) as journal:
         if journal is None or not rules:
-            return Overview(rules)
+            return Overview(rules, problems=problems)
         known = states.read(journal.do, rules)
         rows = journal.do(
             "select channel, rule, title, tries, coalesce(error, '') from alert_outbox where sent_at is null"
             " order by made_at"
         )
-    wrong = sorted((one for one in known.values() if one.is_open), key=lambda one: -one.since)
-    return Overview(rules, tuple(wrong), tuple(Waiting(*row) for row in rows))
+    wrong = sorted((one for one in known.values() if one.is_open), key=lambda one: (-one.since, one.subject, one.rule))
+    by_gate = {(one.rule, one.subject) for one in wrong if one.about == GATE_FAILED}
+    wrong = [one for one in wrong if one.about != RUN_FAILED or (one.rule, one.subject) not in by_gate]
+    return Overview(rules, tuple(wrong), tuple(Waiting(*row) for row in rows), problems)
 
 
 def test(project: Project, channels: Sequence[str] = ()) -> list[tuple[str, str]]:
