@@ -31,7 +31,7 @@ WANTED = (
     *("+enriched.sbir_awards_partial", "enriched.award_values", "enriched.company_candidates"),
     *("+transformed.cet_company_profiles", "transformed.cet_analytics", "validated.cet_drift_detection"),
 )
-RUN_COLUMNS = ("matched_at", "enriched_at", "classified_at", "entities_mark")
+RUN_COLUMNS = ("entity_id", "matched_at", "enriched_at", "classified_at", "entities_mark")
 
 
 class Lake:

@@ -152,7 +152,9 @@ def test_a_common_name_in_another_state_is_another_firm_and_a_rare_one_has_moved
 def test_a_place_tells_names_apart_but_makes_no_name_alike() -> None:
     there = {"city": "CAMBRIDGE", "state": "MA", "zip_postal_code": "02139"}
     here = {"city": "Cambridge", "state": "MA", "zip": "02139"}
-    found = one({"normalized_name": "zebrafan fotonics", **here}, {"normalized_name": "zebrafin photonics", **there})
+    found = one(
+        {"normalized_name": "zebrafin fotonix works", **here}, {"normalized_name": "zebrafin photonics works", **there}
+    )
     assert found["status"] == "review"
     assert found["score"] < 90 < json.loads(found["evidence"])["points"]
 

@@ -15,13 +15,16 @@ from c
 """
 
 
+# Which rows there are, in any order and however they are numbered.
+MARK = "select count(*) || ':' || coalesce(bit_xor(hash(e)), 0) from (select * exclude (entity_id) from r) as e"
 SHOWN = "select * from registered semi join wanted using (entity_id)"
 
 
 def build(context):  # type: ignore[no-untyped-def]
     companies = context.ref("enriched.award_companies").query("c", MARKED).pl()
-    registered = context.ref("enriched.sam_names")
-    mark = registered.query("e", "select count(*) || ':' || coalesce(bit_xor(hash(e)), 0) from e").fetchone()[0]
+    file, api = context.ref("enriched.sam_names"), context.ref("enriched.sam_api_names")
+    registered = context.query("from file union all by name from api", file=file, api=api)
+    mark = registered.query("r", MARK).fetchone()[0]
     rules = matching.Rules.of(context.var("sbir.enrichment", {}))
     before = matching.still_true(context.previous and context.previous.pl(), companies, mark)
     changed = companies.join(before, on="company_id", how="anti")

@@ -1,5 +1,4 @@
--- What SAM.gov has registered, from its files and from its API, with names as they are compared.
--- What the API said counts for an entity that the file lacks.
+-- What SAM.gov has registered, by its files, with names as they are compared. `entity_id` numbers the rows of this version.
 with entities as (
     select
         unique_entity_id,
@@ -13,28 +12,8 @@ with entities as (
         state,
         zip_postal_code,
         primary_naics,
-        naics_code_string,
-        'file' as said_by
+        naics_code_string
     from {{ ref('raw.sam_entities') }}
-    union all by name
-    select
-        unique_entity_id,
-        cage_code,
-        duns_number,
-        legal_business_name,
-        dba_name,
-        registration_status,
-        physical_address_line_1,
-        city,
-        state,
-        zip_postal_code,
-        primary_naics,
-        naics_code_string,
-        'api' as said_by
-    from {{ ref('raw.sam_api_entities') }}
-    where unique_entity_id not in (
-        select unique_entity_id from {{ ref('raw.sam_entities') }} where unique_entity_id is not null
-    )
 ),
 named as (
     select
@@ -51,7 +30,7 @@ others as (
     where unique_entity_id in (select unique_entity_id from entities group by all having count(*) > 1)
     qualify row_number() over (
         partition by unique_entity_id
-        order by registration_status not in ('A', 'Active'), legal_business_name, entity_id
+        order by registration_status not in ('A', 'Active'), legal_business_name, cage_code, zip_postal_code, entity_id
     ) > 1
 )
 select * from named
