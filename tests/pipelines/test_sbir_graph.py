@@ -204,10 +204,11 @@ def _tamper(lab: Lab, graph_of: Callable[..., Any]) -> None:
 
 
 def _forget_and_tamper(lab: Lab, graph_of: Callable[..., Any]) -> None:
-    """Two companies are deleted under a mark that stands; the other nodes are gone, with marks of an old copy."""
+    """Two companies are deleted under a mark that stands. Of the rest some is as in an old copy, some is gone."""
     with graph_of(lab) as graph:
         graph.delete(COMPANY, graph.state(COMPANY).slice(0, 2))
-        for kind in NODES[1:]:
+        graph.write(AWARD, rows(AWARD, {"key": "a0001", "content_hash": "old", "before": "?", "title": "An old title"}))
+        for kind in NODES[2:]:
             graph.delete(kind, graph.state(kind))
         for name in ("awards", "patents", "relations", "cet_areas", "award_cet_relationships"):
             graph.set_mark(f"loaded.{name}", "of an old copy")

@@ -23,7 +23,7 @@ from pipelines.sbir.graph.in_ladybug import InLadybug
 from pipelines.sbir.graph.in_neo4j import InNeo4j
 from pipelines.sbir.graph.interface import GraphError, GraphUnreachable
 from pipelines.sbir.graph.marks import marks_noted
-from pipelines.sbir.graph.model import AWARD, COMPANY, NODES, RELATIONS
+from pipelines.sbir.graph.model import AWARD, AWARDED_TO, COMPANY, NODES, RELATIONS
 from pipelines.sbir.graph.settings import GraphSettings, Loading, Server, graph_settings, server_of_environment
 
 from ratatouille import StepFailed, TransientError
@@ -220,6 +220,15 @@ def test_a_file_is_written_by_one_and_read_by_many(tmp_path: Path) -> None:
             pass
     with InLadybug(path, impatient, reading=True) as one, InLadybug(path, impatient, reading=True) as other:
         assert one.ask("MATCH (c:Company) RETURN count(*) AS n") == other.ask("MATCH (c:Company) RETURN count(*) AS n")
+    for n_written in (1, 0):  # what another opening wrote is found, not doubled
+        with InLadybug(path) as graph:
+            graph.prepare([*NODES, *RELATIONS])
+            written = graph.write(COMPANY, companies(range(1)))
+            graph.write(AWARD, rows(AWARD, {"key": "a", "content_hash": "1"}))
+            related = graph.write(
+                AWARDED_TO, rows(AWARDED_TO, {"start_key": "a", "end_key": "c0", "content_hash": "1"})
+            )
+            assert (written.created, related.created, graph.count(AWARDED_TO)) == (n_written, n_written, 1)
     assert marks_noted(path) == {}, "nothing was loaded, and nobody has touched it since"
     path.with_name("x.lbug.wal").write_bytes(b"of a process that was killed")
     assert marks_noted(path) is None
