@@ -6,7 +6,7 @@ They load when Dagster asks for the lists. A file asset that imports a module of
 from importlib import import_module
 from typing import Any
 
-_PIPELINES = ("f1", "recipes", "sales", "sbir")
+_PIPELINES = ("f1", "forklift", "recipes", "sales", "sbir")
 __all__ = ["all_asset_checks", "all_assets", "all_jobs", "all_schedules", "all_sensors"]
 
 

@@ -6,6 +6,7 @@ mount       a small file system: `mount(folder, "size=24m")`, and again with oth
 filled      `with filled(folder, leave):` its file system has only so many bytes left
 need_tool   a program the machine must have: `need_tool("strace", "apt-get install strace")`
 trials      `trials(5)`: 5 of every day, and RATATOUILLE_TRIALS times as many when figures are taken
+warm_dbt    dbt commands are forked from a process that has imported dbt, see preloaded.py
 figure      `figure("what was done", size="5 of 350 calls", wrong=0)`: printed, and kept for `make test-reliability`
 
 With RATATOUILLE_NO_SKIPS=1 a skipped test counts as failed: where everything can be installed, a test that did
@@ -22,6 +23,8 @@ import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -126,3 +129,22 @@ def filled() -> Callable[[Path, int], AbstractContextManager[None]]:
         ballast.unlink()
 
     return fill
+
+
+@pytest.fixture(scope="session")
+def _dbt() -> Iterator[Any]:
+    sys.path.insert(0, str(Path(__file__).parent))  # here: who copies this file alone needs no dbt
+    from preloaded import WarmDbt
+
+    server = WarmDbt()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def warm_dbt(_dbt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """dbt without its imports, in tests that are not about how its process is started or ended."""
+    from ratatouille.dbt_project import process
+
+    same = {name: getattr(subprocess, name) for name in ("DEVNULL", "PIPE", "STDOUT")}
+    monkeypatch.setattr(process, "subprocess", SimpleNamespace(Popen=_dbt.popen, **same))

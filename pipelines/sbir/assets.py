@@ -215,7 +215,7 @@ def enriched_cet_patent_classifications(context: AssetExecutionContext, config: 
 
 @asset(
     group_name="sbir_ingestion",
-    deps=[enriched_sbir_awards],
+    deps=[validated_sbir_awards, enriched_sbir_awards],
     compute_kind="duckdb",
     description="Companies, one row each, with what they were awarded.",
 )

@@ -238,7 +238,8 @@ def _same_names(left: pl.DataFrame, right: pl.DataFrame, rules: Rules) -> pl.Dat
     nothing = pl.DataFrame(schema={"left": pl.UInt32, "right": pl.UInt32})
     if not asked.height or not names.height:
         return nothing
-    found = [asked.select("left", "name").join(names, on="name").select("left", "right")]
+    joined = pl.col("name").str.replace_all(" ", "", literal=True)
+    found = [asked.select("left", joined).join(names.select("right", joined), on="name").select("left", "right")]
     for here, there in likely_pairs(asked["name"], names["name"], rules.budget):
         pairs = pl.DataFrame({"left": asked["left"].gather(here), "one": asked["name"].gather(here)})
         found.append(_near(pl.concat([pairs, names[there].rename({"name": "other"})], how="horizontal"), rules))
@@ -340,8 +341,15 @@ def _scored(pairs: pl.DataFrame, left: pl.DataFrame, right: pl.DataFrame, rules:
     both = pairs.join(left.select("left", "name", "city", "state", "zip"), on="left").join(
         right.select("right", "active", "in_city", "in_state", "in_zip", "other_name", there="name"), on="right"
     )
+    # "Data Link" and "Datalink" are one name.
+    joined = both.select(pl.col("name", "there", "other_name").str.replace_all(" ", "", literal=True))
     part, whole = (
-        [alike(how, both["name"], both[there], rules) for there in ("there", "other_name")]
+        [
+            np.where(
+                (joined["name"] == joined[there]).fill_null(False), 100, alike(how, both["name"], both[there], rules)
+            )
+            for there in ("there", "other_name")
+        ]
         for how in (fuzz.token_set_ratio, fuzz.token_sort_ratio)
     )
     by_trade_name = (part[1] > part[0]) | ((part[1] == part[0]) & (whole[1] > whole[0]))
@@ -361,7 +369,10 @@ def _scored(pairs: pl.DataFrame, left: pl.DataFrame, right: pl.DataFrame, rules:
     both = both.with_columns(
         place=place,
         by_trade_name=pl.Series(by_trade_name),
-        **{name: pl.Series(np.where(by_trade_name, of[1], of[0])) for name, of in (("score", part), ("whole", whole))},
+        **{
+            name: pl.Series(np.where(by_trade_name, of[1], of[0]), dtype=pl.Float32)
+            for name, of in (("score", part), ("whole", whole))
+        },
     )
     worth = pl.col("place").replace_strict(_PLACES, default=0.0, return_dtype=pl.Float32)
     points = pl.col("score") - (100 - pl.col("whole")) / 10 + worth
@@ -371,12 +382,24 @@ def _scored(pairs: pl.DataFrame, left: pl.DataFrame, right: pl.DataFrame, rules:
 
 def _companies_out(left: pl.DataFrame, ranked: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     first = ranked.filter(pl.col("rank") == 1)
-    found = left.select("left", "company_id", "uei", "duns").join(first, on="left", how="left", maintain_order="left")
+    found = left.select("left", "company_id", "name", "uei", "duns").join(
+        first, on="left", how="left", maintain_order="left"
+    )
     taken = pl.col("matched").fill_null(False)
     method = pl.when(pl.col("method").is_null()).then(pl.lit("none")).otherwise(pl.col("method"))
     status = pl.when(taken).then(pl.lit("matched")).when(pl.col("method").is_null()).then(pl.lit("none"))
     differs = (pl.col("uei") != pl.col("sam_uei")) & (pl.col("method") != "uei")
+    compared = (
+        pl.when(pl.col("method") == "uei")
+        .then("sam_uei")
+        .when(pl.col("method") == "cage")
+        .then("cage_code")
+        .when(pl.col("method") == "duns")
+        .then("sam_duns")
+        .otherwise(pl.concat_str("name", pl.lit(" = "), "legal_business_name", ignore_nulls=True))
+    )
     evidence = pl.struct(
+        compared=compared,
         name_score=pl.col("score").round(1),
         points=pl.col("points").round(1),
         next_points=pl.col("next_points").round(1),
@@ -384,7 +407,6 @@ def _companies_out(left: pl.DataFrame, ranked: pl.DataFrame, rules: Rules) -> pl
         by_trade_name="by_trade_name",
         place=pl.col("place").cast(pl.String),
         uei_differs=differs,
-        sam_duns="sam_duns",
     ).struct.json_encode()
     out = found.with_columns(confidence=_confidence(rules), status=status.otherwise(pl.lit("review")))
     kept = pl.struct(ENTITY_COLUMNS).struct.json_encode()

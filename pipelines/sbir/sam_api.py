@@ -65,7 +65,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Answer:
-    """`rows` has COLUMNS, all text, one for each entity found. `missing` is unknown to SAM, `left` was not asked."""
+    """`rows` has COLUMNS, all text, one for each entity found. `missing` is unknown to SAM, `left` was not asked.
+
+    An entity that is left and was known before is in the rows as it was then: old news, but no reason to forget it.
+    """
 
     rows: list[dict[str, str | None]]
     missing: list[str]
@@ -138,8 +141,9 @@ class SamApi:
             if stopped:
                 known.update({uei: self._cached(uei) for uei in waiting[at : at + BATCH]})
                 break
+        old = [entity for uei, one in known.items() if one is None and (entity := self._cached(uei, any_age=True))]
         return Answer(
-            rows=[one for one in known.values() if one],
+            rows=[one for one in known.values() if one] + old,
             missing=[uei for uei in asked if uei not in known or known[uei] == {}],
             left=[uei for uei, one in known.items() if one is None],
             from_cache=from_cache,
@@ -208,7 +212,7 @@ class SamApi:
     def _cache_file(self, uei: str) -> Path:
         return self.settings.folder / "entities" / uei[-2:] / f"{uei}.json"
 
-    def _cached(self, uei: str) -> dict[str, str | None] | None:
+    def _cached(self, uei: str, any_age: bool = False) -> dict[str, str | None] | None:
         """The entity; {} when SAM did not know it; None when we do not know."""
         said = _read(self._cache_file(uei))
         try:
@@ -216,7 +220,8 @@ class SamApi:
             entity = {name: said["entity"][name] for name in COLUMNS} if said["entity"] else {}  # type: ignore[index]
         except (TypeError, KeyError, ValueError):
             return None
-        return entity if self._today() - asked_at < timedelta(days=self.settings.cache_days) else None
+        young = self._today() - asked_at < timedelta(days=self.settings.cache_days)
+        return entity if young or any_age else None
 
     def _keep(self, uei: str, row: Mapping[str, str | None]) -> None:
         path = self._cache_file(uei)

@@ -12,6 +12,7 @@ Everything is a column of numbers or a gather from a list of words, so half a mi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,11 +80,14 @@ def _codes(
     return pl.Series(np.ascontiguousarray(drawn).view(f"U{length}").ravel()).cast(pl.String)
 
 
-def _unique(draw, n: int) -> pl.Series:  # type: ignore[no-untyped-def]
-    """`n` different values of what `draw(m)` gives."""
+def _unique(draw: Callable[[int], pl.Series], n: int) -> pl.Series:
+    """`n` different values of what `draw(m)` gives; ValueError when there are not so many."""
     found = draw(n + n // 8 + 16).unique(maintain_order=True)
     while len(found) < n:
-        found = pl.concat([found, draw(n)]).unique(maintain_order=True)
+        more = pl.concat([found, draw(n)]).unique(maintain_order=True)
+        if len(more) - len(found) < n // 1000:
+            raise ValueError(f"there are no {n:,} different ones, but about {len(more):,}")
+        found = more
     return found.head(n)
 
 
@@ -97,9 +101,11 @@ def _where(mask: np.ndarray, yes: pl.Series | str | None, no: pl.Series | str | 
     return pl.select(pl.when(pl.Series(mask)).then(sides[0]).otherwise(sides[1])).to_series()
 
 
-def _named(chance: np.random.Generator, n: int) -> pl.Series:
+def _named(chance: np.random.Generator, n: int, *, long: bool = False) -> pl.Series:
+    """Names of firms: 153,600 different ones, and 3 million with a second trade."""
     first, middle, end = (_pick(chance, list(part), n) for part in (words.STARTS, words.MIDDLES, words.ENDS))
-    return _joined(first, middle, end, " ", _pick(chance, words.TRADES, n))
+    name = _joined(first, middle, end, " ", _pick(chance, words.TRADES, n))
+    return _joined(name, " ", _pick(chance, words.TRADES, n)) if long else name
 
 
 # The truth
@@ -107,7 +113,7 @@ def _named(chance: np.random.Generator, n: int) -> pl.Series:
 
 def _firms(chance: np.random.Generator, n: int) -> pl.DataFrame:
     """One row a firm: `firm` 0..n-1, name, former_name (renamed in renamed_in), bought_by (a firm, in bought_in)."""
-    names = _unique(lambda m: _named(chance, m), 2 * n)
+    names = _unique(lambda m: _named(chance, m, long=n > 20_000), 2 * n)
     place = chance.integers(0, len(words.PLACES), n)
     city, state, zip3 = (pl.Series([p[i] for p in words.PLACES]).gather(place) for i in range(3))
     renamed, bought = chance.random(n) < 0.05, chance.random(n) < 0.03

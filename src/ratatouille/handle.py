@@ -89,8 +89,8 @@ class Workspace:
 
         return read_artifact(self.root, name)[0]
 
-    def history(self, asset: str, limit: int = 20) -> list[dict[str, Any]]:
-        """The published versions of a table or an artifact, newest first, with every field of the ledger; JSON-safe.
+    def history(self, asset: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
+        """The published versions of a table or an artifact (none: of all), newest first, with every field of the ledger; JSON-safe.
 
         RequestError for a name that is no asset and was never published.
         """
@@ -145,6 +145,22 @@ class Workspace:
 
         found = diff(_files(self.root), asset, before, after, **options)
         return _json_safe(as_json(found) | {"same": found.same})
+
+    def runs(self, limit: int = 20) -> list[dict[str, Any]]:
+        """Runs, newest first: `run_id`, `status`, `request`, `steps` by status, times in seconds since 1970; JSON-safe."""
+        from ratatouille.engine import look
+
+        return [_json_safe(run) for run in look.runs(_files(self.root).workspace, limit)]
+
+    def tell(self) -> dict[str, Any]:
+        """Look at what happened and tell the channels of workspace.yaml, as `rat alerts tick` does; JSON-safe.
+
+        `told` (by rule), `delivered` (sent, failed, waiting), `dead_runs`, `problems`.
+        """
+        from ratatouille.engine import as_json
+        from ratatouille.observe.alerts import tick
+
+        return _json_safe(as_json(tick(_files(self.root))))
 
     def compare(self, *what: str | int) -> dict[str, Any]:
         """Two runs, side by side: `compare(run, run)`; two versions: `compare("silver.sales", 12, 15)`; JSON-safe.

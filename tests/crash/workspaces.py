@@ -74,8 +74,8 @@ def tables(root: Path, *, write: bool = True) -> dict[str, Any]:
             if schema == ledger.SCHEMA:
                 continue
             full = f"lake.{ident(schema)}.{ident(name)}"
-            # What the graph was given has the time of a classification in it, and so its hash.
-            clocks = (*_CLOCK, "content_hash") if schema == "loaded" else _CLOCK
+            # What the graph was given has the time of a classification in it, and so its hash; `change` is of one load.
+            clocks = (*_CLOCK, "content_hash", "change") if schema == "loaded" else _CLOCK
             kept = [ident(c) for c, _ in session.describe(f"select * from {full}") if c not in clocks]
             rows = f"select {', '.join(kept)} from {full}"
             found[f"{schema}.{name}"] = session.row(f"select count(*), sum(hash(t)::hugeint)::varchar from ({rows}) t")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -12,6 +13,14 @@ import dagster as dg
 import pytest
 
 from ratatouille.dagster.alerts import VARIABLE, alert_on_failure
+from ratatouille.dagster.history import Gone, prune
+from ratatouille.engine import Outer
+from ratatouille.engine.native import Given, native_asset
+from ratatouille.engine.native_tables import store
+from ratatouille.errors import StepFailed
+from ratatouille.lake import open_journal
+from ratatouille.lake.journal import retention
+from ratatouille.observe import alerts
 
 pytestmark = pytest.mark.filterwarnings(
     # Dagster's SQLite storage closes its connections when it is collected.
@@ -97,3 +106,65 @@ def test_a_message_that_is_not_delivered_is_an_error_without_the_address(
     monkeypatch.setenv(VARIABLE, "nonsense")
     with pytest.raises(dg.Failure, match="1 of 1 addresses cannot be read"):
         tick(instance, alert_on_failure())
+
+
+RULES = """name: kitchen
+resources: {memory: 1GB, threads: 2}
+alerts:
+  channels: {team: '${TEAM_CHANNEL}'}
+  rules:
+    broken: {when: [run_failed, recovered], to: team}
+"""
+
+
+def test_the_rules_of_the_workspace_hold_in_dagster_for_files_and_for_native_assets(
+    kitchen: Any, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(alerts, "send", lambda addresses, title, body: told.append(title) or "")
+    monkeypatch.setenv("TEAM_CHANNEL", "json://team")
+    kitchen.write({"pipelines/shop/silver/a.sql": "select 1 as id"})
+    assert "kitchen_alerts" not in {one.name for one in kitchen.defs().sensors}
+    kitchen.write({"workspace.yaml": RULES, "pipelines/shop/silver/a.sql": "select error('no till') as id"})
+    defs = kitchen.defs()
+    sensor = next(one for one in defs.sensors if one.name == "kitchen_alerts")
+
+    def tick() -> str:
+        with dg.build_sensor_context(instance) as context:
+            return str(sensor.evaluate_tick(context).skip_message)
+
+    assert tick() == "Nothing to tell."
+    a = defs.get_repository_def().asset_graph.assets_def_for_key(dg.AssetKey(["silver", "a"]))
+    failed = dg.materialize([a], instance=instance, raise_on_error=False)
+    assert told == ["kitchen: silver.a failed"], "the step that failed tells it by itself"
+    with open_journal(kitchen.root / ".rat" / "journal.sqlite") as journal:
+        assert [one["run_id"] for one in journal.last_points("silver.a", 5)] == [failed.run_id]
+    given = Given(native_asset("gold.model", "1"), Outer("by-dagster", "Dagster model", 1, ()))
+    with pytest.raises(StepFailed):
+        store(kitchen.root, given, object())
+    assert tick() == "Told 1 things in 1 messages."
+    assert told[1] == "kitchen: gold.model failed"
+    assert tick() == "Nothing to tell."
+    kitchen.write({"pipelines/shop/silver/a.sql": "select 1 as id"})
+    dg.materialize([kitchen.defs().get_repository_def().asset_graph.assets_def_for_key(a.key)], instance=instance)
+    assert told[2:] == ["kitchen: silver.a works again (run failed)"]
+
+
+def test_old_runs_of_dagsters_history_go_summed_up_and_the_newest_of_each_asset_stays(
+    kitchen: Any, instance: dg.DagsterInstance
+) -> None:
+    @dg.asset
+    def fine() -> None: ...
+
+    runs = [dg.materialize([one], instance=instance, raise_on_error=False).run_id for one in (fine, fine, broken)]
+    with open_journal(kitchen.root / "journal.sqlite") as journal:
+        old = time.time() + 3600
+        assert prune(instance, journal, time.time() - 3600) == Gone(0, 0)
+        assert prune(instance, journal, old, dry_run=True) == Gone(2, 1)
+        assert len(instance.get_run_ids()) == 3
+        assert prune(instance, journal, old) == Gone(2, 1)
+        assert instance.get_run_ids() == [runs[1]]
+        assert instance.get_latest_materialization_event(fine.key) is not None
+        assert instance.all_logs(runs[0]) == []
+        [day] = retention.days(journal)
+    assert (day["runs"], day["failed"]) == (2, 1) and day["request"]["label"].startswith("Dagster ")

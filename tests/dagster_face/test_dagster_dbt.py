@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-pytestmark = pytest.mark.slow  # dbt takes seconds to start
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_dbt")]
 
 FILES = {
     "pipelines/bronze/sales.csv": "id,store,amount\n1,a,10\n2,a,20\n3,b,5\n",

@@ -285,3 +285,27 @@ def _run_given_to(instance: dg.DagsterInstance, host: str, pid: int) -> str:
     data = dg._core.events.EngineEventData.in_process(pid)
     instance.report_engine_event(f"Started process for run (pid: {pid}).", run, data)
     return run.run_id
+
+
+# Alerts
+
+
+def test_the_unit_the_timer_and_the_line_for_cron_ask_for_the_same_look() -> None:
+    import configparser
+
+    from ratatouille.cli.alerts import What
+
+    def unit(name: str) -> configparser.ConfigParser:
+        found = configparser.ConfigParser(interpolation=None, strict=True)
+        found.optionxform = str  # type: ignore[assignment,method-assign]
+        found.read_string((DEPLOY / "systemd" / name).read_text(encoding="utf-8"))
+        return found
+
+    service, timer = unit("rat-alerts.service"), unit("rat-alerts.timer")
+    command = service["Service"]["ExecStart"].split()
+    assert command[0].endswith("/bin/rat") and command[1:] == ["alerts", What.tick]
+    assert (service["Service"]["Type"], timer["Install"]["WantedBy"]) == ("oneshot", "timers.target")
+    assert timer["Timer"]["OnUnitInactiveSec"] == "1min"
+    [line] = [one for one in (DEPLOY / "rat-alerts.cron").read_text().splitlines() if one.startswith("*")]
+    assert " ".join(command[1:]) in line and line.split()[:5] == ["*"] * 5
+    assert subprocess.run(["sh", "-n", "-c", line.split(None, 5)[5]], check=False).returncode == 0

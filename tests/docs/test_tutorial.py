@@ -22,7 +22,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("tutorial.md", "large-data.md", "native-assets.md", "incremental.md", "gates.md", "testing.md", "upkeep.md")
+PAGES = (
+    *("tutorial.md", "large-data.md", "native-assets.md", "incremental.md", "gates.md", "testing.md", "upkeep.md"),
+    "observe.md",
+)
 # Pages of one pipeline go on in one workspace, in this order.
 SBIR = ("quick-reference.md", "configuration-patterns.md", "data-quality.md", "enrichment-patterns.md", "structure.md")
 BLOCK = re.compile(r"^```(?P<language>\w+)(?: (?P<path>\S+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)

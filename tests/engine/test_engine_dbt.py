@@ -83,6 +83,7 @@ def files_of(shop: Any, *names: str) -> int:
     return sum(len(list((shop.root / ".rat/data" / name.replace(".", "/")).rglob("*.parquet"))) for name in names)
 
 
+@pytest.mark.usefixtures("warm_dbt")
 def test_a_failing_test_keeps_readers_on_the_last_good_version_of_every_model_of_the_selection(shop: Any) -> None:
     warns = {"accepted_values": {"arguments": {"values": ["a", "b"]}, "config": {"severity": "warn"}}}
     written(
@@ -129,6 +130,7 @@ def test_a_failing_test_keeps_readers_on_the_last_good_version_of_every_model_of
     assert [check["name"] for check in entry.checks] == ["no_negative_total", "unique_stores_store"]
 
 
+@pytest.mark.usefixtures("warm_dbt")
 def test_an_incremental_model_replaces_the_slices_that_its_delta_names_and_nothing_else(shop: Any) -> None:
     laps = """
     {{ config(materialized='incremental', unique_key=['session', 'kind'], on_schema_change='append_new_columns') }}
@@ -259,6 +261,7 @@ AFTER = {
 }
 
 
+@pytest.mark.usefixtures("warm_dbt")
 def test_what_on_schema_change_and_a_merge_allow_and_what_they_refuse(shop: Any) -> None:
     written(shop, {f"models/silver/{name}.sql": text for name, text in BEFORE.items()})
     assert built(shop).status == "built"  # a first run is full, so the misnamed key is not looked at
@@ -326,6 +329,7 @@ def test_a_run_that_is_killed_between_its_tests_and_its_commit_is_healed_by_a_re
         assert {step["status"] for step in bench.journal.steps("another-run")} == {"built"}
 
 
+@pytest.mark.usefixtures("warm_dbt")
 def test_a_secret_reaches_no_file_and_what_is_edited_meanwhile_is_not_published(
     shop: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -389,6 +393,7 @@ def _connected(folder: Path) -> bool:
     return bool(list(folder.glob("target/compiled/**/slow.sql")))
 
 
+@pytest.mark.usefixtures("warm_dbt")
 def test_a_held_table_keeps_its_selection_and_one_run_builds_a_table_once(shop: Any) -> None:
     written(shop, {"models/silver/clean.sql": CLEAN, "models/gold/stores.sql": STORES})
     sales(shop, "1,a,10\n")
@@ -445,6 +450,7 @@ sources:
 """
 
 
+@pytest.mark.usefixtures("warm_dbt")
 def test_what_cannot_be_guarded_is_refused_by_the_run_too(shop: Any) -> None:
     written(shop, {f"models/{name}": text for name, (_, text) in REFUSED.items()})
     clocks = {

@@ -21,7 +21,7 @@ TABLE = "select id, name, size from silver.firms order by id"
 
 
 def gives(*rows: str) -> dict[str, str]:
-    return {GIVEN: f"select * from (values {', '.join(rows)}) t(id, name, size)"}
+    return {GIVEN: f"select id, name::varchar as name, size from (values {', '.join(rows)}) t(id, name, size)"}
 
 
 def test_what_is_new_comes_what_differs_is_replaced_what_is_gone_goes_and_nothing_else_is_touched(shop):

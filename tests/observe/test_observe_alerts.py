@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from ratatouille.errors import RequestError
+from ratatouille.observe import alerts
+
 Inbox = Kitchen = Any  # of conftest.py
 
 CHANNELS = "name: kitchen\nalerts:\n  channels: {team: '${TEAM_CHANNEL}', mail: '${MAIL_CHANNEL}'}\n  rules:\n"
@@ -84,6 +87,19 @@ def test_what_is_not_far_enough_is_not_told(kitchen: Kitchen, about: str, step: 
     assert kitchen.look().told == ()
 
 
+def test_fewer_rows_that_pass_and_a_lower_score_are_regressions_with_their_points(kitchen: Kitchen) -> None:
+    kitchen.write("workspace.yaml", CHANNELS + rule("regression"))
+    kitchen.look()
+    score = {"name": "filled", "passed": True, "severity": "error", "value": 0.99}
+    for _ in range(8):
+        kitchen.step("silver.a", rows_quarantined=10, checks=[score])
+    kitchen.step("silver.a", rows_quarantined=100, checks=[score | {"value": 0.9}])
+    [(_, [line])] = kitchen.look().told
+    assert line.said == (
+        "90.0% of the rows passed, usually 99.0% (-9.0 points); 90.0% in the check filled, usually 99.0% (-9.0 points)"
+    )
+
+
 def test_rules_choose_assets_by_owner_tag_group_and_name(kitchen: Kitchen) -> None:
     kitchen.write("pipelines/silver/a.sql", "select 1 as x")
     kitchen.write("pipelines/silver/a.yaml", "owners: ada\ntags: critical\ngroup: till")
@@ -107,6 +123,7 @@ def test_rules_choose_assets_by_owner_tag_group_and_name(kitchen: Kitchen) -> No
         "native": ["gold.by_dagster"],
     }  # fmt: skip
     assert [one for one in looked.problems if "the rule broken is about nothing" in one]
+    assert alerts.overview(kitchen.project).problems[-1:] == looked.problems[-1:]
     body = next(body for _, title, body in kitchen.told if "silver.a" in title)
     assert "Owners: ada" in body and "Next: rat run silver.a" in body
 
@@ -155,10 +172,11 @@ def test_a_killed_run_and_a_run_that_failed_as_a_whole_are_told_and_recover(kitc
     with kitchen.journal() as journal:
         journal.start_run("dead", asked)
         journal.do("update runs set pid = 1, started_ticks = 'another' where run_id = 'dead'")
+        journal.note_sample("dead", {"memory_share": 0.97})
         kitchen.clock += 600
         assert journal.reap() == ["dead"]
     [(_, [line])] = kitchen.look().told
-    assert line.subject == "run of +gold.b" and "its process is gone" in line.said
+    assert line.subject == "run of +gold.b" and line.said.endswith("it used 97% of its memory")
     assert kitchen.look().told == ()
     with kitchen.journal() as journal:
         kitchen.clock += 60
@@ -181,6 +199,18 @@ def test_what_was_before_the_first_look_is_not_told(kitchen: Kitchen) -> None:
     kitchen.step("silver.b", "failed")
     [(_, lines)] = kitchen.look().told
     assert [line.subject for line in lines] == ["silver.b"]
+    kitchen.step("silver.b")
+    assert kitchen.look().told == (), "nobody asked to be told that it is over"
+
+
+def test_a_small_quick_step_is_looked_at_when_it_is_not_like_the_one_before(kitchen: Kitchen) -> None:
+    kitchen.write("workspace.yaml", CHANNELS + rule("anomaly"))
+    kitchen.look()
+    for _ in range(8):
+        kitchen.step("silver.a", rows=10, seconds=0.01)
+    kitchen.step("silver.a", rows=100, seconds=0.01)
+    [(_, [line])] = kitchen.look().told
+    assert line.said == "100 rows written, usually 10 (10 times as much)"
 
 
 def test_templates_say_it_in_other_words_and_a_broken_one_loses_nothing(
@@ -241,3 +271,52 @@ def test_mail_arrives(kitchen: Kitchen, mail_server: Callable[[], Any], monkeypa
     assert delivered.failed == () and len(delivered.sent) == 1
     [mail] = mails
     assert "kitchen: silver.a failed" in mail and "ada@example.org" in mail and "it broke" in mail
+
+
+def test_a_step_that_is_tried_again_is_not_told_before_its_last_try(kitchen: Kitchen) -> None:
+    kitchen.write("pipelines/silver/a.sql", "select 1 as x")
+    kitchen.write("pipelines/silver/a.yaml", "retries: {max: 2}")
+    kitchen.write("workspace.yaml", CHANNELS + rule("run_failed, recovered"))
+    kitchen.look()
+    error = {"error": "TransientError", "what": "the line was busy", "next": ""}
+    with kitchen.journal() as journal:
+        for attempt in (1, 2, 3):
+            kitchen.clock += 60
+            journal.record_step("by-dagster", "silver.a", attempt, "failed", {"error": error})
+            told = kitchen.look().told
+            assert bool(told) == (attempt == 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("alerts: {channels: {team: 'slack://token'}}", "name its variable, like ${TEAM_CHANNEL}"),
+        (CHANNELS + rule("run_faild"), "Did you mean 'run_failed'"),
+        (CHANNELS + rule("run_failed", to="taem"), "Did you mean 'team'"),
+        (CHANNELS + rule("run_failed", "title: '{{ x '"), "The template cannot be read"),
+        (CHANNELS + rule("run_failed", "when_: 1"), "Unknown key 'when_'"),
+        ("observe: {time: {warn: much}}", "write a share like 10%"),
+        ("observe: {confirm: 0}", "1 or more"),
+    ],
+)
+def test_what_is_wrong_in_the_settings_is_said_at_its_place(kitchen: Kitchen, text: str, sentence: str) -> None:
+    kitchen.write("workspace.yaml", text)
+    with pytest.raises(RequestError) as wrong:
+        kitchen.project  # noqa: B018
+    assert sentence in str(wrong.value) and "workspace.yaml:" in wrong.value.where
+
+
+def test_what_a_channels_library_says_holds_no_part_of_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    import apprise
+
+    from ratatouille.observe.channels import send
+
+    def fails(self: Any, **_: Any) -> bool:
+        raise OSError("POST https://127.0.0.1/inbox-path-token?key=query-secret as user:hunter2-secret failed")
+
+    monkeypatch.setattr(apprise.Apprise, "notify", fails)
+    said = send(["json://user:hunter2-secret@127.0.0.1/inbox-path-token?key=query-secret"], "a", "b")
+    assert said.startswith("OSError: POST https://127.0.0.1/")
+    assert not [one for one in ("hunter2", "inbox-path", "query-secret") if one in said]
+    assert send(["nonsense"], "a", "b") == "1 of 1 addresses cannot be read by apprise"
+    assert send([], "a", "b") == "no address is set"

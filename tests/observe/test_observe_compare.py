@@ -86,6 +86,15 @@ def test_two_runs_differ_in_what_changed_between_them(shop: tuple[Path, list[Run
     assert sums["inputs"] == {"silver.numbers": [r.step("silver.numbers").version for r in (first, second)]}
 
 
+def test_python_gives_what_the_commands_show(shop: tuple[Path, list[RunResult]]) -> None:
+    root, done = shop
+    kitchen = workspace(root)
+    assert [one["run_id"] for one in kitchen.runs()] == [one.run_id for one in done][::-1]
+    [newest, first] = kitchen.history("silver.numbers")
+    assert (newest["rows_total"], first["measured"]["columns"]["store"]["distinct"]) == (3000, 7)
+    assert kitchen.tell()["told"] == []
+
+
 def test_without_names_the_newest_run_and_the_one_before_it_are_compared(shop: tuple[Path, list[RunResult]]) -> None:
     root, (_, second, third) = shop
     found = workspace(root).compare()
@@ -105,11 +114,14 @@ def test_two_versions_differ_as_their_runs_do(
     assert numbers["figures"]["rows_total"] == [2000, 3000] and numbers["changed"] == ["code", "config"]
     assert run_command(["-w", str(root), "compare", "silver.numbers", *map(str, versions), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == found
+    version = second.step("gold.sums").version
+    [sums] = workspace(root).compare("gold.sums", version, version)["assets"]
+    assert (sums["changed"], sums["inputs"], sums["checks"]) == ([], {}, [])
     assert run_command(["-w", str(root), "compare", first.run_id, second.run_id]) == 0
     said = capsys.readouterr().out
     assert "silver.numbers: column note: not there, then varchar" in said
     assert "silver.numbers: check filled: passed (0.9), then failed (0.9)" in said
-    assert "+50%" in said and "another code, config" in said
+    assert "+50%" in said and "changed: code, config" in said
 
 
 def test_the_ledger_keeps_what_the_footers_say_of_columns_and_nothing_sensitive(

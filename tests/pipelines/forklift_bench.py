@@ -101,17 +101,21 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
 
 
 @contextmanager
-def yard_in(folder: Path) -> Iterator[Yard]:
-    """A yard below `folder`; the modules of this pipeline are the copy's until the end, then what they were before."""
+def yard_in(folder: Path, *, whole: bool = False) -> Iterator[Yard]:
+    """A yard below `folder`, with the tables above the carrying flag if it is `whole`; the modules of this pipeline are the copy's until the end, then what they were before."""
     root = folder / "kitchen"
     root.mkdir(parents=True)
-    shutil.copy(ROOT / "workspace.yaml", root)
+    (root / "workspace.yaml").write_text("name: kitchen\nlayers: [bronze, silver, gold]\n")
     pipeline = root / "pipelines" / "forklift"
-    kept_apart = shutil.ignore_patterns(
-        "__pycache__", "artifacts", "models", "metrics", "bronze", "silver", "forklift_[las]*"
-    )
-    shutil.copytree(ROOT / "pipelines" / "forklift", pipeline, ignore=kept_apart)
-    (pipeline / "silver").mkdir()
+    left_out = [
+        "__pycache__",
+        "artifacts",
+        "models",
+        "metrics",
+        *(() if whole else ("bronze", "silver", "forklift_[las]*")),
+    ]
+    shutil.copytree(ROOT / "pipelines" / "forklift", pipeline, ignore=shutil.ignore_patterns(*left_out))
+    (pipeline / "silver").mkdir(exist_ok=True)
     (root / "pipelines" / "__init__.py").write_text("")
     before = list(sys.path), {name: module for name, module in sys.modules.items() if name.split(".")[0] == "pipelines"}
     for name in before[1]:
@@ -120,7 +124,8 @@ def yard_in(folder: Path) -> Iterator[Yard]:
     (folder / "home").mkdir()
     try:
         with dg.DagsterInstance.local_temp(str(folder / "home")) as instance:
-            carrying(forklifts=1, days=1).head(100).write_parquet(root / SEED)
+            if not whole:
+                carrying(forklifts=1, days=1).head(100).write_parquet(root / SEED)
             yield Yard(root, instance)
     finally:
         sys.path[:] = before[0]

@@ -31,6 +31,7 @@ GOLD = "default_gold_analytics"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(900),
+    pytest.mark.usefixtures("warm_dbt"),
     # Dagster's SQLite storage closes its connections when it is collected.
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
@@ -77,10 +78,22 @@ def checks(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
     return {one.check_name: one.passed for one in result.get_asset_check_evaluations()}
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where each test has its workspace. What dbt has parsed is kept by path and content: it is parsed once for all."""
+    return tmp_path_factory.mktemp("f1") / "kitchen"
+
+
 @pytest.fixture
-def paddock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Paddock]:
-    root = tmp_path / "kitchen"
+def paddock(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Paddock]:
+    root, parsed = place, tmp_path / "parsed"
+    if (root / ".rat" / "cache" / "dbt").exists():
+        shutil.move(root / ".rat" / "cache" / "dbt", parsed)
+    shutil.rmtree(root, ignore_errors=True)
     root.mkdir()
+    if parsed.exists():
+        (root / ".rat" / "cache").mkdir(parents=True, mode=0o700)
+        shutil.move(parsed, root / ".rat" / "cache" / "dbt")
     shutil.copy(ROOT / "workspace.yaml", root)
     shutil.copytree(
         ROOT / "pipelines" / "f1",

@@ -154,6 +154,16 @@ def test_one_area_is_primary_and_three_more_support_it_each_with_its_words() -> 
     assert set(found["taxonomy_version"]) == {TAXONOMY.version}
 
 
+def test_an_excerpt_has_the_phrase_and_fifty_words_at_most_however_short_they_are() -> None:
+    found = classify(
+        texts({"abstract": "a " * 300 + "neural networks" + " b" * 300}, {"abstract": "neural network"}), TAXONOMY
+    )
+    long, short = (json.loads(shown)[0]["excerpt"] for shown in found["evidence"])
+    assert short == "neural network"
+    assert "a neural networks b" in long
+    assert 40 <= len(long.split()) <= 50
+
+
 def test_scores_and_limits_are_the_settings() -> None:
     how = Scoring.of(
         {"rules": {"base": 30, "cap": 90}, "bands": {"high": 85, "medium": 60}, "max_supporting": 0, "max_evidence": 1}

@@ -71,6 +71,8 @@ def test_identifiers_count_in_their_order_and_a_later_method_never_sees_what_an_
     assert found["confidence"].to_list() == [0.99, 0.90, 0.90, 0.80, None]
     assert found["band"].to_list() == ["High"] * 4 + [None]
     assert [json.loads(text)["uei_differs"] for text in found["evidence"][:3]] == [False, True, None]
+    compared = [json.loads(text)["compared"] for text in found["evidence"][:4]]
+    assert compared == [f"{0:012d}", "2BBB2", "333333333", "delta plasma = DELTA PLASMA INC"]
     assert json.loads(found["sam_gov_data"][0])["legal_business_name"] == "ALPHA OPTICS INC"
     assert found["sam_gov_data"][4] is None
 
@@ -101,6 +103,8 @@ def test_of_entities_with_one_number_the_active_one_counts_and_otherwise_a_perso
         ("zebrafin photonics research", "matched"),  # a word more
         ("photonics zebrafin", "matched"),  # the order does not count
         ("zebrafim photonics", "matched"),  # a slip, in one place
+        ("zebra finphotonics", "matched"),  # words parted elsewhere
+        ("zebrafinphotonics", "matched"),  # or not at all
         ("zebrafin photon optics", "review"),
         ("common works", "review"),  # everybody's words
         ("entirely different", "none"),

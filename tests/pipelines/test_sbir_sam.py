@@ -176,6 +176,10 @@ def test_what_is_known_is_not_asked_again_until_it_is_old_and_the_cache_holds_no
     later = datetime.now(UTC) + timedelta(days=31)
     with api(sam, tmp_path, today=lambda: later) as client:
         assert client.entities(names).from_cache == 0
+    with api(sam, tmp_path, today=lambda: later + timedelta(days=31), daily_quota=0) as client:
+        old = client.entities(names)
+    assert old.left == names
+    assert old.rows == first.rows  # old news is better than none
     kept = "".join(file.read_text() for file in tmp_path.rglob("*") if file.is_file())
     assert uei(1) in kept
     assert KEY not in kept

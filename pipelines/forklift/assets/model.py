@@ -39,6 +39,7 @@ from .training import TRAINING, training_dataset
 
 MODELS, SERVED = "forklift.trained_model", "forklift.production_model"
 KEYS = ("machine", "window_start")
+EXTRAS = "make setup EXTRAS=forklift   (or: pip install 'ratatouille-lakehouse[forklift]')"
 
 
 def _code(*modules: str) -> str:
@@ -55,6 +56,9 @@ def _aside(name: str) -> Iterator[Path]:
         yield folder
     except ModelError as error:
         said = f"{error}\n{name}\nWhat was current stays current.\nNext: {error.cure}"
+        raise Failure(description=said, allow_retries=False) from error
+    except ModuleNotFoundError as error:
+        said = f"{name} needs {error.name}, which is not installed\n{name}\nNothing was built.\nNext: {EXTRAS}"
         raise Failure(description=said, allow_retries=False) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -136,7 +140,7 @@ def _made_from(rows: pl.DataFrame) -> dict[str, Any]:
     blocking=True,
     description="Its files are what they were written as, and load without running code.",
 )
-def trained_model_loads_safely(trained_model: Path) -> AssetCheckResult:
+def trained_model_loads_safely_check(trained_model: Path) -> AssetCheckResult:
     try:
         kinds = [load(trained_model, name).kind for name in SETS]
     except ModelError as error:
@@ -149,7 +153,7 @@ def trained_model_loads_safely(trained_model: Path) -> AssetCheckResult:
     blocking=True,
     description="It knows more than the commoner answer, on machines that it has never seen.",
 )
-def trained_model_beats_the_majority(trained_model: Path) -> AssetCheckResult:
+def trained_model_beats_the_majority_check(trained_model: Path) -> AssetCheckResult:
     about = read_json(trained_model / METRICS)
     mine, theirs = about["scores"][WITHOUT], about["baselines"]["majority"]
     figures = {"log_loss": mine.get("log_loss", 99.0), "log_loss_of_majority": theirs.get("log_loss", 0.0)}
@@ -253,7 +257,7 @@ def _scores(one: Fitted, held_out: pl.DataFrame) -> dict[str, Any]:
     blocking=True,
     description="The report is of this model, whole, and asks nothing of a network.",
 )
-def model_performance_report_is_whole(model_performance_report: Path, trained_model: Path) -> AssetCheckResult:
+def model_performance_report_is_whole_check(model_performance_report: Path, trained_model: Path) -> AssetCheckResult:
     about = read_json(model_performance_report / report.REPORT)
     page = (model_performance_report / report.PAGE).read_text(encoding="utf-8")
     same = about["candidate_sha256"] == read_json(trained_model / MODEL)["models"][WITHOUT]["sha256"]
@@ -307,7 +311,7 @@ def production_model(
     blocking=True,
     description="What is served loads safely, and its decision was to promote it.",
 )
-def production_model_was_promoted(production_model: Path) -> AssetCheckResult:
+def production_model_was_promoted_check(production_model: Path) -> AssetCheckResult:
     decision = read_json(production_model / "promotion.json")
     try:
         load(production_model)
@@ -317,9 +321,9 @@ def production_model_was_promoted(production_model: Path) -> AssetCheckResult:
 
 
 all_model_checks = [
-    trained_model_loads_safely,
-    trained_model_beats_the_majority,
-    model_performance_report_is_whole,
-    production_model_was_promoted,
+    trained_model_loads_safely_check,
+    trained_model_beats_the_majority_check,
+    model_performance_report_is_whole_check,
+    production_model_was_promoted_check,
 ]
 __all__ = ["all_model_checks", "model_performance_report", "production_model", "trained_model", "training_dataset"]

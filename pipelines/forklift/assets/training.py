@@ -66,7 +66,7 @@ def training_dataset(context: AssetExecutionContext, config: TrainingSetConfig) 
 @dagster_check(
     asset=training_dataset, blocking=True, description="Each split has windows, and both answers to learn from."
 )
-def training_dataset_splits_are_there(training_dataset: pl.DataFrame) -> AssetCheckResult:
+def training_dataset_splits_are_there_check(training_dataset: pl.DataFrame) -> AssetCheckResult:
     counted = training_dataset.group_by("split").agg(pl.len().alias("windows"), pl.col("carrying").sum())
     found = {row["split"]: row for row in counted.iter_rows(named=True)}
     lacking = [split for split in ("train", "validation", "test") if split not in found]
@@ -87,7 +87,7 @@ def training_dataset_splits_are_there(training_dataset: pl.DataFrame) -> AssetCh
     blocking=True,
     description="No machine is on both sides, and no moment before the cut is judged by.",
 )
-def training_dataset_does_not_leak(training_dataset: pl.DataFrame) -> AssetCheckResult:
+def training_dataset_does_not_leak_check(training_dataset: pl.DataFrame) -> AssetCheckResult:
     sides = {split: training_dataset.filter(pl.col("split") == split) for split in ("train", "validation", "test")}
     shared = set(sides["train"]["machine"]) & set(sides["test"]["machine"])
     trained_until = sides["train"]["target_at"].max()
@@ -106,7 +106,7 @@ def training_dataset_does_not_leak(training_dataset: pl.DataFrame) -> AssetCheck
 
 
 @dagster_check(asset=training_dataset, blocking=True, description="Every feature has a finite value in every window.")
-def training_dataset_is_complete(training_dataset: pl.DataFrame) -> AssetCheckResult:
+def training_dataset_is_complete_check(training_dataset: pl.DataFrame) -> AssetCheckResult:
     lacking = [name for name in (*FEATURES, *LOAD_FEATURES) if name not in training_dataset.columns]
     there = [name for name in (*FEATURES, *LOAD_FEATURES) if name not in lacking]
     bad = training_dataset.select(
@@ -118,4 +118,8 @@ def training_dataset_is_complete(training_dataset: pl.DataFrame) -> AssetCheckRe
     )
 
 
-all_training_checks = [training_dataset_splits_are_there, training_dataset_does_not_leak, training_dataset_is_complete]
+all_training_checks = [
+    training_dataset_splits_are_there_check,
+    training_dataset_does_not_leak_check,
+    training_dataset_is_complete_check,
+]

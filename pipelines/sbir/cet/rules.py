@@ -222,11 +222,18 @@ def _present(texts: pl.DataFrame) -> Iterable[str]:
 def _with_excerpt(chosen: pl.DataFrame, texts: pl.DataFrame, field: str, how: Scoring) -> pl.DataFrame:
     """The words around each phrase, cut between words."""
     text = texts.select("key", said=plain(pl.col(field)))
-    start = (pl.col("at").cast(pl.Int64) - EXCERPT_SIGNS).clip(lower_bound=0)
-    length = pl.col("at").cast(pl.Int64) - start + pl.col("words").str.len_bytes() + EXCERPT_SIGNS
-    cut = pl.col("said").str.slice(start, length)
-    whole = pl.when(start > 0).then(cut.str.replace(r"^\S*\s", "")).otherwise(cut)
-    ended = start + length < pl.col("said").str.len_bytes()
-    whole = pl.when(ended).then(whole.str.replace(r"\s\S*$", "")).otherwise(whole)
-    excerpt = whole.str.split(" ").list.head(how.excerpt_words).list.join(" ")
+    at, length = pl.col("at").cast(pl.Int64), pl.col("words").str.len_bytes()
+    start, end = (at - EXCERPT_SIGNS).clip(lower_bound=0), at + length
+    before = pl.col("said").str.slice(start, at - start)
+    before = pl.when(start > 0).then(before.str.replace(r"^\S*\s", "")).otherwise(before)
+    after = pl.col("said").str.slice(end, EXCERPT_SIGNS)
+    cut = end + EXCERPT_SIGNS < pl.col("said").str.len_bytes()
+    after = pl.when(cut).then(after.str.replace(r"\s\S*$", "")).otherwise(after)
+    # Before the phrase two fifths of the words, behind it the others; a phrase has five at most.
+    n_before = how.excerpt_words * 2 // 5
+    excerpt = pl.concat_str(
+        before.str.split(" ").list.tail(n_before + 1).list.join(" "),
+        pl.col("said").str.slice(at, length),
+        after.str.split(" ").list.head(how.excerpt_words - n_before - 4).list.join(" "),
+    )
     return chosen.join(text, on="key").with_columns(excerpt=excerpt).drop("said")

@@ -9,12 +9,15 @@ with lines as (
     where reasons is null
         and line_id not in (select line_id from {{ ref('validated.sbir_awards_duplicate') }} where rule <> 'same_line')
 ),
+repeated as (
+    select line_id from {{ ref('validated.sbir_award_lines') }} where n_lines > 1
+),
 lines_of_files as (
     select * from {{ ref('raw.sbir_awards') }}
-    where line_id not in (select line_id from lines where n_lines > 1)
+    where line_id not in (select line_id from repeated)
     union all
     select distinct on (line_id) * from {{ ref('raw.sbir_awards') }}
-    where line_id in (select line_id from lines where n_lines > 1)
+    where line_id in (select line_id from repeated)
 ),
 texts as (
     select

@@ -115,6 +115,8 @@ def _print_overview(found: Overview) -> None:
         )
     else:
         p.say(f"Nothing is wrong, as far as {p.plural(len(found.rules), 'rule')} can tell.")
+    for problem in found.problems:
+        p.say(f"{p.paint('Warning:', 'yellow')} {p.printable(problem)}")
     for one in found.waiting:
         p.say(
             p.printable(

@@ -67,7 +67,7 @@ def _print(found: Comparison) -> None:
     p.say()
     alone = len(found.assets) == 1
     names = ["asset", "figure", "before", "after", "change"]
-    rows = [row for asset in found.assets for row in _rows(asset)]
+    rows = [["" if alone else asset.asset, *row] for asset in found.assets for row in _rows(asset)]
     if not alone:
         rows += [["all together", *row] for row in _figures(found.figures)]
     if rows:
@@ -80,11 +80,10 @@ def _print(found: Comparison) -> None:
 
 
 def _rows(asset: Compared) -> Iterator[list[str]]:
-    for row in _figures(asset.figures):
-        yield [asset.asset, *row]
+    yield from _figures(asset.figures)
     for name, pair in asset.stages.items():
         if max(value or 0.0 for value in pair) >= 0.01:
-            yield [asset.asset, f"  {name}", *_cells("seconds", pair)]
+            yield [f"  {name}", *_cells("seconds", pair)]
 
 
 def _figures(figures: Mapping[str, Pair]) -> Iterator[list[str]]:
@@ -112,7 +111,7 @@ def _differences(asset: Compared) -> Iterator[str]:
     if asset.status[0] != asset.status[1]:
         yield f"{asset.status[0] or 'no step'}, then {asset.status[1] or 'no step'}"
     if asset.changed:
-        yield f"another {', '.join(asset.changed)}"
+        yield f"changed: {', '.join(asset.changed)}"
     for name, (before, after) in asset.inputs.items():
         yield f"read {name} in version {before or 'none'}, then {after or 'none'}"
     for column in asset.columns:
@@ -120,7 +119,12 @@ def _differences(asset: Compared) -> Iterator[str]:
     words = {True: "passed", False: "failed", None: "not asked"}
     for check in asset.checks:
         said = [
-            f"{words[passed]}{f' ({value:.4g})' if value is not None else f' ({bad:,} bad rows)' if bad else ''}"
+            _answer(words[passed], value, bad)
             for passed, value, bad in zip(check.passed, check.value, check.bad, strict=True)
         ]
         yield f"check {check.name}: {said[0]}, then {said[1]}"
+
+
+def _answer(word: str, value: float | None, bad: int) -> str:
+    more = f"{value:.4g}" if value is not None else p.plural(bad, "bad row") if bad else ""
+    return f"{word} ({more})" if more else word

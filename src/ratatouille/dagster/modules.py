@@ -77,8 +77,12 @@ def packages(root: Path) -> Found:
     for name, (one, prefix) in loaded.items():
         if prefix:
             others = [other for known, (other, _) in loaded.items() if known not in (name, PIPELINES)]
-            taken = [asset for other in others for asset in other.assets]
-            give_way(one.assets, one.checks, one.jobs, prefix, taken)
+            before = {id(each) for each in (*one.assets, *one.checks, *one.jobs)}
+            give_way(one.assets, one.checks, one.jobs, prefix, [asset for other in others for asset in other.assets])
+            # What the package of all pipelines lists too is the same thing under its old name.
+            for listed in (loaded[PIPELINES][0],) if PIPELINES in loaded else ():
+                for found_there in (listed.assets, listed.checks, listed.jobs):
+                    found_there[:] = [each for each in found_there if id(each) not in before]
     for one, _ in loaded.values():
         found.add(one)
     return found

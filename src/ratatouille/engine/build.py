@@ -193,10 +193,10 @@ def _context(work: Work, parts: chunks.Chunks) -> context.Context:
         variables=work.bench.project.workspace.vars,
         environment=_environment(work),
         chunks=parts.over,
-        empty=partial(_empty, work) if work.asset.materialize == "partition" else None,
         continues=_continues(work),
         stands=work.asset.name in work.state.standing,
         stands_for=partial(setattr, work, "version_token"),
+        empty=partial(_empty, work) if work.asset.materialize == "partition" else None,
     )
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import socket
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from ratatouille.engine.memory import cpu_seconds, resident_bytes
@@ -51,8 +52,12 @@ def rounded(stage_s: Mapping[str, float]) -> dict[str, float]:
 
 
 def profile_of(lake: Lake) -> str:
-    memory = f"{budget_bytes(lake.storage.memory_bytes) / 1e9:.1f} GB"
-    return f"{lake.engine}, {lake.threads} threads, {memory}, {socket.gethostname()}"
+    return _profile(lake.engine, lake.threads, lake.storage.memory_bytes)
+
+
+@lru_cache(maxsize=8)  # the limits of the container are several files, and do not change
+def _profile(engine: str, threads: int, memory_bytes: int) -> str:
+    return f"{engine}, {threads} threads, {budget_bytes(memory_bytes) / 1e9:.1f} GB, {socket.gethostname()}"
 
 
 def config_hash(asset: Asset) -> str:

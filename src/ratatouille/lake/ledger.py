@@ -105,7 +105,6 @@ class Hold:
 
 _JSON_FIELDS = ("inputs", "columns", "checks", "manifest", "partitions", "measured")
 _MAPPINGS = ("inputs", "partitions", "measured")
-_NEWEST = "measured"  # the column that came last: a ledger without it is of an earlier release
 _TYPES = {"str": "VARCHAR", "int": "BIGINT", "float": "DOUBLE", "datetime": "TIMESTAMP", "datetime | None": "TIMESTAMP"}
 
 
@@ -141,13 +140,13 @@ def create(session: Session) -> None:
 
 def exists(session: Session) -> bool:
     """Whether the ledger is there, with every column that this release writes."""
-    return _NEWEST in _columns(session)
+    return set(_ENTRY) <= _columns(session)
 
 
 def is_earlier(session: Session) -> bool:
     """Whether the ledger is there, as an earlier release made it."""
     known = _columns(session)
-    return "run_id" in known and _NEWEST not in known
+    return "run_id" in known and not set(_ENTRY) <= known
 
 
 def _columns(session: Session) -> set[str]:

@@ -10,8 +10,6 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import duckdb
-
 from ratatouille.errors import StepFailed
 from ratatouille.lake.quoting import ident
 
@@ -56,6 +54,8 @@ def retyped(type_name: str, rules: Sequence[tuple[re.Pattern[str], str]]) -> str
 
 def nested_fields(type_name: str) -> dict[str, str]:
     """The fields inside a type by their path, with their types: `STRUCT(a STRUCT(b DATE)[])` has `a` and `a.b`."""
+    import duckdb
+
     return dict(_fields(duckdb.sqltypes.DuckDBPyType(type_name), ""))
 
 

@@ -29,8 +29,8 @@ def after(bench: Workbench, result: RunResult) -> RunResult:
 
             since = bench.journal.now() - result.seconds - 60.0
             looked = look(bench.project, bench.journal, since=since, budget_s=TELL_WITHIN_S)
-            said = [f"the channel {name} was not told: {why}" for name, why in looked.delivered.failed]
-            warnings += [f"alerts: {one}" for one in (*said, *looked.problems)]
+            failed = [f"the channel {name} was not told: {why}" for name, why in looked.delivered.failed]
+            warnings += [f"alerts: {one}" for one in (*failed, *looked.problems)]
     except Exception as error:  # whatever it is, the run ended as it ended
         said = error.what if isinstance(error, RatError) else f"{type(error).__name__}: {error}"
         warnings.append(redact(f"what was unusual about this run is not known: {said}"))

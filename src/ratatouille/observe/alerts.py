@@ -7,6 +7,7 @@ and not delivered is delivered by the next look.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -20,7 +21,7 @@ from ratatouille.lake import Entry, Journal, ledger, open_journal
 from ratatouille.lake.journal.books import Do
 from ratatouille.observe import findings, messages, outbox, states
 from ratatouille.observe.channels import addresses_in, send
-from ratatouille.observe.events import RECOVERED, Event, of_freshness, of_runs, of_step
+from ratatouille.observe.events import GATE_FAILED, RECOVERED, RUN_FAILED, Event, of_freshness, of_runs, of_step
 from ratatouille.observe.states import State, Told
 from ratatouille.project.records import AlertRule, Project
 
@@ -45,6 +46,8 @@ class Looked:
 def tick(project: Project, *, now: float | None = None, budget_s: float = 30.0) -> Looked:
     """A look from outside of any run: dead runs and stale tables too."""
     workspace = project.workspace
+    if not workspace.alerts.rules and not journal_path(workspace).exists():
+        return Looked()
     with open_journal(journal_path(workspace)) as journal:
         dead = journal.reap()
         heads = _heads(project) if workspace.alerts.rules else {}
@@ -92,20 +95,22 @@ def _events(
     began = marks.get(_BEGAN, first)
     since = max(marks.get(_LOOKED, first) - OVERLAP_S, began - 1e-3)
     for point in journal.points_since(since):
-        settings = project.workspace.observe
-        earlier = journal.last_points(point["asset"], settings.window + settings.confirm + 5, point["at"])
-        found = findings.of_point(point, earlier, settings, findings.flagged(journal, point["asset"]))
-        findings.keep(journal, found)
-        yield from of_step(point, found, _error_of(journal, point) if point["status"] == "failed" else {})
-    yield from (event for event in of_runs(journal, max(since - DEAD_SINCE_S, began - OVERLAP_S)) if event)
+        error = _error_of(journal, point) if point["status"] == "failed" else {}
+        asset = project.assets.get(point["asset"])
+        if asset is not None and error.get("error") == "TransientError" and point["attempt"] <= asset.retries.max:
+            continue  # it is tried again
+        yield from of_step(point, findings.examine_point(journal, project.workspace.observe, point), error)
+    yield from of_runs(journal, max(since - DEAD_SINCE_S, began - OVERLAP_S))
     for name, head in heads.items():
         yield of_freshness(project.assets[name], head, now)
 
 
 def _error_of(journal: Journal, point: findings.Point) -> Mapping[str, str]:
-    steps = [one for one in journal.steps(point["run_id"]) if one["asset"] == point["asset"]]
-    last = max(steps, key=lambda one: int(one["attempt"]), default=None)
-    return (last["record"].get("error") or {}) if last else {}
+    found = journal.do(
+        "select record from steps where run_id = ? and asset = ? and attempt = ?",
+        (point["run_id"], point["asset"], point["attempt"]),
+    )
+    return (json.loads(found[0][0] or "{}").get("error") or {}) if found else {}
 
 
 def _chosen(
@@ -182,21 +187,25 @@ class Overview:
     rules: tuple[AlertRule, ...]
     wrong: tuple[State, ...] = ()
     waiting: tuple[Waiting, ...] = ()
+    problems: tuple[str, ...] = ()  # rules that are about nothing
 
 
 def overview(project: Project) -> Overview:
     """What is wrong now as far as each rule is concerned, and what could not be told."""
     rules = project.workspace.alerts.rules
+    problems = tuple(_chosen(project, rules, {*project.assets, *project.natives})[1])
     with engine_look.reading_journal(project.workspace) as journal:
         if journal is None or not rules:
-            return Overview(rules)
+            return Overview(rules, problems=problems)
         known = states.read(journal.do, rules)
         rows = journal.do(
             "select channel, rule, title, tries, coalesce(error, '') from alert_outbox where sent_at is null"
             " order by made_at"
         )
-    wrong = sorted((one for one in known.values() if one.is_open), key=lambda one: -one.since)
-    return Overview(rules, tuple(wrong), tuple(Waiting(*row) for row in rows))
+    wrong = sorted((one for one in known.values() if one.is_open), key=lambda one: (-one.since, one.subject, one.rule))
+    by_gate = {(one.rule, one.subject) for one in wrong if one.about == GATE_FAILED}
+    wrong = [one for one in wrong if one.about != RUN_FAILED or (one.rule, one.subject) not in by_gate]
+    return Overview(rules, tuple(wrong), tuple(Waiting(*row) for row in rows), problems)
 
 
 def test(project: Project, channels: Sequence[str] = ()) -> list[tuple[str, str]]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from math import log
 
 from ratatouille.project.records import Limits
@@ -108,16 +107,14 @@ def pace(rows: Sequence[float], seconds: Sequence[float]) -> Pace:
 
 
 def strange(now: float, before: Sequence[float], limits: Limits) -> str:
-    """'' | warn | fail: whether a count is far from all that were, and from where a steady growth would have brought it."""
-    usually = usual(before)
-    steps = [later - earlier for earlier, later in pairwise(before)]
-    grown = before[-1] + median(steps) if steps else before[-1]
-    # Around the line of growth, so that a table that grows is not strange for being larger than ever.
-    bend = _TO_SIGMA * median([abs(step - median(steps)) for step in steps]) if steps else 0.0
-    away = min(_distance(now, one) for one in (*before, grown))
-    noise = max(SPREADS * usually.spread, SPREADS * bend / max(grown, 1.0))
+    """'' | warn | fail: whether a count is far from every one of those before.
+
+    The nearest counts, so neither a table that grows nor one that has few rows at weekends is strange.
+    """
+    away = min(_distance(now, one) for one in before)
+    noise = SPREADS * usual(before).spread
     for level, share in (("fail", limits.fail), ("warn", limits.warn)):
-        if share and away > log(1 + max(share, min(noise, 20.0))):
+        if share and away > log(1 + max(share, noise)):
             return level
     return ""
 

@@ -98,13 +98,24 @@ def of_runs(journal: Journal, since: float) -> Iterator[Event]:
         run = dict(zip(names, row, strict=True))
         subject = f"run of {asked(json.loads(run['request'] or '{}'))}"
         died = run["status"] == "died"
-        if run["status"] == "failed" and not run["error"]:
+        if run["status"] == "failed" and (not run["error"] or _has_failed_step(journal, run["run_id"])):
             continue  # its assets speak for themselves
         error: Mapping[str, Any] = json.loads(run["error"]) if run["error"] else {}
-        said = "its process is gone: it was killed, or the machine was restarted" if died else error.get("what", "")
+        said = _last_words(journal, run["run_id"]) if died else error.get("what", "")
         level = "" if run["status"] == "done" else "fail"
         then = "rat run goes on from where it was" if died else error.get("next", "")
         yield Event(RUN_FAILED, subject, float(run["ended_at"]), level, str(said)[:_LONGEST], run["run_id"], next=then)
+
+
+def _has_failed_step(journal: Journal, run_id: str) -> bool:
+    return bool(journal.do("select 1 from steps where run_id = ? and status = 'failed' limit 1", (run_id,)))
+
+
+def _last_words(journal: Journal, run_id: str) -> str:
+    """Of a run that was killed: what it used when it was last heard of."""
+    said = "its process is gone: it was killed, or the machine was restarted"
+    last = journal.samples(run_id)[-1:]
+    return f"{said}; when last heard of it used {last[0]['memory_share']:.0%} of its memory" if last else said
 
 
 def of_freshness(asset: Asset, head: Entry, now: float) -> Event:

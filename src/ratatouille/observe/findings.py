@@ -30,6 +30,8 @@ _MEMORY = {"regression": 10, "anomaly": 3}
 Flagged = Mapping[tuple[str, str], str]  # (run, figure) -> level of what was found
 # A distribution is strange when its extremes leave the range of before by so many times its width.
 _OUTSIDE = 2.0
+# Beyond these the limits in workspace.yaml are asked.
+_CALM_SHARE, _ROOMY_BYTES = 0.5, 10**10
 _MANY = Limits(2.0, 0.0)  # different values, or bytes per row: three times as many, or as few
 
 Point = Mapping[str, Any]
@@ -53,18 +55,43 @@ class Finding:
 def examine(journal: Journal, settings: Observe, assets: Sequence[str], run_id: str = "") -> list[Finding]:
     """What is unusual about the newest step of each asset; of a run, about its last attempt at each.
 
-    Two queries by index for each asset, and nothing else. The findings are kept for who looks at the run.
+    A few queries by index for each asset, and nothing else. The findings are kept for who looks at the run.
     """
     found: list[Finding] = []
     for asset in assets:
-        points = journal.last_points(asset, settings.window + settings.confirm + 5)
-        if run_id:
-            mine = next((i for i, one in enumerate(points) if one["run_id"] == run_id), None)
-            points = points[mine:] if mine is not None else []
-        if points:
-            found += of_point(points[0], points[1:], settings, flagged(journal, asset))
+        newest = journal.last_points(asset, 3)
+        mine = next((one for one in newest if run_id in ("", one["run_id"])), None)
+        if mine is not None:
+            found += examine_point(journal, settings, mine, newest)
+    return found
+
+
+def examine_point(journal: Journal, settings: Observe, point: Point, newest: Sequence[Point] = ()) -> list[Finding]:
+    """What is unusual about one point. `newest` are some of its asset, where they are known already."""
+    near = newest or journal.last_points(point["asset"], 3, point["at"] + 1e-6)
+    before = next((one for one in near if one["at"] < point["at"] and _is_comparable(one, point)), None)
+    if before is not None and _is_plain(point, before):
+        return []
+    earlier = journal.last_points(point["asset"], settings.window + settings.confirm + 5, point["at"])
+    found = of_point(point, earlier, settings, flagged(journal, point["asset"]))
     keep(journal, found)
     return found
+
+
+def _is_plain(now: Point, before: Point) -> bool:
+    """A small step that is like the one before it: nothing could be found, and most of a thousand tables are so."""
+    measured = now["measured"]
+    return (
+        now["status"] == "built"
+        and now["seconds"] < FLOOR_S
+        and now["rows_written"] == before["rows_written"]
+        and not now["rows_kept_out"]
+        and not measured.get("columns")
+        and now["peak_memory_bytes"] - before["peak_memory_bytes"] <= FLOOR_BYTES
+        and not any(check[3] is not None for check in now["checks"].values())
+        and (measured.get("memory_share") or 0.0) < _CALM_SHARE
+        and (measured.get("disk_left_bytes") or _ROOMY_BYTES) >= _ROOMY_BYTES
+    )
 
 
 def flagged(journal: Journal, asset: str) -> Flagged:
@@ -222,8 +249,7 @@ def _score(name: str) -> Callable[[Point], float | None]:
 
 
 def _anomalies(now: Point, same: Sequence[Point], settings: Observe, known: Flagged) -> Iterator[Finding]:
-    # Oldest first: growth has a direction.
-    before = _usual_ones(same[: settings.window], "anomaly", "rows", known)[::-1]
+    before = _usual_ones(same[: settings.window], "anomaly", "rows", known)
     if len(before) < settings.at_least:
         return
     rows = [float(one["rows_written"]) for one in before]

@@ -411,7 +411,8 @@ def _text_hash(asset: Asset) -> str:
 
 
 def _source_facts(source: Source) -> list[Any]:
-    return [getattr(source, name) for name in Source.__slots__ if name not in ("name", "table")]
+    said = [getattr(source, name) for name in Source.__slots__ if name not in ("name", "table", "aliases")]
+    return [*said, source.aliases] if source.aliases else said  # as in _said
 
 
 def digest(facts: object) -> str:
