@@ -95,8 +95,8 @@ def batches(machines: Iterable[tuple[str, int]], most: int = BATCH_ROWS) -> Iter
 
 def among(machines: Sequence[str], column: str = "machine") -> str:
     """A condition for the rows of these machines. The bounds let a reader skip what lies outside them."""
-    said = [text(machine) for machine in machines]
-    return f"{column} between {min(said)} and {max(said)} and {column} in ({', '.join(said)})"
+    first, last = text(min(machines)), text(max(machines))
+    return f"{column} between {first} and {last} and {column} in ({', '.join(map(text, machines))})"
 
 
 def text(value: str) -> str:

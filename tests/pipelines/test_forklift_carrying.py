@@ -246,6 +246,7 @@ def test_sensors_anomalies_and_safety_count_what_they_say(sql: Any) -> None:
 def test_machines_are_never_cut_in_two_and_odd_names_stay_names() -> None:
     assert list(batches([("a", 3), ("b", 4), ("c", 9), ("d", 1)], 7)) == [["a", "b"], ["c"], ["d"]]
     assert among(["b'x", "a"]) == "machine between 'a' and 'b''x' and machine in ('b''x', 'a')"
+    assert among(["FL 1", "FL"]).startswith("machine between 'FL' and 'FL 1'"), "a name that begins another one"
 
 
 @pytest.mark.parametrize(

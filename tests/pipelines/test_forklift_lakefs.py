@@ -329,7 +329,7 @@ def test_a_commit_goes_through_dagster_to_reports_and_its_id_is_in_every_table(
         f"real_data/{p.name}": b"".join(p.read_bytes().splitlines(True)[30_000:45_000])
         for p in (tmp_path / "sent").iterdir()
     }
-    first = repository.commit(sent)
+    first = repository.commit({**sent, "real_data/FL-0009.csv": b"a;b\nthis is no telemetry\n"})
     repository.commit({"real_data/FL-0001.csv": DAY})  # comes after the one that is asked for
 
     kitchen = tmp_path / "kitchen"
@@ -369,8 +369,14 @@ def test_a_commit_goes_through_dagster_to_reports_and_its_id_is_in_every_table(
         assert Workspace(kitchen).query(f"select distinct commit_id from {table}").rows() == [(first,)]
     [event] = result.asset_materializations_for_node("raw_forklift_snapshot")
     said = {name: value.value for name, value in event.metadata.items()}
-    assert (said["commit_id"], said["file_count"], said["lakefs_branch"]) == (first, 2, "main")
+    assert (said["commit_id"], said["file_count"], said["lakefs_branch"]) == (first, 3, "main")
     assert said["local_path"] == str(kitchen / landing.FOLDER)
+    [verdict] = [
+        e for e in result.get_asset_check_evaluations() if e.check_name == "raw_forklift_snapshot_complete_check"
+    ]
+    assert not verdict.passed and "FL-0009.csv" in str(verdict.metadata["missing"]), (
+        "set aside, named, and others go on"
+    )
     [report] = result.asset_materializations_for_node("safety_report")
     assert "data:image/png" in str(report.metadata["oscillations_per_h"].value)
     assert (
