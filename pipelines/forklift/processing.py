@@ -65,7 +65,7 @@ class Rules:
             wanted = type(getattr(cls, name))
             if wanted is not type(value) and not (wanted is float and type(value) is int):
                 raise WrongRules(f"vars.forklift.{name} is {value!r}; write a {wanted.__name__}")
-        rules = cls(**dict(said or {}))
+        rules = cls(**(said or {}))
         if rules.height_mode not in HEIGHT_MODES:
             raise WrongRules(f"vars.forklift.height_mode is '{rules.height_mode}'; write {', '.join(HEIGHT_MODES)}")
         if rules.timezone not in available_timezones():
