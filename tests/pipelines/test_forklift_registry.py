@@ -99,10 +99,15 @@ def test_a_model_is_brought_back_and_held_and_says_which_rows_made_it(
     capsys.readouterr()
     assert yard.json("production_model", "model.json")["run_id"] == first
     assert stages(yard) == ["archived", "candidate", "production"]
-    # A report that was made before is no reason to promote again; and what was brought back is held.
-    assert "brought back since the report" in metadata(yard.run("production_model"), "production_model")["reason"]
-    held = yard.run("model_performance_report", "production_model")
-    assert yard.json("production_model", "model.json")["run_id"] == first, metadata(held, "production_model")
+    # What was brought back is held, although the report says that the other one is as good.
+    yard.run("production_model")
+    assert yard.json("production_model", "model.json")["run_id"] == first
+    assert _rat(monkeypatch, "release", "forklift.production_model") == 0
+    assert yard.run("production_model").success and stages(yard) == ["production", "candidate", "archived"]
+    # A report that compares with another model than the one that is served is no reason to promote.
+    assert "since the report" in metadata(yard.run("production_model"), "production_model")["reason"]
+    assert _rat(monkeypatch, "rollback", "forklift.production_model", "--to", "1") == 0
+    capsys.readouterr()
     assert lineage.main([]) == 0
     told = capsys.readouterr().out
     assert first in told and "they are there, and are the same" in told and "commit     c0ffee01" in told
