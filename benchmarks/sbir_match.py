@@ -132,10 +132,13 @@ def make(n_entities: int, n_companies: int, seed: int) -> tuple[pl.DataFrame, pl
     entities = entities.with_columns(
         normalized_name=_normal("legal_business_name"),
         normalized_dba=_normal("dba_name"),
-        cage_code=pl.lit(None),
-        duns_number=pl.lit(None),
+        cage_code=pl.lit(None, pl.String),
+        duns_number=pl.lit(None, pl.String),
     )
-    return entities.with_row_index("entity_id"), companies.with_columns(normalized_name=_normal("company_name"))
+    blank = {name: pl.lit(None, pl.String) for name in matching.ENTITY_COLUMNS if name not in entities.columns}
+    return entities.with_columns(**blank).with_row_index("entity_id"), companies.with_columns(
+        normalized_name=_normal("company_name")
+    )
 
 
 def _names(dice: np.random.Generator, n: int) -> np.ndarray:
@@ -349,7 +352,7 @@ def main() -> None:
                 "--seed",
                 str(asked.seed),
             ]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             said[way] = json.loads(done.stdout)
             print(way, json.dumps(said[way], indent=1), flush=True)
     if asked.out:

@@ -89,9 +89,10 @@ class Stream:
 def read(source: str | Path | StringIO, machine: str) -> pl.DataFrame:
     """Rows of one machine's file, sorted by time and each once. ModelError where it is no such file."""
     try:
-        rows = pl.read_csv(source, separator=";", has_header=False, new_columns=list(COLUMNS))
+        rows = pl.read_csv(source, separator=";", has_header=False)
         if len(rows.columns) != len(COLUMNS):
-            raise ModelError(f"it has {len(rows.columns)} columns, not eight", f"write {';'.join(COLUMNS)}")
+            raise ModelError(f"{source} has {len(rows.columns)} columns, not eight", f"write {';'.join(COLUMNS)}")
+        rows.columns = list(COLUMNS)
         numbers = [pl.col(name).cast(pl.Float64) for name in ("height", "load", "latitude", "longitude", "speed")]
         return (
             rows.select(
@@ -171,13 +172,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--model", type=Path, help="a model's folder (default: the one in production)")
     asked = parser.parse_args(arguments)
     try:
+        model = served(asked.model)
         if asked.stream:
-            for answers in streamed(sys.stdin, asked.machine or "machine", served(asked.model)):
+            for answers in streamed(sys.stdin, asked.machine or "machine", model):
                 print(answers.write_ndjson(), end="", flush=True)
             return 0
         if asked.file is None:
             raise ModelError("there is no file to read", "python -m pipelines.forklift.predict --help")
-        answers = predict(believable(read(asked.file, asked.machine or asked.file.stem)), served(asked.model))
+        answers = predict(believable(read(asked.file, asked.machine or asked.file.stem)), model)
         _written(answers, asked.out)
     except ModelError as error:
         print(f"{error}\nNothing was written.\nNext: {error.cure}", file=sys.stderr)

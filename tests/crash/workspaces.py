@@ -74,10 +74,12 @@ def tables(root: Path, *, write: bool = True) -> dict[str, Any]:
             if schema == ledger.SCHEMA:
                 continue
             full = f"lake.{ident(schema)}.{ident(name)}"
-            # What the graph was given has the time of a classification in it, and so its hash; `change` is of one load.
-            clocks = (*_CLOCK, "content_hash", "change") if schema == "loaded" else _CLOCK
+            # What the graph was given has the time of a classification in it, and so its hash; `change` is of one load,
+            # and so are rows that it deleted.
+            of_graph = schema == "loaded" and name != "dead_letters"
+            clocks = (*_CLOCK, "content_hash", "change") if of_graph else _CLOCK
             kept = [ident(c) for c, _ in session.describe(f"select * from {full}") if c not in clocks]
-            rows = f"select {', '.join(kept)} from {full}"
+            rows = f"select {', '.join(kept)} from {full}{' where content_hash is not null' if of_graph else ''}"
             found[f"{schema}.{name}"] = session.row(f"select count(*), sum(hash(t)::hugeint)::varchar from ({rows}) t")
         return found
 

@@ -105,7 +105,7 @@ def yard_in(folder: Path, *, whole: bool = False) -> Iterator[Yard]:
     """A yard below `folder`, with the tables above the carrying flag if it is `whole`; the modules of this pipeline are the copy's until the end, then what they were before."""
     root = folder / "kitchen"
     root.mkdir(parents=True)
-    shutil.copy(ROOT / "workspace.yaml", root)
+    (root / "workspace.yaml").write_text("name: kitchen\nlayers: [bronze, silver, gold]\n")
     pipeline = root / "pipelines" / "forklift"
     left_out = [
         "__pycache__",

@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,6 @@ def forked(root: Path, told: Path, dies_in: str) -> int:
         try:
             sys.stdout = sys.stderr = open(os.devnull, "w")
             os.dup2(sys.stderr.fileno(), 2)
-            sys.path.insert(0, str(root))
             run_once(root, told, dies_in)
             code = 0
         finally:
@@ -89,6 +89,9 @@ def versions(root: Path) -> dict[str, int]:
 
 def main(root: Path, deaths: list[str]) -> None:
     told = root.parent / "told.json"
+    sys.path.insert(0, str(root))
+    for module in ("duckdb", "sqlglot", "vl_convert", "ratatouille.dagster.code_location", "pipelines.forklift.repo"):
+        import_module(module)
     for dies_in in deaths:
         told.unlink(missing_ok=True)
         ended = forked(root, told, dies_in)

@@ -100,6 +100,8 @@ def test_off_duty_rows_carry_only_where_they_may_and_machines_do_not_touch_each_
     assert all(flags(sql, every_second([off] * 50), replace(RULES, allow_off_duty=True)))
     two = every_second([UP] * 30) + [row | {"machine": "FL-2"} for row in every_second([UP] * 30)]
     assert not any(flags(sql, two))
+    silent = every_second([UP] * 40) + every_second([UP] * 40, MIDNIGHT + timedelta(seconds=52))
+    assert not any(flags(sql, silent + [row | {"machine": "FL-2"} for row in every_second([DOWN] * 92)]))
     assert flags(sql, every_second([UP, DOWN] * 3), replace(RULES, min_duration=0.0, fill_gap=0.0)) == [True, False] * 3
 
 
@@ -199,6 +201,7 @@ def test_heights_are_dropped_clipped_or_scaled(sql: Any) -> None:
     spiky = heights(sql, [0.0, 2.0] * 200 + [65.53])
     assert spiky[1][0] == 2.0 and spiky[-1][0] == 6.7, "one spike is no range"
     assert heights(sql, [None, 1.0])[0][0] is None
+    assert heights(sql, [None, 0.0, 13.4], sensor_range_quantile=1.0)[0][0] is None
 
 
 def test_more_than_a_tenth_above_the_maximum_is_a_broken_sensor(sql: Any) -> None:
@@ -213,7 +216,9 @@ def test_sensors_anomalies_and_safety_count_what_they_say(sql: Any) -> None:
         [DOWN] * 4 + [loaded] * 2 + [DOWN] * 4 + [fast] * 3 + [DOWN | {"speed": 9.0}] + [UP | {"height": 4.0}] * 2
     )
     silent = [row | {"machine": "FL-2", "load": 0.0} for row in rows]
-    heights_table(sql, rows + silent)
+    # At exactly 8 km/h nothing is odd yet, and nobody drives fast.
+    slow = [row | {"machine": "FL-3"} for row in every_second([s | {"speed": 8.0} for s in (DOWN, UP, UP, DOWN)])]
+    heights_table(sql, rows + silent + slow)
     sql.execute(
         "create or replace table carrying as select *, false as carrying, null::varchar as pulse_id from heights"
     )
@@ -225,15 +230,17 @@ def test_sensors_anomalies_and_safety_count_what_they_say(sql: Any) -> None:
     assert ask(load_sensor_sql, "machine, on_duty_s, toggles, segments, short_segments, verdict") == [
         ("FL-1", 15.0, 5, 6, 3, "flapping"),
         ("FL-2", 15.0, 0, 1, 0, "silent"),
+        ("FL-3", 3.0, 2, 3, 3, "flapping"),
     ]
     assert ask(anomalies_sql, "machine, second(ts), load_before, load_after") == [
         ("FL-1", 10, 0, 1),
         ("FL-1", 13, 1, 0),
     ]
-    assert (
-        ask(safety_sql, "raised_fast_s, raised_fast_events, high_moving_s, high_moving_events, oscillations")
-        == [(3.0, 1, 1.0, 1, 4)] * 2
-    )
+    assert ask(safety_sql, "raised_fast_s, raised_fast_events, high_moving_s, high_moving_events, oscillations") == [
+        (3.0, 1, 1.0, 1, 4),
+        (3.0, 1, 1.0, 1, 4),
+        (0.0, 0, 0.0, 0, 1),
+    ]
 
 
 def test_machines_are_never_cut_in_two_and_odd_names_stay_names() -> None:
@@ -339,6 +346,13 @@ def test_files_become_tables_one_by_one_and_a_rebuild_gives_the_same(kitchen: Wo
             f" from said join '{truth}' t using (ts)"
         ).fetchone() or (0, 0)
     assert found > 0.75 and right > 0.6, (found, right)
+
+
+def test_without_any_file_the_tables_are_there_and_empty(kitchen: Workspace, tmp_path: Path) -> None:
+    shutil.copytree(kitchen.root, tmp_path / "empty", ignore=shutil.ignore_patterns(".rat", "landing"))
+    empty = Workspace(tmp_path / "empty")
+    assert empty.run()["status"] == "completed"
+    assert [row for name in STORED for row in empty.query(f"select count(*) from {name}").rows()] == [(0,)] * 6
 
 
 def test_wrong_rules_stop_the_step_with_the_near_miss(kitchen: Workspace) -> None:

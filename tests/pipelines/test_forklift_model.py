@@ -179,7 +179,7 @@ def test_a_hash_of_rows_is_of_their_values_and_not_of_their_order(trusted: pl.Da
         pl.when(pl.int_range(200) == 7).then(pl.col("speed_last") + 1e-3).otherwise("speed_last")
     )
     assert rows_sha256(few, keys) != rows_sha256(changed, keys)
-    assert rows_sha256(few, keys) != rows_sha256(few.with_columns(split=pl.lit("train")), keys)
+    assert rows_sha256(few, keys) != rows_sha256(few.with_columns(split=pl.lit("test")), keys)
 
 
 # Predictions
@@ -220,12 +220,12 @@ def test_a_file_is_read_as_machines_send_it_and_a_wrong_one_is_named(
     from pipelines.forklift import models, predict
 
     models.save(tmp_path / "model", learned.fitted, {"run_id": "r1"})
-    one = telemetry.filter(pl.col("machine") == "FL-0001")
+    one = telemetry.filter(pl.col("machine") == "FL-0001").head(1200)
     sent = one.select(
-        pl.lit(1000),
+        pl.lit(1000).alias("fffid"),
         "height",
-        pl.lit(0),
-        pl.lit(1),
+        pl.lit(0).alias("load"),
+        pl.lit(1).alias("on_duty"),
         pl.col("ts").dt.to_string("%Y-%m-%d %H:%M:%S"),
         "latitude",
         "longitude",

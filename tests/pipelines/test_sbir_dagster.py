@@ -177,7 +177,7 @@ def test_all_five_stages_and_then_only_what_is_new(office: Office) -> None:
     )
     assert lines == passed + failed + repeated and min(passed, failed, repeated) > 0
 
-    again = office.run("sbir_pipeline_job")
+    again = office.run("sbir_ingestion_job")
     assert again.success and metadata(again, "validated_sbir_awards")["records_written"] == 0
     whole = office.run("sbir_ingestion_job", mode="full_refresh")
     assert whole.success and metadata(whole, "validated_sbir_awards")["records_written"] >= passed

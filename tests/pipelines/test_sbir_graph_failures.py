@@ -136,6 +136,35 @@ def test_a_deadlock_is_tried_again(neo4j: Any) -> None:
         assert loads[0].retried == 1
 
 
+def test_loads_that_begin_together_on_an_empty_server_make_its_constraints_once(neo4j: Any) -> None:
+    server = Server(neo4j.uri, neo4j.user, neo4j.password)
+    with driver.GraphDatabase.driver(neo4j.uri, auth=(neo4j.user, neo4j.password)) as beside:
+        for kind in ("CONSTRAINT", "INDEX"):
+            for one in beside.execute_query(
+                f"SHOW {kind}ES YIELD name" if kind == "INDEX" else "SHOW CONSTRAINTS YIELD name"
+            ).records:
+                beside.execute_query(f"DROP {kind} `{one['name']}`")
+        failed: list[BaseException] = []
+
+        def load() -> None:
+            try:
+                with InNeo4j(server) as graph:
+                    graph.prepare([*NODES, *RELATIONS])
+            except BaseException as error:
+                failed.append(error)
+
+        loads = [threading.Thread(target=load) for _ in range(5)]
+        for one in loads:
+            one.start()
+        for one in loads:
+            one.join(60)
+        assert failed == []
+        said = "SHOW INDEXES YIELD name, type, state WHERE type <> 'LOOKUP' RETURN count(*) AS n, collect(DISTINCT state) AS states"
+        [there] = beside.execute_query(said).records
+        wanted = 1 + sum(1 + len(node.unique) + len(node.indexed) + bool(node.full_text) for node in NODES)
+        assert (there["n"], there["states"]) == (wanted, ["ONLINE"])
+
+
 def _wait_until_something_is_locked(beside: driver.Driver) -> None:
     """Until the load has begun to write: it holds its first company."""
     said = "SHOW TRANSACTIONS YIELD currentQuery, activeLockCount WHERE currentQuery STARTS WITH 'UNWIND' RETURN max(activeLockCount) AS n"

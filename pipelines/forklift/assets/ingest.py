@@ -17,7 +17,7 @@ from ratatouille import query, run, workspace
 
 from ..arrival import fetch
 from ..lakefs import LakeFSError, Unreachable
-from ..landing import FOLDER, read_manifest
+from ..landing import FOLDER, WrongManifest, read_manifest
 from ..resources import LakeFSResource
 
 TELEMETRY = "bronze.forklift_telemetry"
@@ -41,7 +41,7 @@ def raw_forklift_snapshot(
     try:
         source = lakefs.source()
         came = fetch(root, source, lakefs.expanded("prefix"), commit_id=commit_id, workers=config.workers)
-    except LakeFSError as error:
+    except (LakeFSError, WrongManifest) as error:
         raise Failure(description=str(error), allow_retries=isinstance(error, Unreachable)) from error
     for name in came.removed:
         context.log.warning(f"{name} is not in {came.commit.id[:12]} any more; its rows leave the tables")

@@ -35,10 +35,9 @@ from ..models import (
     save,
     write_json,
 )
-from .training import TRAINING, training_dataset
+from .training import KEYS, TRAINING, training_dataset
 
 MODELS, SERVED = "forklift.trained_model", "forklift.production_model"
-KEYS = ("machine", "window_start")
 EXTRAS = "make setup EXTRAS=forklift   (or: pip install 'ratatouille-lakehouse[forklift]')"
 
 

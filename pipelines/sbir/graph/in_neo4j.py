@@ -84,7 +84,12 @@ class InNeo4j:
         there = {row["name"] for row in self._rows("SHOW INDEXES YIELD name")}
         missing = [statement for name, statement in wanted.items() if name not in there]
         for statement in missing:
-            self._commit(lambda tx, said=statement: tx.run(said).consume())
+            try:
+                self._commit(lambda tx, said=statement: tx.run(said).consume())
+            except GraphError as error:
+                # Loads begin together, and IF NOT EXISTS looks before it has the lock.
+                if not error.where.endswith("EquivalentSchemaRuleAlreadyExists"):
+                    raise
         if missing:
             self._commit(lambda tx: tx.run("CALL db.awaitIndexes(300)").consume())
 

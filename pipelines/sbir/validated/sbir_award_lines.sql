@@ -1,5 +1,6 @@
 -- One row for each different line of the award files: its values typed, the rules that it breaks, the keys of its
--- award and of its company. Nothing here looks at another line, so it streams. Long texts stay in raw.sbir_awards.
+-- award and of its company. Nothing here looks at another line, so it streams, and what comes after needs no join with
+-- long texts: half a million of them do not fit into a small memory.
 {% set columns = [
     'company_name', 'award_title', 'agency', 'branch', 'phase', 'program',
     'agency_tracking_number', 'contract', 'award_date', 'contract_end_date', 'solicitation_number', 'solicitation_year',
@@ -7,7 +8,8 @@
     'uei', 'duns', 'hubzone_owned', 'socially_and_economically_disadvantaged', 'woman_owned', 'number_employees',
     'company_website', 'address1', 'address2', 'city', 'state', 'zip',
     'abstract', 'contact_name', 'contact_phone', 'contact_email', 'pi_name', 'pi_phone',
-    'pi_email', 'ri_name', 'research_keywords'] %}
+    'pi_email', 'ri_name', 'research_keywords', 'contact_title', 'pi_title', 'ri_poc_name',
+    'ri_poc_phone'] %}
 with repeated as (
     select line_id, count(*) as n_lines
     from {{ ref('raw.sbir_awards') }}
@@ -72,6 +74,20 @@ typed as (
         pi_email,
         pi_phone,
         {{ sbir_words('ri_name') }} as ri_name,
+        solicitation_number,
+        topic_code,
+        company_website,
+        {{ sbir_words('address1') }} as address1,
+        {{ sbir_words('address2') }} as address2,
+        {{ sbir_words('city') }} as city,
+        abstract,
+        {{ sbir_words('contact_name') }} as contact_name,
+        {{ sbir_words('contact_title') }} as contact_title,
+        {{ sbir_words('pi_name') }} as pi_name,
+        {{ sbir_words('pi_title') }} as pi_title,
+        {{ sbir_words('ri_poc_name') }} as ri_poc_name,
+        ri_poc_phone,
+        research_keywords,
         {{ sbir_filled(columns) }} as n_filled,
         year(current_date) as this_year
     from cleaned
