@@ -211,6 +211,12 @@ def test_a_small_quick_step_is_looked_at_when_it_is_not_like_the_one_before(kitc
     kitchen.step("silver.a", rows=100, seconds=0.01)
     [(_, [line])] = kitchen.look().told
     assert line.said == "100 rows written, usually 10 (10 times as much)"
+    kitchen.write("workspace.yaml", CHANNELS + rule("regression"))
+    for _ in range(8):
+        kitchen.step("silver.b", rows=10, seconds=0.01)
+    kitchen.step("silver.b", rows=10, seconds=0.01, rows_quarantined=5)
+    [(_, [line])] = kitchen.look().told
+    assert line.said == "50.0% of the rows passed, usually 100.0% (-50.0 points)"
 
 
 def test_templates_say_it_in_other_words_and_a_broken_one_loses_nothing(
