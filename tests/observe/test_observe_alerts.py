@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ratatouille.errors import RequestError
-from ratatouille.observe import alerts
+from ratatouille.observe import alerts, findings
 
 Inbox = Kitchen = Any  # of conftest.py
 
@@ -211,6 +211,12 @@ def test_a_small_quick_step_is_looked_at_when_it_is_not_like_the_one_before(kitc
     kitchen.step("silver.a", rows=100, seconds=0.01)
     [(_, [line])] = kitchen.look().told
     assert line.said == "100 rows written, usually 10 (10 times as much)"
+    kitchen.write("workspace.yaml", CHANNELS + rule("regression"))
+    for _ in range(8):
+        kitchen.step("silver.b", rows=10, seconds=0.01)
+    kitchen.step("silver.b", rows=10, seconds=0.01, rows_quarantined=5)
+    [(_, [line])] = kitchen.look().told
+    assert line.said == "50.0% of the rows passed, usually 100.0% (-50.0 points)"
 
 
 def test_templates_say_it_in_other_words_and_a_broken_one_loses_nothing(
@@ -320,3 +326,41 @@ def test_what_a_channels_library_says_holds_no_part_of_an_address(monkeypatch: p
     assert not [one for one in ("hunter2", "inbox-path", "query-secret") if one in said]
     assert send(["nonsense"], "a", "b") == "1 of 1 addresses cannot be read by apprise"
     assert send([], "a", "b") == "no address is set"
+
+
+def test_columns_that_are_not_as_they_were_are_said_with_the_figure(kitchen: Kitchen) -> None:
+    kitchen.write("workspace.yaml", CHANNELS + rule("anomaly"))
+    kitchen.look()
+    usual = {"rows": 1000, "nulls": 10, "bytes": 5000, "distinct": 10, "min": 0, "max": 100}
+    for number in range(8):
+        kitchen.step("silver.a", measured={"columns": {"a": usual | {"distinct": 10 + number % 2}}})
+    kitchen.step("silver.a", measured={"columns": {"a": usual | {"distinct": 30, "max": 250, "min": -90, "nulls": 40}}})
+    assert kitchen.look().told == (), "a little more of everything is nothing"
+    odd = {"rows": 1000, "nulls": 500, "bytes": 50_000, "distinct": 400, "min": -9999, "max": 99_999}
+    run_id = kitchen.step("silver.a", measured={"columns": {"a": odd}})
+    kitchen.look()
+    with kitchen.journal() as journal:
+        said = {one.figure: one.said for one in findings.kept(journal, run_id)}
+    assert said == {
+        "nulls of a": "50.0% of a is null, usually 1.0%",
+        "distinct of a": "400 different values of a, usually 11",
+        "bytes per row of a": "50 bytes for each row of a, usually 5",
+        "smallest of a": "the smallest a is -9,999, and was -90 at least",
+        "largest of a": "the largest a is 99,999, and was 250 at most",
+    }
+
+
+def test_a_rule_about_nothing_but_recoveries_is_told_of_each_of_them(kitchen: Kitchen) -> None:
+    kitchen.write("workspace.yaml", CHANNELS + rule("recovered"))
+    kitchen.look()
+    kitchen.step("silver.a", "failed")
+    kitchen.step("silver.b", rows_quarantined=5)
+    assert kitchen.look().told == ()
+    kitchen.step("silver.a")
+    kitchen.step("silver.b")
+    [(_, lines)] = kitchen.look().told
+    assert [(line.subject, line.about, line.recovered) for line in lines] == [
+        ("silver.a", "run_failed", True),
+        ("silver.b", "quarantine", True),
+    ]
+    assert kitchen.look().told == ()
