@@ -173,6 +173,7 @@ def enriched_sbir_awards(context: AssetExecutionContext, config: Mode) -> Materi
         run(
             "enriched.award_companies",
             "raw.sam_api_entities",
+            "enriched.sam_api_names",
             "enriched.sam_names",
             "enriched.company_matches",
             "enriched.company_candidates",
