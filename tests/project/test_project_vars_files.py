@@ -50,7 +50,7 @@ def test_a_change_of_a_file_is_seen_at_once(shop):
         ({"SHOP__QUALITY": "1"}, "'quality' is no single value"),
         ({"SHOP_ENV": "test"}, "conf/test.yaml cannot be read: No such file"),
         ({"SHOP_ENV": "../../x"}, "is not a file of this workspace"),
-        ("- 1\n", "this must be a mapping"),
+        ("- 1\n", "his must be a mapping"),
         ("a: [1\n", "conf/dev.yaml"),
         ("a: !!python/object/apply:os.system [x]\n", "conf/dev.yaml"),
     ],
