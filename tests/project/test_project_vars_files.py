@@ -64,3 +64,12 @@ def test_what_is_wrong_is_said_at_its_place(shop, monkeypatch, change, said):
     with pytest.raises(RatError) as refused:
         read(shop)
     assert said in str(refused.value)
+
+
+def test_a_pipeline_that_was_taken_away_takes_its_settings_along(shop, monkeypatch):
+    monkeypatch.setenv("SHOP__LIMIT", "9")
+    assert read(shop)["shop"]["limit"] == 9
+    for file in (shop / "conf").iterdir():
+        file.unlink()
+    (shop / "conf").rmdir()
+    assert read(shop) == {"rate": 3, "shop": {}}

@@ -38,12 +38,18 @@ class VarsFiles:
 
 
 def read_bytes(root: Path, name: str, files: Sequence[str], prefix: str) -> VarsFiles:
-    """RequestError for a path outside the workspace and for a file that cannot be read."""
-    contents = {}
+    """RequestError for a path outside the workspace and for a file that cannot be read.
+
+    No contents where the folder of every file is absent: a pipeline that was taken away takes its settings along.
+    """
+    contents: dict[str, bytes] = {}
     for file in files:
         path = PurePosixPath(file)
         if path.is_absolute() or ".." in path.parts:
             raise _refused(name, f"'{file}' is not a file of this workspace", "name it relative to workspace.yaml")
+    if not any((root / file).parent.is_dir() for file in files):
+        return VarsFiles(name, contents, prefix)
+    for file in files:
         try:
             contents[file] = (root / file).read_bytes()
         except OSError as error:
@@ -72,7 +78,8 @@ def merged(said: VarsFiles) -> dict[str, Any]:
 def overridden(said: VarsFiles, values: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     """The values with those that the environment says otherwise: PREFIX__SECTION__KEY, read as YAML."""
     mark = f"{said.prefix}__"
-    overrides = {name: text for name, text in sorted(environment.items()) if said.prefix and name.startswith(mark)}
+    known = bool(said.prefix and said.contents)
+    overrides = {name: text for name, text in sorted(environment.items()) if known and name.startswith(mark)}
     found = dict(values)
     for variable, text in overrides.items():
         found = laid_over(found, _nested(said, variable, _path(variable[len(mark) :], values), text, values))
