@@ -28,12 +28,16 @@ KEYS = ("machine", "window_start")
 def models(here: Workspace) -> list[dict[str, Any]]:
     """Every model of the lake with its stage, newest first: version, run_id, published_at, stage, served_as."""
     trained = [one for one in _history(here, MODELS) if one["action"] == "build"]
-    served = [{**one, "model_run": one["run_id"]} for one in _history(here, SERVED)]
-    by_version = {one["version"]: one["run_id"] for one in served}
+    made_by = {one["version"]: one["run_id"] for one in trained}
+    # A model may be promoted by a later run than the one that trained it.
+    served = [
+        {**one, "model_run": made_by.get(one["inputs"].get(MODELS), one["run_id"])} for one in _history(here, SERVED)
+    ]
+    by_version = {one["version"]: one["model_run"] for one in served}
     # A rollback serves the model of the version that it brought back.
     for one in served:
         if one["action"] == "rollback":
-            one["model_run"] = by_version.get(one["restored_version"], one["run_id"])
+            one["model_run"] = by_version.get(one["restored_version"], one["model_run"])
     kept = ("version", "run_id", "published_at")
     return registry.stages([{name: one[name] for name in kept} for one in trained], served)
 
