@@ -111,11 +111,17 @@ def _secret_values(environment: Mapping[str, str]) -> Iterable[str]:
 
 def near_miss(name: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?`, or an empty string when nothing is close."""
+    close = nearest(name, known)
+    return f" Did you mean '{close}'?" if close else ""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The one of `known` that is spelled most like `name`; '' when nothing is close."""
     from difflib import get_close_matches
 
-    close = get_close_matches(name.lower(), {k.lower(): k for k in known}, n=1, cutoff=0.6)
     spelled = {k.lower(): k for k in known}
-    return f" Did you mean '{spelled[close[0]]}'?" if close else ""
+    close = get_close_matches(name.lower(), spelled, n=1, cutoff=0.6)
+    return spelled[close[0]] if close else ""
 
 
 def underline(path: str, line: int, column: int, length: int, text: str) -> str:

@@ -109,7 +109,7 @@ def answer(session: Session, sql: str, limit: int, *, ours: bool = False) -> Ans
 
 def masked_select(session: Session, relation: str, asset: Asset | None) -> str:
     """A SELECT over a relation whose sensitive columns show no more than whether there is a value."""
-    hidden = {column.name.lower() for column in asset.columns if column.sensitive} if asset else set()
+    hidden = asset.hidden if asset else frozenset()
     if not hidden:
         return f"select * from {relation}"
     shown = (

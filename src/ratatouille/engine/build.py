@@ -171,12 +171,14 @@ def _stage_batches(work: Work, parts: chunks.Chunks, returned: Any) -> Staged:
 
 
 def _types_of_batches(work: Work, session: Session, checkpoint: Checkpoint, columns: Columns) -> dict[str, str]:
-    """What all batches get: the types of finished chunks, else those that the sidecar and the standing table ask for."""
-    if checkpoint.columns:
-        return dict(checkpoint.columns)
-    return fitting.spelled(
-        session, columns, evolve.wanted_types(work.asset, columns, work.existing if work.incremental else {})
-    )
+    """What all batches get: the types of finished chunks, else those of any result."""
+    return dict(checkpoint.columns) if checkpoint.columns else _wanted_types(work, session, columns)
+
+
+def _wanted_types(work: Work, session: Session, columns: Columns) -> dict[str, str]:
+    """The types that the sidecar and the standing table ask for, as DuckDB spells them."""
+    wanted = evolve.wanted_types(work.asset, columns, work.existing if work.incremental else {})
+    return fitting.spelled(session, columns, wanted)
 
 
 def _context(work: Work, parts: chunks.Chunks) -> context.Context:
@@ -296,11 +298,9 @@ def described(work: Work, select: str) -> tuple[str, Columns]:
     except QueryFailed as error:
         raise _point_at(work, error) from error
     select, columns = _with_absent(work, select, columns)
-    wanted = evolve.wanted_types(work.asset, columns, work.existing if work.incremental else {})
-    wanted = fitting.spelled(work.session, columns, wanted)
+    wanted = _wanted_types(work, work.session, columns)
     _check_columns(work, modes.columns_of(work.asset, tuple(wanted.items())))
-    hidden = [column.name.lower() for column in work.asset.columns if column.sensitive]
-    return fitting.strictly(select, columns, wanted, hidden), tuple(wanted.items())
+    return fitting.strictly(select, columns, wanted, work.asset.hidden), tuple(wanted.items())
 
 
 def _with_absent(work: Work, select: str, columns: Columns) -> tuple[str, Columns]:

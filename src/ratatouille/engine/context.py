@@ -219,7 +219,6 @@ def batches(
 
     All have the columns of the first one, in the types that `wanted` gives for those; a value that does not fit fails.
     """
-    hidden = [column.name.lower() for column in asset.columns if column.sensitive]
     types: Mapping[str, str] = {}
     for number, frame in enumerate(returned):
         with_name = f"batch_{number}"
@@ -227,7 +226,7 @@ def batches(
         columns = session.describe(select)
         types = types or {name.lower(): kind for name, kind in wanted(columns).items()}
         _refuse_other_columns(asset, [name for name, _ in columns], types)
-        yield fitting.strictly(select, columns, {name: types[name.lower()] for name, _ in columns}, hidden)
+        yield fitting.strictly(select, columns, {name: types[name.lower()] for name, _ in columns}, asset.hidden)
         session.cursor.unregister(with_name)
         del frame
 

@@ -10,7 +10,7 @@ Floats are approximate by nature: a number becomes the nearest one.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ratatouille.lake import Session
@@ -171,7 +171,9 @@ def spelled(session: Session, have: Sequence[tuple[str, str]], wanted: Mapping[s
     return dict(session.describe("select " + ", ".join(f"cast(null as {k}) as {ident(n)}" for n, k in wanted.items())))
 
 
-def strictly(select: str, have: Sequence[tuple[str, str]], want: Mapping[str, str], hidden: Sequence[str] = ()) -> str:
+def strictly(
+    select: str, have: Sequence[tuple[str, str]], want: Mapping[str, str], hidden: Collection[str] = ()
+) -> str:
     """`select` with the types of `want`; the query fails at a value that does not fit, and says which (UNFIT).
 
     `hidden` are columns (lower case) whose values are not shown.

@@ -345,5 +345,5 @@ def sample_of(session: Session, asset: Asset, bad_rows: str) -> tuple[Mapping[st
 
 
 def masked(asset: Asset, row: Mapping[str, Any]) -> dict[str, Any]:
-    hidden = {column.name.lower() for column in asset.columns if column.sensitive}
+    hidden = asset.hidden
     return {name: MASK if name.lower() in hidden and value is not None else value for name, value in row.items()}

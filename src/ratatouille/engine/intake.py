@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ratatouille.engine import landing
 from ratatouille.engine.plan import stock_of
 from ratatouille.engine.work import UnreadableFiles, Work
-from ratatouille.errors import RatError, RequestError, near_miss
+from ratatouille.errors import RatError, RequestError, nearest
 from ratatouille.lake import LandingFile, QueryFailed
 from ratatouille.project.records import Source
 from ratatouille.project.sources import names_in_files, spelling
@@ -68,8 +68,7 @@ def _misnamed(source: Source, names: Sequence[str], wanted: Sequence[str], said:
     if not lacking:
         return ""
     other = {spelling(source, name): name for name, column in meant.items() if not column}
-    close = [near_miss(name, other) for name in lacking]
-    hint = next((f" ({other[found.split(chr(39))[1]]} may be meant)" for found in close if found), "")
+    hint = next((f" ({other[close]} may be meant)" for name in lacking if (close := nearest(name, other))), "")
     return f"{said} {', '.join(lacking)}{hint}"
 
 

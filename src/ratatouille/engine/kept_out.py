@@ -134,7 +134,7 @@ def _rows(session: Session, asset: Asset | None, where: str, limit: int) -> list
 
 
 def _masked(asset: Asset | None, kept: KeptRow) -> KeptRow:
-    hides = asset is not None and any(column.sensitive for column in asset.columns)
+    hides = asset is not None and bool(asset.hidden)
     row, reason = kept.row, kept.reason
     if kept.origin == "gate":
         row = json.loads(row, parse_constant=lambda _: None)

@@ -94,7 +94,7 @@ def columns_of(work: Work) -> dict[str, dict[str, float]]:
 def facts_of(session: Session, asset: Asset, staged: Staged) -> dict[str, dict[str, float]]:
     if staged.rows < FACTS_FROM_ROWS:
         return {}
-    hidden = {column.name.lower() for column in asset.columns if column.sensitive}
+    hidden = asset.hidden
     facts = footer_facts(session, staged)
     for name, said in facts.items():
         if name.lower() in hidden:

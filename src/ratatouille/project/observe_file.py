@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
 from ratatouille.errors import near_miss
 from ratatouille.project.records import AlertRule, Alerts, Limits, Observe
-
-_ONE_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+from ratatouille.project.units import variable_named
 
 
 def observed(settings: Mapping[str, Any]) -> Observe:
@@ -43,18 +41,13 @@ def alerted(settings: Mapping[str, Any]) -> Alerts:
         )
         for name, rule in settings["rules"].items()
     )
-    return Alerts({name: _variable(said) for name, said in settings["channels"].items()}, rules)
-
-
-def _variable(said: str) -> str:
-    found = _ONE_VARIABLE.fullmatch(said)
-    return found.group(1) if found else ""
+    return Alerts({name: variable_named(said) for name, said in settings["channels"].items()}, rules)
 
 
 def wrong_alerts(settings: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
     """(where, what) of each mistake."""
     for name, said in settings["channels"].items():
-        if not _variable(said):
+        if not variable_named(said):
             where = ("alerts", "channels", name)
             yield (
                 where,

@@ -9,18 +9,6 @@ from pydantic import Field
 
 from ratatouille.project.yaml_fields import Closed, Duration, Share, Size, Texts
 
-CONDITIONS = (
-    "run_failed",
-    "gate_failed",
-    "gate_warned",
-    "quarantine",
-    "regression",
-    "anomaly",
-    "stale",
-    "memory_pressure",
-    "disk_low",
-    "recovered",
-)
 Condition = Literal[
     "run_failed",
     "gate_failed",

@@ -163,6 +163,11 @@ class Asset:
     def column(self, name: str) -> Column | None:
         return next((c for c in self.columns if c.name.lower() == name.lower()), None)
 
+    @property
+    def hidden(self) -> frozenset[str]:
+        """The columns, in lower case, whose values are not shown."""
+        return frozenset(column.name.lower() for column in self.columns if column.sensitive)
+
 
 @dataclass(frozen=True, slots=True)
 class Native:

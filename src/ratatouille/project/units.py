@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: `6h`, `30m`, `1d`; `4GB`, `512MiB`."""
+"""Durations and sizes as people write them: `6h`, `30m`, `1d`; `4GB`, `512MiB`. And secrets, by their `${NAME}`."""
 
 from __future__ import annotations
 
@@ -30,3 +30,9 @@ def size_bytes(value: object) -> int:
         raise ValueError("write a size like 512MB or 4GB, or a number of bytes")
     number, unit, binary = found.groups()
     return int(float(number) * (1024 if binary else 1000) ** _POWER[unit.upper()])
+
+
+def variable_named(text: str) -> str:
+    """NAME, if the text is `${NAME}` and nothing else: a secret by its variable. Otherwise ''."""
+    found = re.fullmatch(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", text)
+    return found.group(1) if found else ""

@@ -20,10 +20,10 @@ from ratatouille.project.problems import as_error
 from ratatouille.project.records import RETENTION, Database, Problem, Resources, Workspace
 from ratatouille.project.sources import make_source
 from ratatouille.project.text_file import decode
+from ratatouille.project.units import variable_named
 from ratatouille.project.vars_files import VarsFiles, read_bytes
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_ONE_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _RESERVED_LAYERS = ("rat", "main", "information_schema", "pg_catalog", "system", "temp")
 _ALLOWED = "lake, resources, vars, databases, environments, vars_files, the channels of alerts and the files of sources"
 
@@ -166,7 +166,7 @@ def _wrong_database(name: str, said: Settings) -> Iterator[tuple[str, str]]:
     for key in ("host", "port", "database", "user", "password") if local else ("path",):
         if said[key]:
             yield key, f"a {said['type']} database has no {key}"
-    if said["password"] and not _ONE_VARIABLE.fullmatch(said["password"]):
+    if said["password"] and not variable_named(said["password"]):
         yield (
             "password",
             "a password does not belong into a file: name the variable that holds it, like ${CRM_PASSWORD}",
@@ -174,11 +174,10 @@ def _wrong_database(name: str, said: Settings) -> Iterator[tuple[str, str]]:
 
 
 def _database(name: str, said: Settings, environment: Mapping[str, str]) -> Database:
-    password = _ONE_VARIABLE.fullmatch(said["password"])
     where = f"databases.{name}"
     plain = {key: _expanded(said[key], environment, where) for key in ("path", "host", "port", "database", "user")}
     plain["port"] = _number(_threads, plain["port"], f"{where}.port")
-    return Database(name, said["type"], **plain, password_env=password.group(1) if password else "")
+    return Database(name, said["type"], **plain, password_env=variable_named(said["password"]))
 
 
 def variables(settings: Settings) -> tuple[str, ...]:

@@ -138,7 +138,7 @@ class _Comparison:
         asset = project.assets.get(name)
         self.key = tuple(key) or (asset.unique_key if asset else ())
         self.asked_key = bool(key)
-        self.hidden = {c.name.lower() for c in asset.columns if c.sensitive} if asset else set()
+        self.hidden = asset.hidden if asset else frozenset[str]()
         self.n_examples = examples
         self.sample_rows = sample_rows
 
