@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
@@ -18,6 +17,7 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
+from own_modules import modules_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAIN = ["training_dataset", "trained_model", "model_performance_report", "production_model"]
@@ -117,18 +117,8 @@ def yard_in(folder: Path, *, whole: bool = False) -> Iterator[Yard]:
     shutil.copytree(ROOT / "pipelines" / "forklift", pipeline, ignore=shutil.ignore_patterns(*left_out))
     (pipeline / "silver").mkdir(exist_ok=True)
     (root / "pipelines" / "__init__.py").write_text("")
-    before = list(sys.path), {name: module for name, module in sys.modules.items() if name.split(".")[0] == "pipelines"}
-    for name in before[1]:
-        del sys.modules[name]
-    sys.path.insert(0, str(root))
     (folder / "home").mkdir()
-    try:
-        with dg.DagsterInstance.local_temp(str(folder / "home")) as instance:
-            if not whole:
-                carrying(forklifts=1, days=1).head(100).write_parquet(root / SEED)
-            yield Yard(root, instance)
-    finally:
-        sys.path[:] = before[0]
-        for name in [name for name in sys.modules if name.split(".")[0] == "pipelines"]:
-            del sys.modules[name]
-        sys.modules.update(before[1])
+    with modules_of(root), dg.DagsterInstance.local_temp(str(folder / "home")) as instance:
+        if not whole:
+            carrying(forklifts=1, days=1).head(100).write_parquet(root / SEED)
+        yield Yard(root, instance)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -13,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import dagster as dg
+from own_modules import modules_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAIN = ["raw_dataset", "cleaned_dataset", "tokenized_dataset", "train_val_splits", "trained_model"]
@@ -105,18 +105,9 @@ def larder_in(folder: Path, root: Path | None = None) -> Iterator[Larder]:
     pipeline = root / "pipelines" / "recipes"
     shutil.copytree(ROOT / "pipelines" / "recipes", pipeline, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "pipelines" / "__init__.py").write_text("")
-    before = list(sys.path), {name: module for name, module in sys.modules.items() if name.split(".")[0] == "pipelines"}
-    for name in before[1]:
-        del sys.modules[name]
     (folder / "home").mkdir()
-    try:
-        with dg.DagsterInstance.local_temp(str(folder / "home")) as instance:
-            yield Larder(root, instance)
-    finally:
-        sys.path[:] = before[0]
-        for name in [name for name in sys.modules if name.split(".")[0] == "pipelines"]:
-            del sys.modules[name]
-        sys.modules.update(before[1])
+    with modules_of(root), dg.DagsterInstance.local_temp(str(folder / "home")) as instance:
+        yield Larder(root, instance)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from own_modules import modules_of
 
 from ratatouille.dagster import definitions
 from ratatouille.handle import Workspace
@@ -102,16 +102,9 @@ def paddock(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     )
     (root / "pipelines" / "__init__.py").write_text("")
     monkeypatch.setenv("F1_API_URL", "http://127.0.0.1:9/v1")
-    before = list(sys.path), {name: module for name, module in sys.modules.items() if name.split(".")[0] == "pipelines"}
-    for name in before[1]:
-        del sys.modules[name]
     (tmp_path / "home").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
+    with modules_of(root), dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
         yield Paddock(root, instance)
-    sys.path[:] = before[0]
-    for name in [name for name in sys.modules if name.split(".")[0] == "pipelines"]:
-        del sys.modules[name]
-    sys.modules.update(before[1])
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 import yaml
 from forklift_bench import ROOT, yard_in
+from own_modules import modules_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -46,13 +47,8 @@ resources:
 
 @pytest.fixture(scope="module")
 def repository() -> Iterator[Any]:
-    before = list(sys.path), set(sys.modules)
-    sys.path.insert(0, str(ROOT))
-    yield importlib.import_module("pipelines.forklift").defs().get_repository_def()
-    sys.path[:] = before[0]
-    for name in set(sys.modules) - before[1]:
-        if name.split(".")[0] in ("pipelines", "pipeline"):
-            del sys.modules[name]
+    with modules_of(ROOT):
+        yield importlib.import_module("pipelines.forklift").defs().get_repository_def()
 
 
 def test_the_document_is_kept_by_name(repository: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from lakefs_server import KEY, SECRET, Between, between, lakefs
+from own_modules import modules_of
 from pipelines.forklift import landing
 from pipelines.forklift.arrival import Arrival, fetch
 from pipelines.forklift.lakefs import Folder, LakeFS, LakeFSError, ObjectChanged, Settings, Unreachable
@@ -342,8 +343,8 @@ def test_a_commit_goes_through_dagster_to_reports_and_its_id_is_in_every_table(
     from ratatouille.dagster import artifact_io_manager, guard
     from ratatouille.handle import Workspace
 
-    assets, checks = _assets_in(kitchen, monkeypatch)
-    with dg.DagsterInstance.ephemeral() as instance:
+    with modules_of(kitchen), dg.DagsterInstance.ephemeral() as instance:
+        assets, checks = _assets()
         defs = guard(
             dg.Definitions(
                 assets,
@@ -384,15 +385,10 @@ def test_a_commit_goes_through_dagster_to_reports_and_its_id_is_in_every_table(
     )
 
 
-def _assets_in(kitchen: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Any], list[Any]]:
-    """The pipeline's assets and checks, as the copy of it in `kitchen` has them."""
+def _assets() -> tuple[list[Any], list[Any]]:
+    """The pipeline's assets and checks, as the workspace whose modules count has them."""
     import importlib
-    import sys
 
-    ours = [name for name in sys.modules if name == "pipelines" or name.startswith("pipelines.")]
-    for name in ours:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.syspath_prepend(str(kitchen))
     parts = [
         importlib.import_module(f"pipelines.forklift.assets.{name}") for name in ("ingest", "processing", "reports")
     ]
