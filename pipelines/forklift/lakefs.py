@@ -200,33 +200,49 @@ class LakeFS:
     def write_back(
         self, files: Mapping[str, Path], *, branch: str, message: str, metadata: Mapping[str, str]
     ) -> Commit:
-        """Put files (object -> file) on a new `branch`, commit, merge into ours; returns the commit that merged.
+        """Put files (object -> file) on `branch`, commit, merge into ours; returns the commit that merged.
 
-        The branch goes afterwards. Files that are there as they are change nothing: then the head is returned.
+        The branch goes afterwards. One that a stopped attempt has left is gone on with, wherever that was stopped. Of an
+        object that ours has changed meanwhile what is written now stays. Files that are there as they are change
+        nothing: then the head is returned.
         """
         import lakefs_sdk
 
         doing = f"writing results to {branch}"
         creation = lakefs_sdk.BranchCreation(name=branch, source=self.branch, force=True)
         with suppress(Conflict):  # left by an attempt that was stopped
-            self._ask(doing, lambda api: api.branches_api.create_branch(self.repository, creation))
+            self._ask(doing, lambda api: api.branches_api.create_branch(self.repository, creation, **self._timeout))
         for path, file in files.items():
             self._ask(doing, self._upload(branch, path, file))
         said = lakefs_sdk.CommitCreation(message=message, metadata=dict(metadata))
+        with suppress(NothingToCommit):  # the stopped attempt has committed, and perhaps not merged
+            self._ask(doing, lambda api: api.commits_api.commit(self.repository, branch, said, **self._timeout))
+        merged = self._merged(branch, message, metadata)
+        self._ask(
+            doing, lambda api: api.branches_api.delete_branch(self.repository, branch, force=True, **self._timeout)
+        )
+        return self.commit(merged) if merged else self.head()
+
+    def _merged(self, branch: str, message: str, metadata: Mapping[str, str]) -> str:
+        """Merge a branch of ours; the id of the commit, or "" where there was nothing to merge."""
+        import lakefs_sdk
+
+        merge = lakefs_sdk.Merge(message=message, metadata=dict(metadata), strategy="source-wins")
         try:
-            self._ask(doing, lambda api: api.commits_api.commit(self.repository, branch, said))
-            merge = lakefs_sdk.Merge(message=message, metadata=dict(metadata))
-            self._ask(
+            found = self._ask(
                 f"merging {branch} into {self.branch}",
-                lambda api: api.refs_api.merge_into_branch(self.repository, branch, self.branch, merge=merge),
+                lambda api: api.refs_api.merge_into_branch(
+                    self.repository, branch, self.branch, merge=merge, **self._timeout
+                ),
             )
         except NothingToCommit:
-            pass
-        self._ask(doing, lambda api: api.branches_api.delete_branch(self.repository, branch, force=True))
-        return self.head()
+            return ""
+        return str(found.reference)
 
     def _upload(self, branch: str, path: str, file: Path) -> Callable[[Any], Any]:
-        return lambda api: api.objects_api.upload_object(self.repository, branch, path, content=str(file), force=True)
+        return lambda api: api.objects_api.upload_object(
+            self.repository, branch, path, content=str(file), force=True, **self._timeout
+        )
 
     @property
     def _where(self) -> str:
