@@ -355,12 +355,12 @@ class Folder:
                 where=str(self.root / self.prefix),
                 next="Set fallback_local_path to a folder that holds the prefix.",
             )
-        digest = hashlib.sha256()
+        digest, newest = hashlib.sha256(), 0.0
         for one in self.objects(Commit(""), self.prefix):
             digest.update(f"{one.path}\0{one.checksum}\n".encode())
-        return Commit(
-            f"local:{digest.hexdigest()[:32]}", message=f"the content of {self.root.name}", created_at=_utc(None)
-        )
+            newest = max(newest, (self.root / one.path).stat().st_mtime)
+        said = f"the content of {self.root.name}"
+        return Commit(f"local:{digest.hexdigest()[:32]}", message=said, created_at=_utc(newest))
 
     def commit(self, id: str) -> Commit:
         """The folder as it is; raises LakeFSError when that is no longer `id`."""
@@ -391,9 +391,8 @@ def _commit(found: Any) -> Commit:
     return Commit(found.id, found.message, found.committer, _utc(found.creation_date), dict(found.metadata or {}))
 
 
-def _utc(seconds: int | None) -> str:
-    at = datetime.now(UTC) if seconds is None else datetime.fromtimestamp(seconds, UTC)
-    return at.isoformat(timespec="seconds")
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _hashes(path: Path) -> tuple[str, str, int]:

@@ -51,7 +51,7 @@ def carrying(forklifts: int = 6, days: int = 2, seed: int = 7, commit: str = "c0
 class Yard:
     """The pipeline in a workspace of its own, run in this process."""
 
-    def __init__(self, root: Path, instance: dg.DagsterInstance) -> None:
+    def __init__(self, root: Path, instance: dg.DagsterInstance | None) -> None:
         from ratatouille.dagster import definitions
         from ratatouille.handle import Workspace
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -240,22 +236,3 @@ def test_a_damaged_model_is_not_used_and_the_command_that_helps_is_named(
     assert "forklift.production_model is damaged" in capsys.readouterr().err
     path.unlink()
     path.write_bytes(whole)
-
-
-def test_kill_9_in_every_asset_and_a_rerun_does_only_what_is_unfinished(tmp_path: Path, rows: pl.DataFrame) -> None:
-    with yard_in(tmp_path) as yard:
-        yard.bring(rows.filter(pl.col("machine").is_in(["FL-0001", "FL-0002", "FL-0005"])).gather_every(2))
-        worker = Path(__file__).with_name("forklift_worker.py")
-        env = os.environ | {"DAGSTER_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
-        command = [sys.executable, str(worker), str(yard.root), *CHAIN, "-"]
-        ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280, check=False)
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    told: list[dict[str, Any]] = [json.loads(line) for line in ran.stdout.splitlines()]
-    tables = ["gold.forklift_training", *(f"forklift.{name}" for name in MODEL)]
-    for number, one in enumerate(told[:-1]):
-        assert one["ended"] == -signal.SIGKILL, one
-        # What was finished stands, what died is nowhere to be seen.
-        assert one["versions"] == {name: int(n < number) for n, name in enumerate(tables)}, one
-    last = told[-1]
-    assert last["ended"] == 0 and last["versions"] == dict.fromkeys(tables, 1), last
-    assert last["statuses"] == {**dict.fromkeys(CHAIN[:3], "skipped"), "production_model": "built"}
