@@ -19,7 +19,7 @@ import polars as pl
 
 from . import scoring
 from .features import FEATURES, LOAD_FEATURES, RAISED_M
-from .models import WITH, WITHOUT, Fitted, ModelError, calibrated, log_odds
+from .models import WITH, WITHOUT, Fitted, ModelError, calibrated, log_odds, on_threads
 
 TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 SLOW_KMH = 7.2
@@ -48,11 +48,9 @@ class Learned:
 
 def learn(windows: pl.DataFrame, wish: Wish, say: Callable[[str], None] = lambda line: None) -> Learned:
     """Train on `windows`: machine, split, carrying and all features. ModelError where they cannot be learned from."""
-    from threadpoolctl import threadpool_limits
-
     parts = {split: windows.filter(pl.col("split") == split) for split in SPLITS}
     _refuse_too_little(parts)
-    with threadpool_limits(wish.threads):
+    with on_threads(wish.threads):
         without, tried = _best(parts, FEATURES, wish, say)
         with_load, tried_with = _best(parts, (*FEATURES, *LOAD_FEATURES), wish, say)
         fitted = {WITHOUT: without, WITH: with_load}
