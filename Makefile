@@ -106,6 +106,7 @@ check: setup ## format, lint, types, architecture, lock file and generated docs,
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
+	$(PYTHON) -m basedpyright --level error
 	$(PYTHON) scripts/check_architecture.py
 	$(UV) lock --check --quiet
 	$(PYTHON) scripts/make_reference.py --check

@@ -132,7 +132,8 @@ def forklift() -> None:
     os.environ["LAKEFS_FALLBACK"] = fleet
     print(f"\n$ export LAKEFS_FALLBACK={fleet}", flush=True)
     learns = find_spec("sklearn") is not None and find_spec("skops") is not None
-    rat("run", *FORKLIFT, "gold.forklift_load_sensor", *(FORKLIFT_MODEL if learns else ()))
+    rat("run", *FORKLIFT, *(FORKLIFT_MODEL if learns else ()))
+    rat("run", "gold.forklift_load_sensor")
 
     say("How often each machine carries. Where the load sensor is dead, the rule finds nothing.")
     rat("query", CARRYING)

@@ -66,9 +66,10 @@ class Object:
 class Source(Protocol):
     """What telemetry can be fetched from."""
 
-    repository: str
-    branch: str
-
+    @property
+    def repository(self) -> str: ...
+    @property
+    def branch(self) -> str: ...
     def head(self) -> Commit: ...
     def commit(self, id: str) -> Commit: ...
     def objects(self, commit: Commit, prefix: str) -> Iterator[Object]: ...
@@ -206,15 +207,16 @@ class LakeFS:
         object that ours has changed meanwhile what is written now stays. Files that are there as they are change
         nothing: then the head is returned.
         """
-        import lakefs_sdk
+        from lakefs_sdk.models.branch_creation import BranchCreation
+        from lakefs_sdk.models.commit_creation import CommitCreation
 
         doing = f"writing results to {branch}"
-        creation = lakefs_sdk.BranchCreation(name=branch, source=self.branch, force=True)
+        creation = BranchCreation(name=branch, source=self.branch, force=True)
         with suppress(Conflict):  # left by an attempt that was stopped
             self._ask(doing, lambda api: api.branches_api.create_branch(self.repository, creation, **self._timeout))
         for path, file in files.items():
             self._ask(doing, self._upload(branch, path, file))
-        said = lakefs_sdk.CommitCreation(message=message, metadata=dict(metadata))
+        said = CommitCreation(message=message, metadata=dict(metadata))
         with suppress(NothingToCommit):  # the stopped attempt has committed, and perhaps not merged
             self._ask(doing, lambda api: api.commits_api.commit(self.repository, branch, said, **self._timeout))
         merged = self._merged(branch, message, metadata)
@@ -225,9 +227,9 @@ class LakeFS:
 
     def _merged(self, branch: str, message: str, metadata: Mapping[str, str]) -> str:
         """Merge a branch of ours; the id of the commit, or "" where there was nothing to merge."""
-        import lakefs_sdk
+        from lakefs_sdk.models.merge import Merge
 
-        merge = lakefs_sdk.Merge(message=message, metadata=dict(metadata), strategy="source-wins")
+        merge = Merge(message=message, metadata=dict(metadata), strategy="source-wins")
         try:
             found = self._ask(
                 f"merging {branch} into {self.branch}",
@@ -254,13 +256,13 @@ class LakeFS:
 
     def _api(self) -> LakeFSClient:
         if self._client is None:
-            import lakefs_sdk
             from lakefs_sdk.client import LakeFSClient
+            from lakefs_sdk.configuration import Configuration
             from urllib3.util import Retry
 
             said = self._settings
             host = said.endpoint_url.rstrip("/").removesuffix("/api/v1") + "/api/v1"
-            configuration = lakefs_sdk.Configuration(host=host, username=said.access_key, password=said.secret_key)
+            configuration: Any = Configuration(host=host, username=said.access_key, password=said.secret_key)
             configuration.retries = Retry(0, redirect=3)  # stamina does it, and says so
             configuration.connection_pool_maxsize = 16
             self._client = LakeFSClient(configuration)

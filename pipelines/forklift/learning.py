@@ -151,7 +151,7 @@ def _estimator(kind: str, wish: Wish) -> Any:
             max_leaf_nodes=15,
             min_samples_leaf=40,
             l2_regularization=1.0,
-            early_stopping=False,
+            early_stopping=False,  # pyright: ignore[reportArgumentType] - it is told by its default, 'auto'
             random_state=wish.random_state,
         )
     raise ModelError(f"there is no kind of model called {kind}", f"choose of {', '.join(KINDS)}")
@@ -181,7 +181,7 @@ def _importance(one: Fitted, validation: pl.DataFrame, wish: Wish) -> list[dict[
     from sklearn.inspection import permutation_importance
 
     rows = validation.sample(min(IMPORTANCE_ROWS, validation.height), seed=wish.random_state)
-    found = permutation_importance(
+    found: Any = permutation_importance(
         one.estimator,
         rows.select(one.features).to_numpy(),
         rows[LABEL].to_numpy(),
