@@ -287,7 +287,9 @@ def test_the_sensor_asks_for_each_commit_once_and_says_what_the_server_says(
     assert [r.run_key for r in late.run_requests] == [commits[-1]] == [late.cursor], "one run for the head"
     each = Job(repository.settings, "commit").tick(commits[0])
     assert [r.run_key for r in each.run_requests] == commits[1:], "more than a page of commits, oldest first, none lost"
-    assert each.cursor == commits[-1] and int(each.run_requests[0].tags["dagster/max_retries"]) > 0
+    tags = each.run_requests[0].tags
+    assert each.cursor == commits[-1] and int(tags["dagster/max_retries"]) > 0
+    assert tags["dagster/retry_on_asset_or_op_failure"] == "true"
     assert [r.run_key for r in job.tick("feed" * 16).run_requests] == [commits[-1]], "a branch that was reset"
 
     ours = repository.commit({}, written_by="ratatouille/forklift")

@@ -234,7 +234,7 @@ def test_a_file_is_read_as_machines_send_it_and_a_wrong_one_is_named(
     from pipelines.forklift import models, predict
 
     models.save(tmp_path / "model", learned.fitted, {"run_id": "r1"})
-    one = telemetry.filter(pl.col("machine") == "FL-0001").head(1200)
+    one = telemetry.filter(pl.col("machine") == "FL-0001").head(400)
     sent = one.select(
         pl.lit(1000).alias("fffid"),
         "height",

@@ -33,7 +33,7 @@ from ratatouille import RatError, query, workspace
 from ..lakefs import Folder, LakeFS, LakeFSError, Object, Unreachable
 from ..landing import read_manifest, sha256_of
 from ..models import read_json, write_json
-from ..resources import LakeFSResource
+from ..resources import COMES_BACK, LakeFSResource
 from ..sensors.lakefs import US, WRITTEN_BY
 from .model import SERVED, aside
 
@@ -58,6 +58,7 @@ class WriteBackConfig(Config):
     output_required=False,
     description="Pulses, report and served model on a branch of the lakeFS repository, merged; off unless it is asked for.",
     compute_kind="lakefs",
+    retry_policy=COMES_BACK,
 )
 def results_in_lakefs(
     context: AssetExecutionContext, config: WriteBackConfig, lakefs: LakeFSResource, model_performance_report: Path
@@ -99,7 +100,7 @@ def _written(
         commit = source.write_back(files, branch=branch, message=message, metadata=said)
         about = {"repository": source.repository, "branch": source.branch, "commit_id": commit.id, **said}
         return {"written": True, "key": key, **about, "objects": objects}, ""
-    except LakeFSError as error:
+    except (LakeFSError, RatError) as error:
         raise Failure(description=str(error), allow_retries=isinstance(error, Unreachable)) from error
     finally:
         shutil.rmtree(results, ignore_errors=True)

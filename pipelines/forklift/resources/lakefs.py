@@ -5,11 +5,13 @@ import os
 import re
 from pathlib import Path
 
-from dagster import ConfigurableResource
+from dagster import Backoff, ConfigurableResource, RetryPolicy
 from pydantic import Field
 
 from ..lakefs import Folder, LakeFS, LakeFSError, Settings
 
+# For an asset that talks to the server: half a minute, one, two. It says itself which failures may pass.
+COMES_BACK = RetryPolicy(max_retries=3, delay=30.0, backoff=Backoff.EXPONENTIAL)
 _NAME = re.compile(r"\$\{(\w+)\}")
 
 

@@ -73,7 +73,8 @@ def _since(source: LakeFS | Folder, cursor: str) -> tuple[list[Commit], bool]:
 
 def _request(commit: Commit, source: LakeFS | Folder) -> RunRequest:
     tags = {"lakefs_commit": commit.id, "lakefs_branch": source.branch, "dagster/max_retries": str(RETRIES)}
-    return RunRequest(run_key=commit.id, tags=tags)
+    # Without it only a run whose process was killed is run again, and not one in which an asset failed.
+    return RunRequest(run_key=commit.id, tags={**tags, "dagster/retry_on_asset_or_op_failure": "true"})
 
 
 lakefs_new_commit_sensor = new_commit_sensor("forklift_training_job")
