@@ -204,7 +204,8 @@ def test_two_machines_publish_at_once_and_nothing_is_lost(team, figure):
         for asset in ("gold.totals", "gold.moment")
         for _ in range(int(os.environ.get("RATATOUILLE_WRITERS", "4")) // 4)
     ]
-    said = [[json.loads(line) for line in child.communicate(timeout=600)[0].splitlines()][1:] for child in children]
+    limit = 120 + 15 * count * len(children)  # seconds; a busy machine takes one for each commit
+    said = [[json.loads(line) for line in child.communicate(timeout=limit)[0].splitlines()][1:] for child in children]
     assert [one for lines in said for one in lines if one["error"]] == []
     versions = [one["version"] for lines in said for one in lines]
     assert len(versions) == len(set(versions)) == len(children) * count
