@@ -45,6 +45,9 @@ def test_a_model_beats_every_baseline_that_sees_as_much_on_a_machine_never_seen(
             assert better * scores["without_load"][figure] > better * baselines[name][figure], (figure, name)
     assert scores["with_load"]["average_precision"] > scores["without_load"]["average_precision"]
     assert learned.about["splits"]["test"]["machines"] == ["FL-0005"]
+    judged = learned.about["splits"]["test"]
+    for one in (*baselines.values(), *scores.values()):
+        assert (one["windows"], one["carrying"]) == (judged["windows"], judged["carrying"]), "all on the same windows"
     assert {one["kind"] for one in learned.about["tried"]["without_load"]} == {"logistic", "boosting"}
     assert all(one["features"] == 27 for one in learned.about["tried"]["without_load"])
     assert {one["feature"] for one in learned.about["importance"]} == set(learned.fitted["without_load"].features)
@@ -58,6 +61,40 @@ def test_the_same_rows_and_seed_give_the_same_predictions(trusted: pl.DataFrame,
     for name, one in learned.fitted.items():
         assert np.array_equal(one.probability(trusted), again.fitted[name].probability(trusted))
     assert again.about == learned.about
+
+
+def test_no_model_chooses_its_own_rows_to_stop_by() -> None:
+    """Rows drawn at random have their neighbours on the other side."""
+    from pipelines.forklift import learning
+
+    settings = learning._estimator("boosting", learning.Wish()).get_params()
+    assert settings["early_stopping"] is False and settings["random_state"] == 42
+    with pytest.raises(learning.ModelError, match="no kind of model called forest"):
+        learning._estimator("forest", learning.Wish())
+
+
+def test_the_rules_ask_what_the_label_asks_and_one_of_them_without_the_load() -> None:
+    from pipelines.forklift.learning import rule_of
+
+    asked = [(0.36, 7.2, 1.0), (0.35, 7.2, 1.0), (0.36, 7.21, 1.0), (0.36, 0.0, 0.49), (0.36, 0.0, 0.5)]
+    rows = pl.DataFrame(asked, schema=["height_last", "speed_last", "with_load_last"], orient="row")
+    assert rule_of(rows).tolist() == [True, False, False, True, True]
+    assert rule_of(rows, with_load=True).tolist() == [True, False, False, False, True]
+
+
+def test_a_prediction_keeps_to_one_thread() -> None:
+    from pipelines.forklift.models import Fitted, on_threads
+    from threadpoolctl import threadpool_info
+
+    class Estimator:
+        def predict_proba(self, values: Any) -> Any:
+            self.threads = {one["num_threads"] for one in threadpool_info()}
+            return np.full((len(values), 2), 0.5)
+
+    one = Fitted("any", Estimator(), ("speed_last",))
+    with on_threads(2):
+        assert one.probability(pl.DataFrame({"speed_last": [1.0, 2.0]})).tolist() == [0.5, 0.5]
+    assert one.estimator.threads == {1}
 
 
 def test_one_thread_is_one_also_where_nothing_was_loaded_before() -> None:
