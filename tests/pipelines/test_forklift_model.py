@@ -184,6 +184,27 @@ def test_calibration_makes_probabilities_that_are_too_sure_honest() -> None:
     assert np.abs(calibrated(too_sure, slope, offset) - honest).max() < 0.05
 
 
+def test_a_candidate_is_promoted_when_it_is_not_worse_and_there_is_something_to_say() -> None:
+    from pipelines.forklift.registry import decide, stages
+
+    def asked(new: float | None, old: float | None = None, **more: Any) -> tuple[bool, str]:
+        production = None if old is None and "production_run" not in more else {"average_precision": old}
+        said = {"held_out": "h", "candidate_run": "new", "production_run": "old"} | more
+        decision = decide({"average_precision": new}, production, **said)
+        assert decision.held_out == "h" and (decision.candidate, decision.production) == (new, old)
+        return decision.promote, decision.why
+
+    assert asked(0.5)[0] and asked(0.5, 0.5)[0] and asked(0.6, 0.5)[0] and not asked(0.49, 0.5)[0]
+    assert asked(0.49, 0.5, tolerance=0.02)[0] and not asked(0.47, 0.5, tolerance=0.02)[0]
+    assert not asked(None)[0] and not asked(None, 0.5)[0] and asked(0.1, None, production_run="old")[0]
+    assert asked(0.5, 0.5, production_run="new") == (False, "it is in production already")
+    trained = [{"version": n, "run_id": run} for n, run in ((4, "d"), (3, "c"), (2, "b"), (1, "a"))]
+    served = [{"version": n, "model_run": run} for n, run in ((3, "a"), (2, "c"), (1, "a"))]  # a was brought back
+    listed = stages(trained, served)
+    assert [one["stage"] for one in listed] == ["candidate", "archived", "candidate", "production"]
+    assert [one["served_as"] for one in listed] == [None, 2, None, 1]
+
+
 # Stored
 
 
