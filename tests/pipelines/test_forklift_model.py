@@ -202,7 +202,7 @@ def test_a_candidate_is_promoted_when_it_is_not_worse_and_there_is_something_to_
     served = [{"version": n, "model_run": run} for n, run in ((3, "a"), (2, "c"), (1, "a"))]  # a was brought back
     listed = stages(trained, served)
     assert [one["stage"] for one in listed] == ["candidate", "archived", "candidate", "production"]
-    assert [one["served_as"] for one in listed] == [None, 2, None, 1]
+    assert [one["served_as"] for one in listed] == [None, 2, None, 3]
 
 
 # Stored
