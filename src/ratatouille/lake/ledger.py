@@ -164,6 +164,33 @@ def heads(session: Session, assets: Sequence[str] | None = None, lake: str = LAK
     return {e.asset: e for e in _entries(session, f"{some} qualify {newest}", lake=lake)}
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """An asset's current version in short: what an overview of a thousand of them asks."""
+
+    asset: str
+    version: int
+    data_version: int
+    run_id: str
+    action: str
+    materialize: str
+    token: str
+    code_hash: str
+    rows_total: int
+    published_at: datetime | None
+    inputs: Mapping[str, int]
+
+
+def short_heads(session: Session, *, after: int = 0) -> dict[str, Head]:
+    """The heads of all assets, in short; `after` a version only those of later ones."""
+    rows = session.rows(
+        "select asset, snapshot_id, coalesce(nullif(unchanged_since, 0), snapshot_id), run_id, action, materialize, token,"
+        f" code_hash, rows_total, published_at, inputs from {LEDGER} where snapshot_id > {int(after)}"
+        " qualify row_number() over (partition by asset order by snapshot_id desc) = 1"
+    )
+    return {row[0]: Head(*row[:-1], json.loads(row[-1] or "{}")) for row in rows}
+
+
 def entries(session: Session, asset: str | None = None, limit: int = 1000) -> list[Entry]:
     """Published versions, newest first."""
     where = f"asset = {text(asset)}" if asset else "true"

@@ -1,0 +1,72 @@
+"""Reading: what the facts of a page are made from, opened once for a page.
+
+A server that shows many pages gives each reading the same `Memory`: an overview of a thousand assets then asks only
+for what was published since.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from ratatouille.engine import look
+from ratatouille.lake import Journal, Lake, Session, ledger, standing
+from ratatouille.lake.ledger import Head
+from ratatouille.project.records import Project
+
+
+@dataclass(slots=True)
+class Memory:
+    """The heads of all assets at a version of the lake, and what stood there."""
+
+    version: int = 0
+    heads: Mapping[str, Head] = field(default_factory=dict)
+    standing: Mapping[str, str] = field(default_factory=dict)
+    guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def follow(self, session: Session) -> None:
+        """Up to the version that the session sees. A lake that went back to an earlier one is read anew."""
+        with self.guard:
+            version = session.snapshot
+            if version == self.version:
+                return
+            known = dict(self.heads) if version > self.version else {}
+            known |= ledger.short_heads(session, after=self.version if known else 0)
+            self.heads, self.standing, self.version = known, standing(session), version
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The files, and where something was built the journal and the lake."""
+
+    project: Project
+    journal: Journal | None = None
+    lake: Lake | None = None
+    session: Session | None = None  # on the lake, at one version
+    memory: Memory = field(default_factory=Memory)
+
+    def heads(self) -> Mapping[str, Head]:
+        """The current version of every asset, in short."""
+        return self._followed().heads
+
+    def standing(self) -> Mapping[str, str]:
+        """What stands in the lake: `silver.sales` -> table | view."""
+        return self._followed().standing
+
+    def _followed(self) -> Memory:
+        if self.session is not None:
+            self.memory.follow(self.session)
+        return self.memory
+
+
+@contextmanager
+def reading(project: Project) -> Iterator[Reading]:
+    """Everything closed again at the end. A workspace in which nothing has run has neither journal nor lake."""
+    with look.reading_journal(project.workspace) as journal, look.reading_lake(project.workspace) as lake:
+        if lake is None:
+            yield Reading(project, journal)
+            return
+        with lake.pinned("reading for a page") as session:
+            yield Reading(project, journal, lake, session)
