@@ -23,6 +23,7 @@ class Names:
     table_functions: frozenset[tuple[str, str, str]] = frozenset()
     ctes: frozenset[str] = frozenset()  # in lower case
     shows: frozenset[str] = frozenset()
+    at_moments: frozenset[tuple[str, str, str]] = frozenset()  # of the tables: those read as they were (AT)
 
 
 class NotOneSelect(Exception):
@@ -52,11 +53,12 @@ def names_in(sql: str) -> Names:
 
 
 def _collected(tree: Any) -> Names:
-    tables, functions, table_functions, ctes, shows = (set[Any]() for _ in range(5))
+    tables, functions, table_functions, ctes, shows, at_moments = (set[Any]() for _ in range(6))
     for node in _nodes(tree):
         kind = node.get("type")
         if kind == "BASE_TABLE":
-            tables.add((node["catalog_name"], node["schema_name"], node["table_name"]))
+            tables.add(named := (node["catalog_name"], node["schema_name"], node["table_name"]))
+            at_moments |= {named} if node.get("at_clause") else set()
         elif kind == "SHOW_REF":
             shows.add(node["table_name"].strip('"'))
         elif kind == "TABLE_FUNCTION":
@@ -65,7 +67,14 @@ def _collected(tree: Any) -> Names:
             functions.add(_function(node))
         if "cte_map" in node:
             ctes |= {one["key"].lower() for one in node["cte_map"]["map"]}
-    return Names(*(frozenset(found) for found in (tables, functions - table_functions, table_functions, ctes)), frozenset(shows - {""}))  # type: ignore[arg-type]  # fmt: skip
+    return Names(
+        frozenset(tables),
+        frozenset(functions - table_functions),
+        frozenset(table_functions),
+        frozenset(ctes),
+        frozenset(shows - {""}),
+        frozenset(at_moments),
+    )
 
 
 def _function(node: Any) -> tuple[str, str, str]:

@@ -163,12 +163,11 @@ class Console:
                 where="query",
                 next="Ask for less (where, limit, fewer joins), or without a limit in a terminal: rat query SQL",
             )
+        how = signal.Signals(-worker.returncode).name if worker.returncode < 0 else str(worker.returncode)
         return LakeError(
-            "This query was stopped: its process ended"
-            f" ({signal.Signals(-worker.returncode).name if worker.returncode < 0 else worker.returncode}),"
-            " as it does when it needs more memory than the console gives.",
+            f"This query was stopped: its process ended ({how}), as it does when it needs more memory than it may have.",
             where=f"memory: {self.limits.memory_bytes / 1e6:,.0f} MB",
-            next="Ask for less (where, limit), or in a terminal: rat query SQL",
+            next="Ask for less (where, limit, fewer columns), or in a terminal: rat query SQL",
         )
 
 

@@ -14,7 +14,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,11 @@ def refuse_functions(names: Names) -> None:
         _refuse(f"show {shown} is not for the console", shown, "The overview lists all tables; describe silver.sales")
 
 
-def refuse_tables(names: Names, schemas: set[str]) -> None:
-    """RequestError for the first name that is neither a table in one of `schemas` (lower case) nor one of `with`."""
+def refuse_tables(names: Names, schemas: set[str], hidden: Container[str] = ()) -> None:
+    """RequestError for the first name that is neither a table in one of `schemas` (lower case) nor one of `with`.
+
+    `hidden`: tables (lower case) with masked columns. Of those only the current version has its mask.
+    """
     for catalog, schema, table in sorted(names.tables):
         said = ".".join(part for part in (catalog, schema, table) if part)
         if any(sign in said for sign in "/\\*"):
@@ -63,6 +66,8 @@ def refuse_tables(names: Names, schemas: set[str]) -> None:
         if schema.lower() not in schemas and not (not schema and table.lower() in names.ctes):
             where = f"there is no layer called '{schema}'" if schema else "a table is called by layer and name"
             _refuse(f"{said}: {where}", said)
+        if (catalog, schema, table) in names.at_moments and said.lower() in hidden:
+            _refuse(f"{said} has columns that are masked, and no earlier version of it can be read here", said)
 
 
 def _refuse(what: str, where: str, next: str = _NEXT) -> None:
@@ -91,7 +96,7 @@ def answered(request: Mapping[str, Any]) -> dict[str, Any]:
     hidden = {table: frozenset(columns) for table, columns in request["hidden"].items()}
     target = Path(request["target"]) if request.get("target") else None
     with ask.reading(workspace, writes=target, hidden=hidden, spill_bytes=limits["spill_bytes"]) as session:
-        refuse_tables(names, _schemas(session))
+        refuse_tables(names, _schemas(session), {name.lower() for name in hidden})
         if target is not None:
             return {"rows": _write(session, sql, target, workspace, limits)}
         found = ask.answer(session, sql, limits["rows"], longest=limits["cell"], characters=limits["characters"])
@@ -116,6 +121,17 @@ def _write(session: Session, sql: str, target: Path, workspace: Workspace, limit
     return written
 
 
+def _plainly(error: RatError | MemoryError) -> RatError:
+    """What a person is told: with less memory than a run has, it is no matter of workspace.yaml."""
+    if isinstance(error, RatError) and "memory limit was reached" not in error.what:
+        return error
+    return LakeError(
+        "This query was stopped: it needs more memory than the console gives.",
+        where="query",
+        next="Ask for less (where, limit, fewer columns), or in a terminal: rat query SQL",
+    )
+
+
 def limit_this_process(memory_bytes: int, file_bytes: int) -> None:
     """Let the kernel hold this process to so much more memory than it has now, to files of so many bytes, and no dump."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -138,10 +154,8 @@ def serve(memory_bytes: int, file_bytes: int) -> None:
         signal.setitimer(signal.ITIMER_REAL, request["limits"]["seconds"])
         try:
             reply = answered(request)
-        except RatError as error:
-            reply = {"error": error.as_record()}
-        except MemoryError:
-            reply = {"error": LakeError("the query needs more memory than the console has").as_record()}
+        except (RatError, MemoryError) as error:
+            reply = {"error": _plainly(error).as_record()}
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
         answers.write(json.dumps(reply) + "\n")
