@@ -14,11 +14,13 @@ from ratatouille.engine import fresh, last_known
 from ratatouille.engine.crew import Crew, current
 from ratatouille.engine.measured import sample_of
 from ratatouille.engine.memory import size
+from ratatouille.engine.outcomes import left_out
 from ratatouille.engine.plan import Outer, Request, State, make_plan, read_state, reads, version_tokens
 from ratatouille.engine.recorded import recorded
 from ratatouille.engine.records import Listener, Plan, RunResult
 from ratatouille.engine.workbench import Workbench
 from ratatouille.lake import damaged_tables, ledger
+from ratatouille.lake.journal import glance
 
 
 def plan(bench: Workbench, request: Request) -> Plan:
@@ -89,13 +91,18 @@ def run(
             state = crew.state.with_files_set_aside(bench.journal.files_set_aside())
             still_aside = fresh.still_set_aside(bench.project, [step.asset for step in steps], state)
     _write_down(bench, crew.state)
+    warnings = (*planned.warnings, *journalled.warnings, *_about_memory(bench, crew))
+    if within is None:  # a process of an orchestrator's run knows its own step only
+        with journalled.journal_may_fail():
+            notes = {"left_out": left_out(steps), "warnings": warnings}
+            glance.note(bench.journal.do, journalled.run_id, notes)
     return RunResult(
         journalled.run_id,
         journalled.status,
         steps,
         time.monotonic() - started,
         resumed[0] if resumed and within is None else "",
-        (*planned.warnings, *journalled.warnings, *_about_memory(bench, crew)),
+        warnings,
         tuple(still_aside),
     )
 

@@ -7,7 +7,7 @@ figure    a number on both sides; None where nobody wrote it down
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -32,6 +32,13 @@ FIGURES = (
     "spill_bytes",
     "disk_left_bytes",
 )
+# What a person calls a figure, where it is not its name.
+WORDS = {
+    "rows_kept_out": "kept out",
+    "rows_per_second": "rows/s",
+    "peak_memory_bytes": "memory",
+    "cpu_s": "CPU seconds",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,3 +330,40 @@ def _check_changes(one: Mapping[str, Answered], other: Mapping[str, Answered]) -
         if before != after:
             found.append(CheckChange(name, (before[0], after[0]), (before[1], after[1]), (before[2], after[2])))
     return found
+
+
+# In words
+
+
+def change(before: float | None, after: float | None) -> str:
+    """+12 %, or the factor where it is large; nothing where there is nothing to compare with."""
+    if before is None or after is None or not before:
+        return ""
+    ratio = after / before
+    if ratio >= 10:
+        return f"x{ratio:,.0f}"
+    return f"{ratio - 1:+.0%}" if round(ratio, 2) != 1 else "="
+
+
+def differences(asset: Compared) -> Iterator[str]:
+    """What is not the same on both sides, beside the figures, a sentence for each."""
+    if asset.status[0] != asset.status[1]:
+        yield f"{asset.status[0] or 'no step'}, then {asset.status[1] or 'no step'}"
+    if asset.changed:
+        yield f"changed: {', '.join(asset.changed)}"
+    for name, (before, after) in asset.inputs.items():
+        yield f"read {name} in version {before or 'none'}, then {after or 'none'}"
+    for column in asset.columns:
+        yield f"column {column.name}: {column.before.lower() or 'not there'}, then {column.after.lower() or 'not there'}"
+    words = {True: "passed", False: "failed", None: "not asked"}
+    for check in asset.checks:
+        said = [
+            _answer(words[passed], value, bad)
+            for passed, value, bad in zip(check.passed, check.value, check.bad, strict=True)
+        ]
+        yield f"check {check.name}: {said[0]}, then {said[1]}"
+
+
+def _answer(word: str, value: float | None, bad: int) -> str:
+    more = f"{value:.4g}" if value is not None else f"{bad:,} bad row{'' if bad == 1 else 's'}" if bad else ""
+    return f"{word} ({more})" if more else word

@@ -149,18 +149,20 @@ def run_lines(seen: Reading, limit: int, *, before: float | None = None, status:
         return []
     seen.journal.reap()
     now = seen.journal.now()
-    return [
-        RunLine(
-            run["run_id"],
-            run["status"],
-            asked(run["request"]),
-            run["started_at"],
-            run["ended_at"],
-            (run["ended_at"] or now) - run["started_at"],
-            run["steps"],
-        )
-        for run in glance.runs(seen.journal.do, limit, before=before, status=status)
-    ]
+    return [line_of(run, now) for run in seen.journal.runs(limit, before=before, status=status)]
+
+
+def line_of(run: Mapping[str, Any], now: float) -> RunLine:
+    """A run as the journal has it, in a line."""
+    return RunLine(
+        run["run_id"],
+        run["status"],
+        asked(run["request"]),
+        run["started_at"],
+        run["ended_at"],
+        (run["ended_at"] or now) - run["started_at"],
+        run["steps"],
+    )
 
 
 # Health

@@ -1,106 +1,41 @@
-"""Addresses: which page answers which one. `make_app` makes the application; `serve` keeps it running.
+"""Addresses: which page answers which one. `make_app` makes the application; serve.py keeps it running.
 
-    app = make_app(root, Guard(...))
-
-A page is a function of a request that returns facts and the name of a template. It runs in a thread of its own, reads,
-and writes nothing.
+A page is a function of the kitchen and a request. It runs in a thread of its own, reads, and writes nothing.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
-from time import monotonic
 from typing import Any
+from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from ratatouille import project as files
-from ratatouille.engine import look
 from ratatouille.errors import RatError, RequestError
-from ratatouille.lake import Lake
-from ratatouille.pages import html
-from ratatouille.pages.asset import asset_facts, sample
-from ratatouille.pages.overview import Filter, overview
-from ratatouille.pages.reading import Memory, Reading
+from ratatouille.observe.compare import compare
+from ratatouille.pages import history, html
+from ratatouille.pages.asset import SAMPLE_ROWS, asset_facts, sample
+from ratatouille.pages.code import code
+from ratatouille.pages.guard import Access, Guard
+from ratatouille.pages.kitchen import Kitchen
+from ratatouille.pages.lineage import lineage
+from ratatouille.pages.overview import ASSETS, Filter, overview, run_lines
+from ratatouille.pages.reading import Reading
+from ratatouille.pages.run import STEPS, run_facts
 from ratatouille.project.records import Project
 
-LOOK_AT_FILES_EVERY_S = 2.0
-
-
-@dataclass(slots=True)
-class Kitchen:
-    """One workspace while its pages are served: the files as they were a moment ago, and the lake, which stays open."""
-
-    root: Path
-    memory: Memory = field(default_factory=Memory)
-    _guard: threading.Lock = field(default_factory=threading.Lock)
-    _open: ExitStack = field(default_factory=ExitStack)
-    _lake: Lake | None = None
-    _project: Project | None = None
-    _looked_at: float = 0.0
-
-    @property
-    def project(self) -> Project:
-        with self._guard:
-            if self._project is None or monotonic() - self._looked_at > LOOK_AT_FILES_EVERY_S:
-                self._project = files.load(self.root)
-                self._looked_at = monotonic()
-            return self._project
-
-    @contextmanager
-    def reading(self) -> Iterator[Reading]:
-        """The files, the journal, and a session on the lake at one version."""
-        project = self.project
-        lake = self._lake_of(project)
-        with look.reading_journal(project.workspace) as journal:
-            if lake is None:
-                yield Reading(project, journal)
-                return
-            with lake.pinned("reading for a page") as session:
-                yield Reading(project, journal, lake, session, self.memory)
-
-    def _lake_of(self, project: Project) -> Lake | None:
-        with self._guard:
-            if self._lake is None:
-                self._lake = self._open.enter_context(look.reading_lake(project.workspace))
-            return self._lake
-
-    def close(self) -> None:
-        with self._guard:
-            self._open.close()
-            self._lake = None
-
-
-Page = Callable[[Kitchen, Request], Response]
-
-
-def show_overview(kitchen: Kitchen, request: Request) -> Response:
-    said = request.query_params
-    only = Filter(said.get("find", "").strip(), said.get("layer", ""), said.get("health", ""))
-    with kitchen.reading() as seen:
-        return shown("overview.html", seen.project, only=only, view=overview(seen, only))
-
-
-def show_asset(kitchen: Kitchen, request: Request) -> Response:
-    name = request.path_params["name"]
-    with kitchen.reading() as seen:
-        facts = asset_facts(seen, name)
-        return shown("asset.html", seen.project, view=facts, sample=sample(seen, name))
-
-
-# address, who answers, methods
-PAGES: list[tuple[str, Page, list[str]]] = [
-    ("/", show_overview, ["GET"]),
-    ("/asset/{name:path}", show_asset, ["GET"]),
-]
+MOST = 2000  # lines of any list on one page
+RUNS = 50
+Form = Mapping[str, str]
+Page = Callable[[Kitchen, Request, Form], Response]
 
 
 def shown(template: str, project: Project, status: int = 200, **facts: Any) -> Response:
@@ -108,21 +43,165 @@ def shown(template: str, project: Project, status: int = 200, **facts: Any) -> R
     return HTMLResponse(html.page(template, workspace=project.workspace, **facts), status)
 
 
-def make_app(root: Path, pages: list[tuple[str, Page, list[str]]] | None = None) -> Starlette:
+def _number(said: str | None, otherwise: int | None = None, most: int = 2**63 - 1) -> int | None:
+    """A whole number of an address; what is none is as if it were not said."""
+    return min(int(said), most) if said and said.isdecimal() and len(said) < 20 else otherwise
+
+
+def show_overview(kitchen: Kitchen, request: Request, form: Form) -> Response:
+    said = request.query_params
+    only = Filter(said.get("find", "").strip()[:200], said.get("layer", ""), said.get("health", ""))
+    with kitchen.reading() as seen:
+        view = overview(seen, only, assets=_number(said.get("n"), ASSETS, MOST) or ASSETS)
+        return shown("overview.html", seen.project, only=only, view=view)
+
+
+# Tab of an asset's page -> what it shows beside the head.
+TABS: Mapping[str, Callable[[Reading, Any, Mapping[str, str]], dict[str, Any]]] = {
+    "": lambda seen, facts, said: {
+        "sample": sample(seen, facts.line.name, SAMPLE_ROWS),
+        "figures": history.figures(seen, facts.line.name, last=20),
+    },
+    "lineage": lambda seen, facts, said: {"lineage": lineage(seen, facts, said.get("column", ""))},
+    "checks": lambda seen, facts, said: {"checks": history.checks(seen, facts.line.name)},
+    "versions": lambda seen, facts, said: {
+        "versions": history.versions(
+            seen, facts.line.name, limit=_number(said.get("n"), history.VERSIONS, MOST) or history.VERSIONS
+        )
+    },
+    "diff": lambda seen, facts, said: {
+        "difference": history.difference(seen, facts.line.name, _number(said.get("a")), _number(said.get("b")))
+    },
+    "kept": lambda seen, facts, said: {
+        "kept": history.kept_out(
+            seen,
+            facts.line.name,
+            check=said.get("check", ""),
+            run=said.get("run", ""),
+            skip=_number(said.get("skip"), 0) or 0,
+        ),
+        "said": {name: said.get(name, "") for name in ("check", "run")} | {"skip": _number(said.get("skip"), 0) or 0},
+        "page_rows": history.ROWS,
+    },
+    "trends": lambda seen, facts, said: {"figures": history.figures(seen, facts.line.name)},
+    "code": lambda seen, facts, said: {"code": code(seen, facts.line.name)},
+}
+
+
+def show_asset(kitchen: Kitchen, request: Request, form: Form) -> Response:
+    said = request.query_params
+    tab = said.get("tab", "") if said.get("tab", "") in TABS else ""
+    with kitchen.reading() as seen:
+        facts = asset_facts(seen, request.path_params["name"])
+        more = TABS[tab](seen, facts, said)
+        return shown(f"asset_{tab or 'about'}.html", seen.project, view=facts, tab=tab, **more)
+
+
+def show_runs(kitchen: Kitchen, request: Request, form: Form) -> Response:
+    said = request.query_params
+    before = said.get("before", "")
+    with kitchen.reading() as seen:
+        when = float(before) if before.replace(".", "", 1).isdecimal() else None
+        lines = run_lines(seen, RUNS + 1, before=when, status=said.get("status", ""))
+        return shown(
+            "runs.html", seen.project, runs=lines[:RUNS], more=len(lines) > RUNS, status=said.get("status", "")
+        )
+
+
+def show_run(kitchen: Kitchen, request: Request, form: Form) -> Response:
+    with kitchen.reading() as seen:
+        most = _number(request.query_params.get("n"), STEPS, MOST) or STEPS
+        return shown("run.html", seen.project, view=run_facts(seen, request.path_params["run_id"], steps=most))
+
+
+def show_compare(kitchen: Kitchen, request: Request, form: Form) -> Response:
+    """Two runs, or two versions of an asset; what is not said is the newest and the one before it."""
+    said = request.query_params
+    asset, one, other = (said.get(name, "").strip()[:200] for name in ("asset", "a", "b"))
+    what = [word for word in (asset, one, other) if word]
+    with kitchen.reading() as seen:
+        runs = run_lines(seen, RUNS)
+        try:
+            found, error = compare(seen.project, *what), None
+        except RatError as failed:
+            found, error = None, failed
+        facts = {"asset": asset, "a": one, "b": other}
+        return shown("compare.html", seen.project, found=found, error=error, said=facts, runs=runs)
+
+
+# address, who answers, methods
+PAGES: list[tuple[str, Page, list[str]]] = [
+    ("/", show_overview, ["GET"]),
+    ("/asset/{name:path}", show_asset, ["GET"]),
+    ("/runs", show_runs, ["GET"]),
+    ("/run/{run_id:path}", show_run, ["GET"]),
+    ("/compare", show_compare, ["GET"]),
+]
+
+
+def make_app(root: Path, access: Access) -> Starlette:
+    """The application. `app.state.ready`, where somebody sets it, is called when it can be asked."""
     kitchen = Kitchen(root)
-    routes = [Route(path, _answer(kitchen, page), methods=methods) for path, page, methods in pages or PAGES]
-    routes.append(Mount("/static", StaticFiles(directory=html.STATIC)))  # type: ignore[arg-type]
-    app = Starlette(routes=routes)
+    routes: list[Route | Mount] = [
+        Route(path, _answer(kitchen, page), methods=methods) for path, page, methods in PAGES
+    ]
+    routes.append(Mount("/static", StaticFiles(directory=html.STATIC)))
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        if hasattr(app.state, "ready"):
+            app.state.ready()
+        try:
+            yield
+        finally:
+            await run_in_threadpool(kitchen.close)
+
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(Guard, access=access)],
+        lifespan=lifespan,
+        exception_handlers={404: _not_there(kitchen)},
+    )
     app.state.kitchen = kitchen
     return app
 
 
-def _answer(kitchen: Kitchen, page: Page) -> Callable[[Request], Response]:
-    def answer(request: Request) -> Response:
-        try:
-            return page(kitchen, request)
-        except RatError as error:
-            status = 404 if isinstance(error, RequestError) else 500
-            return HTMLResponse(html.page("error.html", workspace=kitchen.project.workspace, error=error), status)
+def _answer(kitchen: Kitchen, page: Page) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        form = {}
+        if request.method == "POST":
+            said = (await request.body()).decode("utf-8", "replace")
+            form = dict(parse_qsl(said, keep_blank_values=True, max_num_fields=20))
+        return await run_in_threadpool(_page_or_error, kitchen, page, request, form)
 
     return answer
+
+
+def _page_or_error(kitchen: Kitchen, page: Page, request: Request, form: Form) -> Response:
+    try:
+        return page(kitchen, request, form)
+    except RequestError as error:
+        return _error(kitchen, error, 404)
+    except RatError as error:
+        kitchen.close()  # the next page opens the lake anew
+        return _error(kitchen, error, 500)
+    except Exception as error:
+        defect = RatError(
+            f"This is a defect in rat: {type(error).__name__}",
+            where=request.url.path,
+            state="What was published stands.",
+            next="rat doctor; please report it",
+        )
+        return _error(kitchen, defect, 500)
+
+
+def _error(kitchen: Kitchen, error: RatError, status: int) -> Response:
+    return HTMLResponse(html.page("error.html", workspace=kitchen.workspace, error=error.as_record()), status)
+
+
+def _not_there(kitchen: Kitchen) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def not_there(request: Request, error: Exception) -> Response:
+        known = RequestError("There is no such page", where=request.url.path, next="the assets are the first page")
+        return await run_in_threadpool(_error, kitchen, known, 404)
+
+    return not_there

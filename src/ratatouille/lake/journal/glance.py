@@ -6,7 +6,7 @@ A workspace may have a thousand assets and a hundred thousand steps: nothing her
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ratatouille.lake.journal.books import Do
@@ -80,27 +80,27 @@ def records(do: Do, steps: Sequence[tuple[str, str, int]]) -> dict[str, dict[str
     return found
 
 
-def runs(do: Do, limit: int, *, before: float | None = None, status: str = "") -> list[dict[str, Any]]:
-    """Runs, newest first, with the number of their steps by status; `before` a time in seconds since 1970."""
-    names = ("run_id", "status", "request", "started_at", "ended_at", "error")
-    where = "true" if status == "" else "status = ?"
-    values: list[Any] = [status] if status else []
-    if before is not None:
-        where, values = f"{where} and started_at < ?", [*values, before]
-    found = do(f"select {', '.join(names)} from runs where {where} order by started_at desc limit {int(limit)}", values)
-    rows = [dict(zip(names, row, strict=True)) for row in found]
-    counts: dict[str, dict[str, int]] = {}
-    if rows:
-        marks = ", ".join("?" * len(rows))
-        of_runs = f"select run_id, status, count(*) from steps where run_id in ({marks}) group by run_id, status"
-        for run_id, how, number in do(of_runs, [row["run_id"] for row in rows]):
-            counts.setdefault(run_id, {})[how] = int(number)
-    load: Callable[[str | None], Any] = lambda said: json.loads(said) if said else None  # noqa: E731
-    return [
-        row
-        | {"request": load(row["request"]) or {}, "error": load(row["error"]), "steps": counts.get(row["run_id"], {})}
-        for row in rows
-    ]
+def notes(do: Do, run_id: str) -> dict[str, Any]:
+    """What a run said of itself as a whole: `left_out` (status, reason, count, assets) and `warnings`."""
+    found = do("select record from run_notes where run_id = ?", (run_id,))
+    return dict(json.loads(found[0][0])) if found else {}
+
+
+def note(do: Do, run_id: str, said: Mapping[str, Any]) -> None:
+    do(
+        "insert into run_notes (run_id, record) values (?, ?) on conflict (run_id) do update set record = excluded.record",
+        (run_id, json.dumps(said)),
+    )
+
+
+def run_before(do: Do, run_id: str) -> str:
+    """The newest run before this one that was asked for the same; '' if there is none."""
+    found = do(
+        "select b.run_id from runs a join runs b on b.request = a.request and b.started_at < a.started_at"
+        " where a.run_id = ? order by b.started_at desc limit 1",
+        (run_id,),
+    )
+    return str(found[0][0]) if found else ""
 
 
 def _in_parts(items: Sequence[Any]) -> list[Sequence[Any]]:

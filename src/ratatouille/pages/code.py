@@ -1,0 +1,61 @@
+"""Facts of an asset's code: its file, its YAML file, and the SQL that a run would build it from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ratatouille.engine import look
+from ratatouille.errors import RatError, redact
+from ratatouille.pages.reading import Reading
+
+LARGEST_BYTES = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """'' for what there is not. `error`: why the SQL cannot be rendered now."""
+
+    path: str = ""
+    source: str = ""
+    sidecar_path: str = ""
+    sidecar: str = ""
+    rendered: str = ""
+    incremental: str = ""  # as a later run builds it, where that differs
+    error: RatError | None = None
+
+
+def code(seen: Reading, name: str) -> Code:
+    """Nothing but empty fields of what no file builds."""
+    asset = seen.project.assets.get(name)
+    if asset is None:
+        return Code()
+    root = Path(seen.project.workspace.root)
+    known = Code(asset.path, _text(root, asset.path), asset.sidecar, _text(root, asset.sidecar))
+    if asset.kind != "sql":
+        return known
+    if seen.lake is None or seen.session is None:
+        return known  # nothing was built: what it reads is not there
+    try:
+        rendered = _plain(look.sql_on(seen.lake, seen.session, seen.project, asset))
+        if not asset.incremental or name not in seen.standing():
+            return replace(known, rendered=rendered)
+        later = _plain(look.sql_on(seen.lake, seen.session, seen.project, asset, incremental=True))
+    except RatError as error:
+        return replace(known, error=error)
+    return replace(known, rendered=rendered, incremental=later if later != rendered else "")
+
+
+def _text(root: Path, path: str) -> str:
+    """The beginning of a text file; nothing of one that is data."""
+    if not path or not path.endswith((".sql", ".py", ".yaml", ".yml")):
+        return ""
+    try:
+        with (root / path).open("rb") as file:
+            return _plain(file.read(LARGEST_BYTES).decode("utf-8", "replace"))
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+
+
+def _plain(text: str) -> str:
+    return redact(text.strip("\n"))
