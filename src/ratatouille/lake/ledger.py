@@ -188,7 +188,8 @@ def short_heads(session: Session, *, after: int = 0) -> dict[str, Head]:
         f" code_hash, rows_total, published_at, inputs from {LEDGER} where snapshot_id > {int(after)}"
         " qualify row_number() over (partition by asset order by snapshot_id desc) = 1"
     )
-    return {row[0]: Head(*row[:-1], json.loads(row[-1] or "{}")) for row in rows}
+    found: list[tuple[Any, ...]] = [(*row[:-1], json.loads(row[-1] or "{}")) for row in rows]
+    return {values[0]: Head(*values) for values in found}
 
 
 def entries(session: Session, asset: str | None = None, limit: int = 1000) -> list[Entry]:
