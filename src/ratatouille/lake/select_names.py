@@ -13,7 +13,6 @@ from typing import Any
 from ratatouille.lake.quoting import text
 
 
-
 @dataclass(frozen=True, slots=True)
 class Names:
     """Names as they are written. `shows`: what SHOW lists (`tables`, `databases`), which is no table."""

@@ -58,7 +58,7 @@ class Result:
 class Console:
     """Asks on behalf of the browser. It keeps processes that wait for queries; close it."""
 
-    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008  frozen
+    def __init__(self, limits: Limits = Limits()) -> None:
         self.limits = limits
         self._free = threading.BoundedSemaphore(limits.at_once)
         self._guard = threading.Lock()

@@ -89,7 +89,7 @@ def _columns(names: Sequence[str], edges: Sequence[tuple[str, str]]) -> list[lis
         place = {name: float(i) for column in columns for i, name in enumerate(column)}
         for column in columns if forward else reversed(columns):
             joined = above if forward else below
-            column.sort(key=lambda name: (_middle([place[one] for one in joined[name]], place[name]), name))  # noqa: B023
+            column.sort(key=lambda name: (_middle([place[one] for one in joined[name]], place[name]), name))
             place |= {name: float(i) for i, name in enumerate(column)}
     return [column for column in columns if column]
 
