@@ -240,8 +240,13 @@ def in_short(found: Dictionary) -> str:
     kinds = Counter(one.kind for one in found.differences)
     if not kinds:
         return "The listed columns are those of the tables."
-    words = {GONE: "listed and not there", TYPE: "of another type than listed", UNLISTED: "there and not listed"}
-    return ", ".join(f"{kinds[kind]:,} {words[kind]}" for kind in (GONE, TYPE, UNLISTED) if kinds[kind]) + "."
+    words = {GONE: "listed and not there", TYPE: "not of the type that is listed", UNLISTED: "there and not listed"}
+    said = [f"{_columns_are(kinds[kind])} {words[kind]}" for kind in (GONE, TYPE, UNLISTED) if kinds[kind]]
+    return f"{', '.join(said)}."
+
+
+def _columns_are(number: int) -> str:
+    return "1 column is" if number == 1 else f"{number:,} columns are"
 
 
 def promises(asset: Asset) -> list[tuple[str, str]]:
