@@ -34,7 +34,9 @@ def docs(
     ] = None,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Compare the columns that YAML files list with those of the tables; 1 if they differ."),
+        typer.Option(
+            "--check", help="Compare the columns that YAML files list with those of the tables; 1 if they differ."
+        ),
     ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="With --check: a table whose YAML file lists no columns differs, too.")
@@ -84,7 +86,9 @@ def _print(found: Dictionary, check: bool, strict: bool) -> None:
     from ratatouille.pages.dictionary import in_short
 
     if check and found.differences:
-        rows = [[o.asset, o.column, o.kind, o.listed.lower(), o.there.lower(), o.path] for o in found.differences[:_SHOWN]]
+        rows = [
+            [o.asset, o.column, o.kind, o.listed.lower(), o.there.lower(), o.path] for o in found.differences[:_SHOWN]
+        ]
         p.print_table(["table", "column", "what differs", "listed as", "is", "file"], rows, spare=["file", "listed as"])
         if len(found.differences) > _SHOWN:
             p.say(f"and {len(found.differences) - _SHOWN:,} more: --json names them all")

@@ -42,7 +42,9 @@ def ui(
     name: Annotated[
         list[str] | None,
         typer.Option(
-            "--name", metavar="NAME", help="A name by which browsers call this machine, behind a proxy. May be repeated."
+            "--name",
+            metavar="NAME",
+            help="A name by which browsers call this machine, behind a proxy. May be repeated.",
         ),
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
@@ -70,7 +72,14 @@ def ui(
 
             webbrowser.open(address)
 
-    serve(root, ready, host=host, port=port, names=tuple(name or ()), password=os.environ.get("RATATOUILLE_UI_PASSWORD", ""))
+    serve(
+        root,
+        ready,
+        host=host,
+        port=port,
+        names=tuple(name or ()),
+        password=os.environ.get("RATATOUILLE_UI_PASSWORD", ""),
+    )
     if not as_json:
         p.say("Stopped.")
 

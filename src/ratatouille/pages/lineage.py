@@ -121,9 +121,7 @@ def _source(asset: Asset | None) -> str:
     return {"seed": asset.path, "python": f"computed in {asset.path}"}.get(asset.kind, f"computed in {asset.path}")
 
 
-def _picture_of_columns(
-    project: Project, start: Origin, above: list[ColumnStep], below: list[ColumnStep]
-) -> Markup:
+def _picture_of_columns(project: Project, start: Origin, above: list[ColumnStep], below: list[ColumnStep]) -> Markup:
     """Columns as boxes: the ones on the way, as far as a picture holds them."""
     chosen = [start, *((one.asset, one.column) for one in [*above, *below][: MOST_NODES - 1])]
     keys = {_key(one): one for one in chosen}
