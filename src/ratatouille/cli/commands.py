@@ -31,6 +31,7 @@ COMMANDS = {
     "clean": "clean",
     "doctor": "doctor",
     "export": "export",
+    "ui": "ui",
     "dev": "dev",
 }
 

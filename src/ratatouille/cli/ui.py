@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -42,7 +43,9 @@ def ui(
     name: Annotated[
         list[str] | None,
         typer.Option(
-            "--name", metavar="NAME", help="A name by which browsers call this machine, behind a proxy. May be repeated."
+            "--name",
+            metavar="NAME",
+            help="A name by which browsers call this machine, behind a proxy. May be repeated.",
         ),
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
@@ -70,12 +73,20 @@ def ui(
 
             webbrowser.open(address)
 
-    serve(root, ready, host=host, port=port, names=tuple(name or ()), password=os.environ.get("RATATOUILLE_UI_PASSWORD", ""))
+    serve(
+        root,
+        ready,
+        host=host,
+        port=port,
+        names=tuple(name or ()),
+        password=os.environ.get("RATATOUILLE_UI_PASSWORD", ""),
+    )
     if not as_json:
         p.say("Stopped.")
 
 
-def _needed():  # type: ignore[no-untyped-def]
+def _needed() -> Callable[..., None]:
+    """The server, or what to install for it."""
     try:
         from ratatouille.pages.serve import serve
     except ModuleNotFoundError as error:

@@ -102,7 +102,14 @@ def kept_out(project: Project, name: str, *, run: str = "", limit: int = 10) -> 
 
 
 def kept_out_of(
-    session: Session, project: Project, known: KeptOut, *, run: str = "", check: str = "", limit: int = 10, skip: int = 0
+    session: Session,
+    project: Project,
+    known: KeptOut,
+    *,
+    run: str = "",
+    check: str = "",
+    limit: int = 10,
+    skip: int = 0,
 ) -> KeptOut:
     """The same, on a session that is open: `known` with the rows of the quarantine, and where it was blocked those too.
 

@@ -63,7 +63,9 @@ def _spans(step: StepFact) -> Iterator[charts.Span]:
         at += took
 
 
-def compared_rows(figures: Mapping[str, Pair], stages: Mapping[str, Pair] | None = None) -> list[tuple[str, str, str, str]]:
+def compared_rows(
+    figures: Mapping[str, Pair], stages: Mapping[str, Pair] | None = None
+) -> list[tuple[str, str, str, str]]:
     """Figures of two sides as text: name, before, after, change. What neither side knows is left out."""
     found = []
     for name, pair in figures.items():

@@ -184,6 +184,3 @@ def _used(journal: Journal, run: Mapping[str, Any]) -> Used | None:
 def _thinned(samples: Sequence[Mapping[str, Any]], most: int = 120) -> Sequence[Mapping[str, Any]]:
     step = max(1, len(samples) // most)
     return [*samples[:-1:step], samples[-1]]
-
-
-

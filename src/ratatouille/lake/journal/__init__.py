@@ -239,7 +239,8 @@ class Journal:
         values = [value for _, said in asked for value in (said if isinstance(said, tuple) else (said,))]
         newest = f"from runs where {where} order by started_at desc limit ?"
         rows = [
-            dict(zip(names, row, strict=True)) for row in self.do(f"select {', '.join(names)} {newest}", [*values, limit])
+            dict(zip(names, row, strict=True))
+            for row in self.do(f"select {', '.join(names)} {newest}", [*values, limit])
         ]
         counts: dict[str, dict[str, int]] = {}
         of_runs = f"select run_id, status, count(*) from steps where run_id in (select run_id {newest}) group by run_id, status"
