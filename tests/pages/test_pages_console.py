@@ -13,8 +13,8 @@ import pytest
 
 from ratatouille import project as files
 from ratatouille.cli.entry import run_command
-from ratatouille.handle import Workspace
 from ratatouille.errors import LakeError, RatError, RequestError
+from ratatouille.handle import Workspace
 from ratatouille.pages.console import Console, Limits
 from ratatouille.project.records import Project
 
@@ -181,8 +181,14 @@ def test_two_hundred_statements_write_nothing_and_read_nothing_outside(
         if not {sql, sql[1:-1]} & set(UNMASK):
             wrong.append(f"let through: {sql}")
     assert digest(root) == before, "something was written"
-    assert console.ask(shop, "select id, email from silver.t").rows == (("1", "[hidden]"),), "an honest question is answered"
-    figure("statements that attack the console: 0 writes, 0 reads outside", size=f"{len(asked)} statements", wrong=len(wrong))
+    assert console.ask(shop, "select id, email from silver.t").rows == (("1", "[hidden]"),), (
+        "an honest question is answered"
+    )
+    figure(
+        "statements that attack the console: 0 writes, 0 reads outside",
+        size=f"{len(asked)} statements",
+        wrong=len(wrong),
+    )
     assert len(asked) >= 200
     assert not wrong, "\n".join(wrong)
 

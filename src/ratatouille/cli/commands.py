@@ -33,6 +33,7 @@ COMMANDS = {
     "export": "export",
     "report": "report",
     "docs": "docs",
+    "ui": "ui",
     "dev": "dev",
 }
 

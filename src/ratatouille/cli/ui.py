@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -84,7 +85,8 @@ def ui(
         p.say("Stopped.")
 
 
-def _needed():  # type: ignore[no-untyped-def]
+def _needed() -> Callable[..., None]:
+    """The server, or what to install for it."""
     try:
         from ratatouille.pages.serve import serve
     except ModuleNotFoundError as error:

@@ -15,6 +15,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ratatouille.observe.compare import differences
 from ratatouille.pages import drawings
+from ratatouille.pages.words import LONGEST_CELL as LONGEST_CELL
 from ratatouille.pages.words import (
     ago,
     asset_href,

@@ -16,6 +16,7 @@ from time import monotonic
 from ratatouille import project as files
 from ratatouille.engine import look
 from ratatouille.lake import Lake
+from ratatouille.pages.console import Console
 from ratatouille.pages.reading import Memory, Reading
 from ratatouille.project.records import Project, Workspace
 
@@ -26,6 +27,7 @@ LOOK_AT_FILES_EVERY_S = 2.0
 class Kitchen:
     root: Path
     memory: Memory = field(default_factory=Memory)
+    console: Console = field(default_factory=Console)
     _guard: threading.Lock = field(default_factory=threading.Lock)
     _open: ExitStack = field(default_factory=ExitStack)
     _lake: Lake | None = None
@@ -64,7 +66,12 @@ class Kitchen:
                 self._lake = self._open.enter_context(look.reading_lake(project.workspace))
             return self._lake
 
-    def close(self) -> None:
+    def forget_lake(self) -> None:
+        """The next page opens the lake anew."""
         with self._guard:
             self._lake = None
             self._open.close()
+
+    def close(self) -> None:
+        self.forget_lake()
+        self.console.close()

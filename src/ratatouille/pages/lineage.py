@@ -9,9 +9,9 @@ from markupsafe import Markup
 
 from ratatouille.pages.asset import AssetFacts, Origin
 from ratatouille.pages.graph import Node, around, graph
-from ratatouille.pages.words import asset_href
 from ratatouille.pages.overview import health_of_all
 from ratatouille.pages.reading import Reading
+from ratatouille.pages.words import asset_href
 from ratatouille.project.records import Asset, Project
 
 MOST_NODES = 60  # of a picture that a person still reads
@@ -73,7 +73,8 @@ def lineage(seen: Reading, facts: AssetFacts, column: str = "", *, steps: int = 
 def _walk(project: Project, start: Origin, *, up: bool) -> list[ColumnStep]:
     """The columns that `start` is made of, or that are made of it, nearest first."""
     below = {} if up else _read_by(project)
-    seen, edge, found = {_key(start)}, [start], []
+    seen, edge = {_key(start)}, [start]
+    found: list[ColumnStep] = []
     away = 0
     while edge and len(found) < MOST_STEPS:
         away += 1

@@ -5,6 +5,7 @@ A page is a function of the kitchen and a request. It runs in a thread of its ow
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from starlette.staticfiles import StaticFiles
 
 from ratatouille.errors import RatError, RequestError
 from ratatouille.observe.compare import compare
-from ratatouille.pages import history, html
+from ratatouille.pages import console_pages, history, html
 from ratatouille.pages.asset import SAMPLE_ROWS, asset_facts, sample
 from ratatouille.pages.code import code
 from ratatouille.pages.guard import Access, Guard
@@ -32,6 +33,7 @@ from ratatouille.pages.reading import Reading
 from ratatouille.pages.run import STEPS, run_facts
 from ratatouille.project.records import Project
 
+DEBUG = "RATATOUILLE_DEBUG"
 MOST = 2000  # lines of any list on one page
 RUNS = 50
 Form = Mapping[str, str]
@@ -104,7 +106,7 @@ def show_runs(kitchen: Kitchen, request: Request, form: Form) -> Response:
         when = float(before) if before.replace(".", "", 1).isdecimal() else None
         lines = run_lines(seen, RUNS + 1, before=when, status=said.get("status", ""))
         return shown(
-            "runs.html", seen.project, runs=lines[:RUNS], more=len(lines) > RUNS, status=said.get("status", "")
+            "runs.html", seen.project, runs=lines[:RUNS], more=len(lines) > RUNS, only=said.get("status", "")
         )
 
 
@@ -129,6 +131,14 @@ def show_compare(kitchen: Kitchen, request: Request, form: Form) -> Response:
         return shown("compare.html", seen.project, found=found, error=error, said=facts, runs=runs)
 
 
+def show_console(kitchen: Kitchen, request: Request, form: Form) -> Response:
+    return console_pages.show_console(kitchen.project, kitchen.console, form)
+
+
+def download(kitchen: Kitchen, request: Request, form: Form) -> Response:
+    return console_pages.download(kitchen.project, kitchen.console, form)
+
+
 # address, who answers, methods
 PAGES: list[tuple[str, Page, list[str]]] = [
     ("/", show_overview, ["GET"]),
@@ -136,6 +146,8 @@ PAGES: list[tuple[str, Page, list[str]]] = [
     ("/runs", show_runs, ["GET"]),
     ("/run/{run_id:path}", show_run, ["GET"]),
     ("/compare", show_compare, ["GET"]),
+    ("/console", show_console, ["GET", "POST"]),
+    ("/console/download", download, ["POST"]),
 ]
 
 
@@ -183,14 +195,16 @@ def _page_or_error(kitchen: Kitchen, page: Page, request: Request, form: Form) -
     except RequestError as error:
         return _error(kitchen, error, 404)
     except RatError as error:
-        kitchen.close()  # the next page opens the lake anew
+        kitchen.forget_lake()
         return _error(kitchen, error, 500)
     except Exception as error:
+        if os.environ.get(DEBUG) == "1":
+            raise
         defect = RatError(
-            f"This is a defect in rat: {type(error).__name__}",
+            f"This is a defect in rat: {type(error).__name__}: {error}",
             where=request.url.path,
             state="What was published stands.",
-            next="rat doctor; please report it",
+            next=f"{DEBUG}=1 rat ui shows the traceback; please report it",
         )
         return _error(kitchen, defect, 500)
 

@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from ratatouille.errors import RequestError
 from ratatouille.lake.faults import plainly
-from ratatouille.pages import html
+from ratatouille.pages import html, words
 from ratatouille.pages.dictionary import Dictionary, Table, dictionary, in_short, promises
 from ratatouille.pages.graph import Node, around, graph
 from ratatouille.project.records import Project
@@ -153,18 +153,18 @@ def _edges(reads: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
 def _node(table: Table, names: Mapping[str, str], folder: str, focus: str = "") -> Node:
     kind = "focus" if table.name == focus else ""
     below = f"{table.kind}, {len(table.columns)} columns" if table.columns else table.kind
-    return Node(table.name, html.cell(table.name), below, kind, f"{folder}{quote(names[table.name])}")
+    return Node(table.name, words.cell(table.name), below, kind, f"{folder}{quote(names[table.name])}")
 
 
 def _search_index(found: Dictionary, names: Mapping[str, str]) -> str:
     """A script that names one constant, because a page from a disk may load scripts and no data."""
     tables = [
         {
-            "name": html.cell(table.name),
+            "name": words.cell(table.name),
             "page": f"tables/{quote(names[table.name])}",
-            "text": html.cell(table.description),
+            "text": words.cell(table.description),
             "words": [*(table.asset.owners if table.asset else ()), *(table.asset.tags if table.asset else ())],
-            "columns": [[html.cell(c.name), html.cell(c.description), column_id(c.name)] for c in table.columns],
+            "columns": [[words.cell(c.name), words.cell(c.description), column_id(c.name)] for c in table.columns],
         }
         for table in found.tables
     ]
