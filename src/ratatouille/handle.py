@@ -243,7 +243,7 @@ def _watched(bench: Workbench) -> AbstractContextManager[None]:
     """While it lasts, somebody looks for what is to be told before the run ends, if a rule asks for that."""
     if not bench.project.workspace.alerts.rules:
         return nullcontext()
-    from ratatouille.observe.during import watching
+    from ratatouille.observe.watch import watching
 
     return watching(bench)
 

@@ -400,7 +400,7 @@ def test_a_step_that_does_not_end_and_memory_that_runs_out_are_told_while_it_run
 
 def test_a_run_looks_for_itself_while_it_goes_on(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from ratatouille.handle import Workspace
-    from ratatouille.observe import during
+    from ratatouille.observe import watch
 
     looks: list[str] = []
 
@@ -408,7 +408,7 @@ def test_a_run_looks_for_itself_while_it_goes_on(tmp_path: Any, monkeypatch: pyt
         looks.append("once")
         raise OSError("whatever is wrong with a look")
 
-    monkeypatch.setattr(during, "LOOK_S", 0.01)
+    monkeypatch.setattr(watch, "LOOK_S", 0.01)
     monkeypatch.setattr(alerts, "look", failing)
     (tmp_path / "pipelines/silver").mkdir(parents=True)
     (tmp_path / "pipelines/silver/a.sql").write_text("select count(*) as n from range(1000000)")

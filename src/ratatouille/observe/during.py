@@ -1,4 +1,4 @@
-"""During a run: what can be told before it ends. Whoever looks sees it: a run itself every LOOK_S, and `rat alerts tick`.
+"""During a run: what can be told before it ends. Whoever looks sees it: a run itself (watch.py), and `rat alerts tick`.
 
 overdue    a step goes on for twice as long as the longest of those that its asset is compared with, and a minute more
 pressure   a sample of the run is beyond `memory_used` or `disk_left`, as of its steps at their end
@@ -9,20 +9,15 @@ well; what the step says at its end is the same thing, and not told again.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
-from ratatouille.engine import Workbench
 from ratatouille.lake import Journal
 from ratatouille.observe.events import DISK, MEMORY, OVERDUE, Event, in_words
 from ratatouille.project.records import Observe
 
-LOOK_S = 30.0  # a run that is shorter never looks
 # Longer than the longest by so many times, and by so many seconds: nobody is woken for a step of a second that took five.
 _WARN, _FAIL, _FLOOR_S = 2.0, 4.0, 60.0
-_STOP_WITHIN_S = 10.0
 
 
 def of_running(journal: Journal, settings: Observe, now: float) -> Iterator[Event]:
@@ -72,30 +67,3 @@ def _first(journal: Journal, run_id: str, since: float, crossed: str, limit: flo
         (run_id, since, limit),
     )
     return dict(zip(names, found[0], strict=True)) if found else None
-
-
-@contextmanager
-def watching(bench: Workbench) -> Iterator[None]:
-    """Look every LOOK_S while the block runs. Nothing that goes wrong here reaches the run."""
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(LOOK_S):
-            _look(bench)
-
-    thread = threading.Thread(target=watch, name="alerts", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(_STOP_WITHIN_S)
-
-
-def _look(bench: Workbench) -> None:
-    from ratatouille.observe.alerts import look
-
-    try:
-        look(bench.project, bench.journal, since=bench.journal.now() - LOOK_S, budget_s=LOOK_S / 3)
-    except Exception:
-        return  # the look at the end of the run says what is wrong

@@ -46,7 +46,7 @@ def download(project: Project, console: Console, form: Mapping[str, str]) -> Res
         return _page(project, console, sql, None, error)
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # the open file stays readable
-    headers = {"Content-Disposition": f'attachment; filename="{target.name}"', "Content-Length": str(size)}
+    headers = {"Content-Disposition": "attachment; filename=" + target.name, "Content-Length": str(size)}
     return StreamingResponse(_pieces(file), media_type=DOWNLOADS[target.suffix[1:]], headers=headers)
 
 

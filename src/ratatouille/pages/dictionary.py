@@ -191,9 +191,9 @@ def _differences(asset: Asset, there: tuple[ColumnFact, ...], built: bool) -> It
         elif built and column.type and spelled(column.type) != spelled(found.type):
             yield Difference(asset.name, column.name, TYPE, spelled(column.type), found.type, path)
     listed = {column.name.lower() for column in asset.columns}
-    for column in there:
-        if column.name.lower() not in listed and column.name not in ADDED:
-            yield Difference(asset.name, column.name, UNLISTED, "", column.type, path)
+    for fact in there:
+        if fact.name.lower() not in listed and fact.name not in ADDED:
+            yield Difference(asset.name, fact.name, UNLISTED, "", fact.type, path)
 
 
 def _checks(asset: Asset | None, head: Entry | None) -> Iterator[CheckLine]:
