@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +16,24 @@ import pytest
 from starlette.testclient import TestClient
 
 from ratatouille import project as files
-from ratatouille.engine import Request
+from ratatouille.engine import Request, storage_of
 from ratatouille.handle import run_request
 from ratatouille.lake import Entry, ledger, open_journal, open_lake
-from ratatouille.engine import storage_of
 from ratatouille.pages.guard import Access, access
 from ratatouille.pages.server import make_app
 
 HOSTILE = "\"><script>alert('x')</script><img src=x onerror=alert(1)>"
 SECRET = "Ada Lovelace"
-TABLE = f"silver.{HOSTILE}"
+TABLE = f"other.{HOSTILE}"
 RUN = f"run-{HOSTILE}"
 HEADER = "order_id,ordered_at,customer,dish,portions,price\n"
 FIRST = HEADER + "".join(
     f"{100 + i},2026-01-05 1{i % 10}:00:00,{SECRET if i % 2 else 'Grace'},{'quiche' if i % 3 else HOSTILE},{-1 if i == 7 else 1 + i % 3},{9 + i}.50\n"
     for i in range(20)
 ).replace(HOSTILE, '"' + HOSTILE.replace('"', '""') + '"')
-SECOND = HEADER + "".join(f"{201 + i},2026-01-06 12:00:00,{SECRET},gratin,1,{900 if i < 5 else 12}.00\n" for i in range(25))
+SECOND = HEADER + "".join(
+    f"{201 + i},2026-01-06 12:00:00,{SECRET},gratin,1,{900 if i < 5 else 12}.00\n" for i in range(25)
+)
 SECOND += f"x,y,{SECRET},,,\n"
 FILES = {
     "workspace.yaml": "name: kitchen\nresources: {memory: 1GB, threads: 2}\n",
@@ -69,7 +70,9 @@ checks:
   not_too_dear: {{check: sql, sql: "select * from {{{{ this }}}} where revenue / portions > 100"}}
 """,
     "pipelines/gold/menu.sql": "select dish, revenue / portions as price from {{ ref('gold.dishes') }}\n",
-    "pipelines/gold/odd.sql": """select 1 as id, '""" + HOSTILE.replace("'", "''") + """' as "a <b>bold</b> "" name", null as nothing\n""",
+    "pipelines/gold/odd.sql": """select 1 as id, '"""
+    + HOSTILE.replace("'", "''")
+    + """' as "a <marquee> "" name", null as nothing\n""",
     "pipelines/gold/held_back.sql": "select 1 as id\n",
 }
 
@@ -108,7 +111,7 @@ def served(root: Path) -> Served:
 def build(root: Path) -> None:
     write(root, FILES | {"landing/orders/one.csv": FIRST})
     assert run_request(root, Request(())).status == "done"
-    write(root, {"landing/orders/two <i>.csv": SECOND})
+    write(root, {"landing/orders/two <marquee>.csv": SECOND})
     result = run_request(root, Request(()))
     assert {step.asset: step.status for step in result.steps if step.status in ("failed", "blocked")} == {
         "gold.dishes": "failed",
@@ -117,15 +120,35 @@ def build(root: Path) -> None:
     workspace = files.load(root).workspace
     # Names that no file may have, but tables of an orchestrator, and its runs.
     with open_lake(storage_of(workspace), write=True) as lake, lake.session() as session:
-        entry = Entry(TABLE, RUN, materialize="native", columns=((HOSTILE, "VARCHAR"),), published_at=datetime(2026, 1, 6))
+        entry = Entry(
+            TABLE,
+            RUN,
+            materialize="native",
+            columns=((HOSTILE, "VARCHAR"),),
+            published_at=datetime(2026, 1, 6, tzinfo=UTC),
+        )
         session.execute("begin transaction")
         ledger.write_entries(session, [entry])
         session.execute("commit")
     with open_journal(root / ".rat" / "journal.sqlite") as journal:
         journal.start_run(RUN, {"label": HOSTILE})
         error = {"error": "StepFailed", "what": HOSTILE, "where": HOSTILE, "state": HOSTILE, "next": HOSTILE}
-        check = {"name": HOSTILE, "kind": "sql", "severity": "error", "passed": False, "bad": 3, "rows": 9, "value": None}
-        record: dict[str, Any] = {"reason": HOSTILE, "error": error, "checks": [check], "warnings": [HOSTILE], "mode": HOSTILE}
+        check = {
+            "name": HOSTILE,
+            "kind": "sql",
+            "severity": "error",
+            "passed": False,
+            "bad": 3,
+            "rows": 9,
+            "value": None,
+        }
+        record: dict[str, Any] = {
+            "reason": HOSTILE,
+            "error": error,
+            "checks": [check],
+            "warnings": [HOSTILE],
+            "mode": HOSTILE,
+        }
         journal.record_step(RUN, TABLE, 1, "failed", {**record, "measured": {"stages": {HOSTILE: 1.0}}})
         journal.end_run(RUN, "failed", error)
 

@@ -64,6 +64,7 @@ def environment() -> ImmutableSandboxedEnvironment:
         figure_chart=drawings.figure_chart,
         run_timeline=drawings.run_timeline,
         compared_rows=drawings.compared_rows,
+        matters=drawings.matters,
         comparison_lines=lambda asset: list(differences(asset)),
     )
     return made

@@ -105,9 +105,7 @@ def show_runs(kitchen: Kitchen, request: Request, form: Form) -> Response:
     with kitchen.reading() as seen:
         when = float(before) if before.replace(".", "", 1).isdecimal() else None
         lines = run_lines(seen, RUNS + 1, before=when, status=said.get("status", ""))
-        return shown(
-            "runs.html", seen.project, runs=lines[:RUNS], more=len(lines) > RUNS, only=said.get("status", "")
-        )
+        return shown("runs.html", seen.project, runs=lines[:RUNS], more=len(lines) > RUNS, only=said.get("status", ""))
 
 
 def show_run(kitchen: Kitchen, request: Request, form: Form) -> Response:
