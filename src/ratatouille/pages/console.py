@@ -121,7 +121,10 @@ class Console:
         try:
             with self._guard:
                 worker = self._waiting.pop() if self._waiting else None
-            worker = worker if worker is not None and worker.poll() is None else self._started(project)
+            if worker is not None and worker.poll() is not None:  # it was killed while it waited
+                _end(worker)
+                worker = None
+            worker = worker or self._started(project)
             try:
                 yield worker
             except BaseException:

@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from ratatouille.engine.records import Answer
 from ratatouille.errors import RatError
-from ratatouille.pages import html
+from ratatouille.pages import html, words
 from ratatouille.pages.console import DOWNLOADS, Console, Result
 from ratatouille.project.records import Project
 
@@ -46,7 +46,7 @@ def download(project: Project, console: Console, form: Mapping[str, str]) -> Res
         return _page(project, console, sql, None, error)
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # the open file stays readable
-    headers = {"Content-Disposition": f'attachment; filename="{target.name}"', "Content-Length": str(size)}
+    headers = {"Content-Disposition": "attachment; filename=" + target.name, "Content-Length": str(size)}
     return StreamingResponse(_pieces(file), media_type=DOWNLOADS[target.suffix[1:]], headers=headers)
 
 
@@ -77,4 +77,4 @@ def _page(project: Project, console: Console, sql: str, result: Result | None, e
 
 def _cut(result: Result) -> int:
     """How many values are longer than the page shows."""
-    return sum(1 for row in result.rows for value in row if value is not None and len(value) > html.LONGEST_CELL)
+    return sum(1 for row in result.rows for value in row if value is not None and len(value) > words.LONGEST_CELL)
