@@ -135,7 +135,7 @@ def test_a_run_says_what_ran_and_why_and_what_did_not(kitchen: Served) -> None:
     page = Parsed(kitchen.get(second))
     for said in (
         "gold.dishes: the gate not_too_dear failed for 1 of",
-        "readers see what they saw before",
+        "Readers still see version",
         "blocked",
         "gold.dishes failed",
         "inputs changed",
