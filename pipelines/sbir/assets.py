@@ -95,6 +95,7 @@ def raw_patents(context: AssetExecutionContext, config: Mode) -> MaterializeResu
             "raw.uspto_assignors",
             "raw.uspto_conveyances",
             "raw.patents",
+            "raw.patent_publications",
             full=config.full,
         ),
     )
@@ -149,6 +150,9 @@ def validated_patents(context: AssetExecutionContext, config: Mode) -> Materiali
             "validated.patent_lines",
             "validated.patents",
             "validated.patents_fail",
+            "validated.patent_publication_lines",
+            "validated.patent_publications",
+            "validated.patent_publications_fail",
             "validated.patent_assignment_lines",
             "validated.patent_assignments",
             "validated.patent_assignments_fail",
@@ -207,7 +211,14 @@ def enriched_cet_award_classifications(context: AssetExecutionContext, config: M
 )
 def enriched_cet_patent_classifications(context: AssetExecutionContext, config: Mode) -> MaterializeResult:
     return _told(
-        context, config, run("enriched.cet_patent_areas", "enriched.cet_patent_classifications", full=config.full)
+        context,
+        config,
+        run(
+            "enriched.cet_patent_areas",
+            "enriched.cet_patent_classifications",
+            "enriched.cet_publication_areas",
+            full=config.full,
+        ),
     )
 
 
@@ -260,6 +271,7 @@ def transformed_patents(context: AssetExecutionContext, config: Mode) -> Materia
             "transformed.patent_entities",
             "transformed.patent_parties",
             "transformed.company_patents",
+            "transformed.patent_publications",
             full=config.full,
         ),
     )

@@ -36,6 +36,7 @@ class Sample:
     entities: pl.DataFrame  # of SAM
     uspto: dict[str, pl.DataFrame]  # assignment, documentid, assignee, assignor, assignment_conveyance
     patents: pl.DataFrame  # granted, with abstracts
+    publications: pl.DataFrame  # of applications, as the USPTO nests them
     spending: pl.DataFrame  # of USAspending
     citations: pl.DataFrame  # award number, grant_doc_num: the abstract names the patent
 
@@ -55,6 +56,7 @@ def sample(awards: int = 600, seed: int = 7, *, companies: int | None = None, en
         entities=_entities(chance, firms, entities or 3 * firms.height),
         uspto=uspto,
         patents=patents,
+        publications=_publications(patents),
         spending=_spending(chance, firms, truth),
         citations=cited,
     )
@@ -268,6 +270,25 @@ def _patents(
     cited = pl.DataFrame({"award": award, "grant_doc_num": numbers, "said": spelled}).filter(pl.Series(cites))
     cited = cited.unique("award", keep="first", maintain_order=True)
     return patents, _assignments(chance, patents), cited
+
+
+def _publications(patents: pl.DataFrame) -> pl.DataFrame:
+    """Every third application 18 months after it came in; every seventh of them is not granted yet, one has a number that is none."""
+    told = patents.gather_every(3).with_row_index("row")
+    published = pl.col("appno_date").dt.offset_by("18mo")
+    number = published.dt.year().cast(pl.String) + (10_000 + pl.col("row") * 37).cast(pl.String).str.zfill(7)
+    pending = pl.col("row") % 7 == 3
+    applied = pl.when(pending).then("99" + pl.col("appno_doc_num").str.slice(2)).otherwise(pl.col("appno_doc_num"))
+    return told.select(
+        pl.when(pl.col("row") == 5).then(pl.lit("2019/12")).otherwise(number).alias("doc-number"),
+        published.dt.to_string("%Y%m%d").alias("date"),
+        pl.struct(
+            country=pl.lit("US"), **{"doc-number": applied}, date=pl.col("appno_date").dt.to_string("%Y%m%d")
+        ).alias("application-reference"),
+        "title",
+        "abstract",
+        pl.struct(orgname=pl.col("assignee"), country=pl.lit("US")).alias("assignee"),
+    )
 
 
 def _assignments(chance: np.random.Generator, patents: pl.DataFrame) -> dict[str, pl.DataFrame]:

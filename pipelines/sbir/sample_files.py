@@ -92,6 +92,9 @@ def write(made: Sample, folder: Path) -> dict[str, int]:
         (landing / name).parent.mkdir(parents=True, exist_ok=True)
         rows.write_csv(landing / name)
         written[name] = rows.height
+    (landing / "publications").mkdir(parents=True, exist_ok=True)
+    made.publications.write_ndjson(landing / "publications" / "publications.jsonl")
+    written["publications"] = made.publications.height
     (landing / "sam").mkdir(parents=True, exist_ok=True)
     write_sam_v2(made.entities, landing / "sam" / f"SAM_PUBLIC_MONTHLY_V2_{MONTH}.ZIP", MONTH)
     written["sam"] = made.entities.height

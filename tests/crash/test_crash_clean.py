@@ -105,10 +105,16 @@ def test_cleaning_and_compacting_beside_writers_and_a_reader_loses_nothing(lab: 
     wrote = [child.wait() for child in writers]
     stop.touch()
     read_, cleaned = (child.wait()["ok"] for child in others)
-    assert not [answer for answer in wrote if answer.get("ok", {"wrong": True})["wrong"]], wrote
-    assert not read_["errors"] and not cleaned["errors"], (read_, cleaned)
-    assert not [row for row in read_["seen"] if row[0] != row[1]] and read_["seen"] == sorted(read_["seen"])
-    print(f"\n2 writers x {commits}: {cleaned}, the reader saw {len(read_['seen'])} versions")
     with open_workbench(root) as bench, bench.lake.session() as session:
-        assert kitchen.found(session)["bronze.sales"] == kitchen.expected(root)["bronze.sales"]
-    assert verify(files.load(root)).whole
+        found = kitchen.found(session)["bronze.sales"]
+    lost = found != kitchen.expected(root)["bronze.sales"] or not verify(files.load(root)).whole
+    unsaid = [answer for answer in wrote if answer.get("ok", {"wrong": True})["wrong"]]
+    mixed = [row for row in read_["seen"] if row[0] != row[1]] or read_["seen"] != sorted(read_["seen"])
+    lab.figure(
+        "two writers and a reader beside a process that cleans and compacts",
+        size=f"{2 * commits} commits, cleaned {cleaned['cleaned']} and compacted {cleaned['compacted']} times",
+        said=f"the reader saw {len(read_['seen'])} versions",
+        wrong=sum(map(bool, (lost, unsaid, mixed, read_["errors"], cleaned["errors"]))),
+    )
+    assert not lost and not mixed, (found, read_["seen"])
+    assert not unsaid and not read_["errors"] and not cleaned["errors"], (wrote, read_, cleaned)

@@ -10,8 +10,10 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+from pipelines.sbir.graph import open_graph
 from pipelines.sbir.graph.interface import Graph, keys_of
 from pipelines.sbir.graph.model import COMPANY, NODES, RELATIONS, Kind
+from pipelines.sbir.graph.settings import graph_settings
 
 from ratatouille.handle import Workspace
 
@@ -25,7 +27,8 @@ def build(context):
 WORKSPACE = """
 layers: [raw, validated, enriched, transformed, loaded]
 resources: {memory: 1GB}
-vars: {sbir: {neo4j: {loading: {min_success: 0.99, max_constraint_violations: 10}}}}
+vars_files:
+  sbir: {files: [pipelines/sbir/config/base.yaml], environment: SBIR_ETL}
 """
 T, N, W, F, D = pl.String, pl.Float64, pl.Int64, pl.Boolean, pl.Date
 SCHEMAS: dict[str, dict[str, Any]] = {
@@ -157,7 +160,7 @@ class Lab:
         self.root = root
         root.mkdir(parents=True, exist_ok=True)
         (root / "workspace.yaml").write_text(WORKSPACE)
-        for part in ("graph", "loaded"):
+        for part in ("graph", "loaded", "config"):
             shutil.copytree(ROOT / "pipelines" / "sbir" / part, root / "pipelines" / "sbir" / part)
         for name in SCHEMAS:
             layer, _, table = name.partition(".")
@@ -166,6 +169,10 @@ class Lab:
             (folder / f"{table}.py").write_text(TABLE.format(path=str(root / "data" / f"{name}.parquet")))
             (folder / f"{table}.yaml").write_text(f"version: {{files: data/{name}.parquet}}\n")
         self.workspace = Workspace(root)
+
+    def graph(self) -> Graph:
+        """As the settings of this moment say."""
+        return open_graph(graph_settings(self.workspace.vars["sbir"]), self.root)
 
     @property
     def file(self) -> Path:

@@ -21,6 +21,7 @@ PATENTS = (
     "transformed.patent_parties",
     "transformed.patent_entities",
     "transformed.company_patents",
+    "transformed.patent_publications",
 )
 HEADER = [
     "Company",

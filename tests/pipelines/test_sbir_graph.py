@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
 
 import ladybug
 import pyarrow as pa
@@ -26,7 +25,7 @@ from pipelines.sbir.graph.model import (
     PATENT,
     RELATIONS,
 )
-from pipelines.sbir.graph.settings import GraphSettings, Loading, graph_settings
+from pipelines.sbir.graph.settings import GraphSettings, Loading
 
 from ratatouille import GateFailed, StepFailed
 
@@ -157,9 +156,7 @@ def changed_world() -> Tables:
     return tables
 
 
-def test_the_graph_follows_the_lake_by_what_is_new_changed_or_withdrawn_alone(
-    backend: str, tmp_path: Path, graph_of: Callable[..., Any]
-) -> None:
+def test_the_graph_follows_the_lake_by_what_is_new_changed_or_withdrawn_alone(backend: str, tmp_path: Path) -> None:
     lab = Lab(tmp_path / "lab")
     lab.put(small_world())
     lab.run()
@@ -167,7 +164,7 @@ def test_the_graph_follows_the_lake_by_what_is_new_changed_or_withdrawn_alone(
         "awards": {"created": 60}, "companies": {"created": 12}, "patents": {"created": 24}, "cet_areas": {"created": 5},
         "award_cet_relationships": {"created": 70}, "company_cet_relationships": {"created": 12}, "relations": {"created": 134},
     }  # fmt: skip
-    with graph_of(lab) as graph:
+    with lab.graph() as graph:
         assert graph.ask("MATCH (c:Company) WHERE c.cage IS NOT NULL RETURN c.cage AS cage") == [{"cage": "1AB23"}]
         assert graph.ask("MATCH (:CETArea)-[:SUBCATEGORY_OF]->(a) RETURN a.cet_id AS above") == [{"above": "area_0"}]
         for cypher, sql in QUESTIONS.findall(PAGE.read_text(encoding="utf-8")):
@@ -180,32 +177,32 @@ def test_the_graph_follows_the_lake_by_what_is_new_changed_or_withdrawn_alone(
     assert told["awards"] == {"created": 1, "updated": 1, "unchanged": 58, "deleted": 1}
     assert told["relations"] == {"created": 2, "updated": 1, "unchanged": 130, "deleted": 1}
     assert told["award_cet_relationships"] == {"unchanged": 69}
-    with graph_of(lab) as graph:
+    with lab.graph() as graph:
         step_by_step = everything(graph)
     assert lab.run()["status"] == "skipped"
 
     # Restored from an old copy, emptied, or changed by somebody: the lake says "loaded", the graph knows better.
     for harm in (_forget, _tamper) if backend == "ladybug" else (_forget_and_tamper,):
-        harm(lab, graph_of)
+        harm(lab)
         lab.run()
         assert lab.statuses()["companies"] == ({"created": 12} if harm is _forget else {"created": 2, "unchanged": 10})
-        with graph_of(lab) as graph:
+        with lab.graph() as graph:
             assert everything(graph) == step_by_step
     assert lab.run()["status"] == "skipped"
 
 
-def _forget(lab: Lab, graph_of: Callable[..., Any]) -> None:
+def _forget(lab: Lab) -> None:
     lab.file.unlink()
 
 
-def _tamper(lab: Lab, graph_of: Callable[..., Any]) -> None:
+def _tamper(lab: Lab) -> None:
     with ladybug.Database(lab.file, max_db_size=1 << 30) as database, ladybug.Connection(database) as connection:
         connection.execute("MATCH (c:Company) WHERE c.company_id < 'UEI:C002' DETACH DELETE c")
 
 
-def _forget_and_tamper(lab: Lab, graph_of: Callable[..., Any]) -> None:
+def _forget_and_tamper(lab: Lab) -> None:
     """Two companies are deleted under a mark that stands. Of the rest some is as in an old copy, some is gone."""
-    with graph_of(lab) as graph:
+    with lab.graph() as graph:
         graph.delete(COMPANY, graph.state(COMPANY).slice(0, 2))
         graph.write(AWARD, rows(AWARD, {"key": "a0001", "content_hash": "old", "before": "?", "title": "An old title"}))
         for kind in NODES[2:]:
@@ -214,16 +211,8 @@ def _forget_and_tamper(lab: Lab, graph_of: Callable[..., Any]) -> None:
             graph.set_mark(f"loaded.{name}", "of an old copy")
 
 
-@pytest.fixture
-def graph_of(backend: str) -> Callable[[Lab], Graph]:
-    return lambda lab: open_graph(graph_settings(), lab.root)
-
-
 def test_what_the_lake_can_see_is_refused_before_it_is_sent_and_the_share_decides(tmp_path: Path) -> None:
     """Whatever keeps the graph: here a file does."""
-
-    def graph_of(lab: Lab) -> Graph:
-        return open_graph(graph_settings(), lab.root)
 
     lab = Lab(tmp_path / "lab")
     tables = small_world(n_awards=120, n_companies=110)
@@ -240,7 +229,7 @@ def test_what_the_lake_can_see_is_refused_before_it_is_sent_and_the_share_decide
         ("loaded.relations", "(Award)-[AWARDED_TO]->(Company)", "a0004", "the same key twice"),
         ("loaded.relations", "(Award)-[FOLLOWS]->(Award)", "lost", "missing end: Award"),
     ]
-    with graph_of(lab) as graph:
+    with lab.graph() as graph:
         assert (graph.count(AWARD), graph.count(COMPANY), graph.count(FOLLOWS)) == (120, 110, 60)
 
     # Two relations of 120 lose their ends: below 0.99. What readers see of the graph is what it was.
@@ -254,7 +243,7 @@ def test_what_the_lake_can_see_is_refused_before_it_is_sent_and_the_share_decide
         {name: rows for name, rows in small_world(120, 110).items() if name == "enriched.cet_award_classifications"}
     )
     lab.run()
-    with graph_of(lab) as graph:
+    with lab.graph() as graph:
         assert graph.count(AWARD_APPLICABLE_TO) == 120
 
     # An empty source is no reason to empty the graph.
@@ -266,7 +255,7 @@ def test_what_the_lake_can_see_is_refused_before_it_is_sent_and_the_share_decide
     assert str(emptied.value).count("\n") == 3 and lab.statuses()["awards"] == {"created": 120, "dead_letter": 1}
 
     # What one lake loads, another would delete.
-    with graph_of(lab) as graph:
+    with lab.graph() as graph:
         graph.set_mark("owner", "the environment dev")
     with pytest.raises(
         StepFailed, match="this graph is that of the environment dev, and this run is one of the default lake"

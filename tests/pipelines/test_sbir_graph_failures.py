@@ -24,7 +24,7 @@ from pipelines.sbir.graph.in_neo4j import InNeo4j
 from pipelines.sbir.graph.interface import GraphError, GraphUnreachable
 from pipelines.sbir.graph.marks import marks_noted
 from pipelines.sbir.graph.model import AWARD, AWARDED_TO, COMPANY, NODES, RELATIONS
-from pipelines.sbir.graph.settings import GraphSettings, Loading, Server, graph_settings, server_of_environment
+from pipelines.sbir.graph.settings import GraphSettings, Loading, Server, server_of_environment
 
 from ratatouille import StepFailed, TransientError
 
@@ -79,7 +79,7 @@ def test_a_load_that_is_killed_and_a_server_that_is_stopped_in_the_middle_leave_
     if server:
         stopping_in_the_middle(server, monkeypatch, at=3)
     lab.run()
-    with open_graph(graph_settings(), lab.root) as graph:
+    with lab.graph() as graph:
         assert everything(graph) == undisturbed
     assert lab.run()["status"] == "skipped"
 
@@ -93,7 +93,7 @@ def test_a_load_that_is_killed_and_a_server_that_is_stopped_in_the_middle_leave_
             lab.run()
     if more:
         lab.run()
-        with open_graph(graph_settings(), lab.root) as graph:
+        with lab.graph() as graph:
             found = everything(graph)
         monkeypatch.setenv("SBIR_ETL__GRAPH__BACKEND", "ladybug")
         wrong = int(found != loaded_in_one_go(tables, tmp_path / "beside"))

@@ -83,7 +83,8 @@ def test_settings_come_from_the_configuration_and_the_environment_over_it(
     assert (graph_settings(said).backend, graph_settings(said).loading.batch_size) == ("neo4j", 50)
     monkeypatch.setenv("SBIR_ETL__NEO4J__LOADING__BATCH_SIZE", "7")
     monkeypatch.setenv("SBIR_ETL__NEO4J__LOADING__DELETE_WITHDRAWN", "false")
-    assert (graph_settings(said).loading.batch_size, graph_settings(said).loading.delete_withdrawn) == (7, False)
+    with Lab(tmp_path / "lab").graph() as graph:
+        assert (graph.loading.batch_size, graph.loading.delete_withdrawn) == (7, False)
     assert file_of(graph_settings({}), tmp_path) == tmp_path / ".rat/sbir.lbug"
     monkeypatch.setenv("RATATOUILLE_ENV", "dev")
     assert file_of(graph_settings({}), tmp_path) == tmp_path / ".rat/environments/dev/sbir.lbug"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
+import json
 from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
 import pytest
+from pipelines.sbir.cet import rules
+from pipelines.sbir.cet.taxonomy import load
 from pipelines.sbir.sample import Sample
 from sbir_lake import Lake, lake_by_hand, sample_and_lake
 
@@ -157,6 +161,61 @@ def test_patents_their_assignments_and_their_owners_are_one_row_each(lake: Lake,
         any(owner[grant].split()[0].lower() in name.lower() for name in names[company]) for grant, company in owned
     ]
     assert sum(first) >= 0.97 * len(owned)
+
+
+def test_an_application_finds_its_grant_by_number_and_its_company_by_name(lake: Lake, made: Sample) -> None:
+    sent = made.publications.unnest("application-reference", separator="_").with_columns(
+        granted=pl.col("application-reference_doc-number").is_in(made.patents["appno_doc_num"].to_list())
+    )
+    assert lake.ask(
+        "select publication_number_text, title is null, reasons from lake.validated.patent_publications_fail"
+    ) == [("2019/12", False, ["publication_number_unreadable"])]
+    rows = lake.ask("select * from lake.transformed.patent_publications")
+    assert len(rows) == sent.height - 1
+    owner = {
+        one["appno_doc_num"]: (one["grant_doc_num"], one["appno_date"]) for one in made.patents.iter_rows(named=True)
+    }
+    found = lake.ask(
+        "select appno_doc_num, grant_doc_num, appno_date, publication_date > appno_date from lake.transformed.patent_publications"
+    )
+    assert all((grant, day) == owner[appno] for appno, grant, day, _ in found if grant)
+    assert (
+        sum(grant is not None for _, grant, _, _ in found)
+        == sent.filter(pl.col("doc-number") != "2019/12")["granted"].sum()
+    )
+    assert sum(grant is None for _, grant, _, _ in found) > 0 and all(later for *_, later in found)
+    firms = lake.ask("""
+        select count(distinct publication_number), count(distinct publication_number) filter (c.company_id is not null),
+            count(distinct publication_number) filter (c.company_name[:4] ilike p.assignee_name[:4])
+        from lake.transformed.patent_publications p left join (
+            select distinct company_id, company_name from lake.validated.company_keys) c using (company_id)""")
+    assert firms[0][1] > 0.5 * firms[0][0] and firms[0][2] >= 0.9 * firms[0][1]
+
+
+@pytest.mark.real_data
+def test_real_publications_are_read_whole_and_most_speak_of_no_area(real_data: Path, tmp_path: Path) -> None:
+    """885 applications of one week of 2023, which the world keeps by columns; the pipeline reads records."""
+    columns = json.loads(gzip.decompress((real_data / "sbir" / "patents_grant_sample.json.gz").read_bytes()))
+    records = [{name: column[row] for name, column in columns.items()} for row in columns["doc-number"]]
+    lake = Lake(tmp_path)
+    (tmp_path / "landing/sbir/publications").mkdir(parents=True)
+    (tmp_path / "landing/sbir/publications/week.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
+    done = lake.run("+validated.patent_publications")
+    assert not [step.error for step in done.steps if step.error]
+    counts = lake.ask("""
+        select count(*), count(distinct appno_doc_num), count(abstract), count(assignee_name),
+            min(publication_date), max(publication_date), count(*) filter (warnings <> [])
+        from lake.validated.patent_publications""")
+    assert counts == [(885, 885, 885, 768, dt.date(2023, 7, 20), dt.date(2023, 7, 20), 0)]
+    rows = pl.DataFrame(
+        lake.ask("select publication_number, title, abstract from lake.validated.patent_publications"),
+        schema=["key", "title", "abstract"],
+        orient="row",
+    )
+    blank = pl.lit(None, dtype=pl.String)
+    found = rules.classify(rows.with_columns(topic_code=blank, agency=blank, branch=blank), load(), rules.Scoring())
+    assert found["key"].n_unique() == 122
+    assert found.filter("is_primary")["cet_id"].value_counts(sort=True).row(0) == ("biotechnologies", 60)
 
 
 def test_assignments_that_cannot_be_used_say_why(tmp_path: Path, made: Sample) -> None:

@@ -174,7 +174,8 @@ def test_publishers_and_their_server_are_killed_at_random_moments(team, killed, 
         known = {entry.version for entry in here.entries("gold.totals")}
         assert set(versions) <= known, f"trial {trial}, seed {SEED}: an acknowledged version is gone"
         # Who loses a connection while opening the lake is told so; whoever publishes goes on.
-        assert all(one["error"] is None or _is_told(one["error"]) for one in said), said
+        untold = [one["error"] for one in said if one["error"] and not _is_told(one["error"])]
+        assert not untold, f"trial {trial}, {what}, seed {SEED}:\n{json.dumps(untold, indent=1)}"
         told += sum(one["error"] is not None for one in said)
         whole(here)
         result = here.run("gold.totals", force=True)
@@ -203,7 +204,8 @@ def test_two_machines_publish_at_once_and_nothing_is_lost(team, figure):
         for asset in ("gold.totals", "gold.moment")
         for _ in range(int(os.environ.get("RATATOUILLE_WRITERS", "4")) // 4)
     ]
-    said = [[json.loads(line) for line in child.communicate(timeout=600)[0].splitlines()][1:] for child in children]
+    limit = 120 + 15 * count * len(children)  # seconds; a busy machine takes one for each commit
+    said = [[json.loads(line) for line in child.communicate(timeout=limit)[0].splitlines()][1:] for child in children]
     assert [one for lines in said for one in lines if one["error"]] == []
     versions = [one["version"] for lines in said for one in lines]
     assert len(versions) == len(set(versions)) == len(children) * count

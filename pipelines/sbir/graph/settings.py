@@ -35,8 +35,7 @@ class GraphSettings:
 def graph_settings(said: Mapping[str, Any] | None = None) -> GraphSettings:
     """Settings from the pipeline's configuration: `graph: {...}` and `neo4j: {loading: {...}}`.
 
-    Over it go variables like SBIR_ETL__GRAPH__BACKEND and SBIR_ETL__NEO4J__LOADING__BATCH_SIZE. ValueError for a
-    setting that there is not, or a value that is none.
+    ValueError for a setting that there is not, or a value that is none.
     """
     said = said or {}
     loading = _made(Loading, (said.get("neo4j") or {}).get("loading"), "neo4j.loading")
@@ -49,10 +48,6 @@ def graph_settings(said: Mapping[str, Any] | None = None) -> GraphSettings:
 def _made(kind: type[Any], said: Mapping[str, Any] | None, section: str) -> Any:
     """`kind` with what was said over its defaults, as the types of the defaults."""
     values = dict(said or {})
-    for one in fields(kind):
-        variable = f"SBIR_ETL__{section.replace('.', '__')}__{one.name}".upper()
-        if variable in os.environ:
-            values[one.name] = os.environ[variable]
     defaults = {one.name: getattr(kind(), one.name) for one in fields(kind)}
     for name, value in values.items():
         if name not in defaults:

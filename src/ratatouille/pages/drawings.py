@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ratatouille.observe.compare import WORDS, Pair, change
+from ratatouille.observe.compare import WORDS, Compared, Pair, change
 from ratatouille.pages import charts
 from ratatouille.pages.history import PointFact
 from ratatouille.pages.run import RunFacts, StepFact
@@ -80,3 +80,14 @@ def compared_rows(
 
 def _cells(how: Callable[[Any], str], pair: Pair) -> tuple[str, str, str]:
     return how(pair[0]), how(pair[1]), change(*pair)
+
+
+def matters(asset: Compared) -> bool:
+    """Whether more has changed than the versions of what it read."""
+    moved = set(asset.changed) - {"inputs"}
+    return bool(
+        asset.columns
+        or moved
+        or asset.status[0] != asset.status[1]
+        or [c for c in asset.checks if c.passed[0] != c.passed[1]]
+    )

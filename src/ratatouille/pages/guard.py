@@ -2,7 +2,7 @@
 
 host       a request must name this server by a name on the list: a foreign page whose name was pointed at this machine
            does not
-origin     a form is taken only from a page of this server
+origin     a form is taken only from a page of this server, and brings the token that stands in it
 session    every page asks for the cookie; the address that `rat ui` prints brings its value, or the password does
 policy     no script or style but this server's own files, no frame, no other server, nothing kept by the browser
 
@@ -82,6 +82,14 @@ class Access:
     def is_session(self, said: str) -> bool:
         return hmac.compare_digest(said.encode(), self.token.encode())
 
+    @property
+    def form_token(self) -> str:
+        """What forms of this session bring: of no use to whoever reads it, as a cookie."""
+        return hmac.new(self.token.encode(), b"form", "sha256").hexdigest()
+
+    def is_form(self, said: str) -> bool:
+        return hmac.compare_digest(said.encode(), self.form_token.encode())
+
     def is_password(self, said: str) -> bool:
         return bool(self.password) and hmac.compare_digest(said.encode(), self.password.encode())
 
@@ -149,6 +157,7 @@ class Guard:
             return
         if scope["type"] != "http":  # nothing here speaks over a socket
             raise RuntimeError(f"no {scope['type']} here")
+        html.form_token.set(self.access.form_token)
         answer = await self._refused(Request(scope, receive))
         await (answer or self.app)(scope, _limited(receive), _with_headers(send, scope["path"]))
 
@@ -190,9 +199,8 @@ class Guard:
             return HTMLResponse(html.page("login.html", wrong=False))
         if self.access.is_tired():
             return _plain(429, "Too many wrong passwords. Wait a minute.")
-        async with request.form(max_files=0, max_fields=3) as form:
-            said = form.get("password", "")
-        if isinstance(said, str) and self.access.is_password(said):
+        said = dict(parse_qsl((await request.body()).decode("utf-8", "replace"), max_num_fields=5))
+        if self.access.is_password(said.get("password", "")):
             return self._let_in("/")
         self.access.wrong_at.append(monotonic())
         return HTMLResponse(html.page("login.html", wrong=True), 401)

@@ -138,7 +138,8 @@ def checks(seen: Reading, name: str, *, last: int = 30) -> list[CheckFact]:
             if one in point["checks"]:
                 passed, severity, bad, value = point["checks"][one]
                 answers.append((point["run_id"], point["at"], bool(passed), int(bad), value))
-        kind = said[one].kind if one in said else "not configured any more"
+        asked = bool(points) and one in points[-1]["checks"]
+        kind = said[one].kind if one in said else "asked of every asset like it" if asked else "not configured any more"
         columns = said[one].columns if one in said else ()
         found.append(CheckFact(one, kind, severity or "error", columns, tuple(answers)))
     return sorted(found, key=lambda one: (one.last is None or one.last[2], one.name))

@@ -6,12 +6,14 @@ The templates are our own and nobody else's; they run in a sandbox all the same,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from markupsafe import Markup
 
 from ratatouille.observe.compare import differences
 from ratatouille.pages import drawings
@@ -31,6 +33,8 @@ from ratatouille.pages.words import (
     when,
 )
 
+# What a form of this session must bring; the guard sets it for each request.
+form_token: ContextVar[str] = ContextVar("form_token", default="")
 HERE = Path(__file__).resolve().parent
 STATIC = HERE / "static"
 
@@ -55,13 +59,20 @@ def environment() -> ImmutableSandboxedEnvironment:
         asset_href=asset_href,
         run_href=run_href,
         overview_href=overview_href,
+        token_field=token_field,
         spark=drawings.spark,
         figure_chart=drawings.figure_chart,
         run_timeline=drawings.run_timeline,
         compared_rows=drawings.compared_rows,
+        matters=drawings.matters,
         comparison_lines=lambda asset: list(differences(asset)),
     )
     return made
+
+
+def token_field() -> Markup:
+    """A hidden field for every form that is posted."""
+    return Markup('<input type="hidden" name="token" value="{}">').format(form_token.get())
 
 
 FILTERS: Mapping[str, Callable[..., str]] = {

@@ -314,7 +314,8 @@ def _warnings(asset: Asset, point: Mapping[str, Any], gates: Gates, known: _Know
         names = [name for name, (passed, *_) in point["checks"].items() if not passed]
         found.append(f"{', '.join(names[:3])} failed, as a warning")
     if point.get("rows_kept_out"):
-        found.append(f"{point['rows_kept_out']:,} rows were kept out")
+        number = point["rows_kept_out"]
+        found.append(f"{number:,} row{' was' if number == 1 else 's were'} kept out")
     if asset.name in known.unusual:
         found.append(known.unusual[asset.name])
     return found

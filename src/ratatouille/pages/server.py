@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -153,7 +153,7 @@ def make_app(root: Path, access: Access) -> Starlette:
     """The application. `app.state.ready`, where somebody sets it, is called when it can be asked."""
     kitchen = Kitchen(root)
     routes: list[Route | Mount] = [
-        Route(path, _answer(kitchen, page), methods=methods) for path, page, methods in PAGES
+        Route(path, _answer(kitchen, access, page), methods=methods) for path, page, methods in PAGES
     ]
     routes.append(Mount("/static", StaticFiles(directory=html.STATIC)))
 
@@ -176,12 +176,14 @@ def make_app(root: Path, access: Access) -> Starlette:
     return app
 
 
-def _answer(kitchen: Kitchen, page: Page) -> Callable[[Request], Awaitable[Response]]:
+def _answer(kitchen: Kitchen, access: Access, page: Page) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         form = {}
         if request.method == "POST":
             said = (await request.body()).decode("utf-8", "replace")
             form = dict(parse_qsl(said, keep_blank_values=True, max_num_fields=20))
+            if not access.is_form(form.get("token", "")):
+                return PlainTextResponse("This form is not of this session. Open the page again.\n", 403)
         return await run_in_threadpool(_page_or_error, kitchen, page, request, form)
 
     return answer

@@ -26,7 +26,7 @@ def newest_steps(do: Do) -> dict[str, dict[str, Any]]:
     found = do(
         f"{_NAMES.format(table='steps')} select {', '.join(f's.{name}' for name in names)} from named n join steps s"
         " on s.asset = n.asset and s.started_at = (select max(started_at) from steps x where x.asset = n.asset"
-        " and x.status <> 'skipped')"
+        " and x.status not in ('skipped', 'done'))"
         " order by s.attempt",
         (),
     )

@@ -1,0 +1,164 @@
+"""The pages, asked for by HTTP: what they show, that nothing in them is markup but what is ours, and that all links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+HOSTILE = "\"><script>alert('x')</script><img src=x onerror=alert(1)>"
+SECRET = "Ada Lovelace"
+Served = Any  # of conftest.py
+
+
+class Parsed(HTMLParser):
+    """What a browser would make of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("a", "b", "code", "i", "span"):
+            self.words.append(" ")
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.words))
+
+    @property
+    def links(self) -> list[str]:
+        return [attrs.get("href") or "" for tag, attrs in self.tags if tag == "a"]
+
+
+def refuse_foreign_markup(page: Parsed) -> None:
+    """No script, style or handler in the page itself, nothing from elsewhere, and none of the hostile tags."""
+    for tag, attrs in page.tags:
+        assert tag not in ("img", "marquee", "iframe", "object", "embed", "style", "base"), (tag, attrs)
+        assert not [name for name in attrs if name.startswith("on") or name == "style"], (tag, attrs)
+        if tag == "script":
+            assert (attrs.get("src") or "").startswith("/static/"), attrs
+        for name in ("href", "src", "action"):
+            said = attrs.get(name)
+            assert said is None or (said.startswith(("/", "#")) and not said.startswith("//")), (tag, attrs)
+
+
+def test_every_page_that_a_link_leads_to_is_there_and_shows_hostile_words_as_words(kitchen: Served) -> None:
+    waiting, seen, texts = ["/", "/console", "/compare"], set[str](), []
+    while waiting:
+        path = waiting.pop(0)
+        if path in seen or path.startswith(("#", "/static/")) or (path.startswith("/?") and len(seen) > 20):
+            continue
+        seen.add(path)
+        page = Parsed(kitchen.get(path))
+        refuse_foreign_markup(page)
+        texts.append(page.text)
+        assert SECRET not in page.text, path
+        waiting += page.links
+    assert len(seen) > 60
+    shown = [text for text in texts if "<script>alert('x')</script>" in text]
+    assert len(shown) > 10
+    kinds = {unquote(path).partition("?")[0].split("/")[1] for path in seen}
+    assert kinds == {"", "asset", "run", "runs", "compare", "console"}
+
+
+def test_the_overview_begins_with_what_needs_somebody(kitchen: Served) -> None:
+    page = Parsed(kitchen.get("/"))
+    rows = [link for link in page.links if link.startswith("/asset/")]
+    assert rows[0] == "/asset/gold.dishes"
+    assert "the gate not_too_dear failed for 1 of" in page.text
+    assert "gold.menu sql, table blocked gold.dishes failed" in page.text
+    assert page.text.index("gold.menu") < page.text.index("silver.orders") < page.text.index("gold.odd")
+    only = Parsed(kitchen.get("/?health=failed"))
+    assert "gold.dishes" in only.text and "gold.odd" not in only.text
+    assert "bronze.orders" in kitchen.get("/?layer=bronze") and "gold.odd" not in kitchen.get("/?layer=bronze")
+    assert "gold.odd" in kitchen.get("/?find=ODD") and "gold.menu" not in kitchen.get("/?find=ODD")
+    assert "No asset is like that" in kitchen.get("/?find=%3Cnothing%3E")
+    assert "6 more" in Parsed(kitchen.get("/?n=1")).text
+    assert "<script>alert('x')</script>" in only.text, "a table that no file builds, and that failed"
+
+
+def test_from_the_broken_asset_to_the_rows_that_broke_it_and_to_the_version_before(kitchen: Served) -> None:
+    about = Parsed(kitchen.get("/asset/gold.dishes"))
+    assert "the gate not_too_dear failed for 1 of" in about.text and "rat run +gold.dishes" in about.text
+    rows = Parsed(kitchen.get("/asset/gold.dishes?tab=kept"))
+    assert "not_too_dear: 1 failing row" in rows.text and "dish gratin" in rows.text
+    versions = Parsed(kitchen.get("/asset/silver.orders?tab=versions"))
+    numbers = re.findall(r"(\d+) current", versions.text)
+    (back,) = re.findall(r"rat rollback silver\.orders --to (\d+)", versions.text)
+    difference = next(link for link in versions.links if "tab=diff" in link)
+    assert f"a={back}&b={numbers[0]}" in difference
+    shown = Parsed(kitchen.get(difference))
+    assert "25 added, 0 removed, 0 changed, by order_id" in shown.text
+    assert "customer [hidden]" in shown.text and f"rat rollback silver.orders --to {back}" in shown.text
+    missing = Parsed(kitchen.get("/asset/silver.orders?tab=diff&a=1&b=2"))
+    assert "version 1 of silver.orders was never published" in missing.text
+
+
+def test_the_quarantine_says_why_each_row_is_kept_out(kitchen: Served) -> None:
+    page = Parsed(kitchen.get("/asset/silver.orders?tab=kept"))
+    assert "portions_positive order_id 107" in page.text
+    assert "customer [hidden]" in page.text and "rat quarantine replay silver.orders" in page.text
+    assert "Nothing of it is kept out" in kitchen.get("/asset/gold.odd?tab=kept")
+    lines = Parsed(kitchen.get("/asset/bronze.orders?tab=kept"))
+    assert "landing/orders/two <marquee>.csv:27" in lines.text and SECRET not in lines.text
+
+
+def test_a_column_is_followed_from_gold_to_the_files_it_came_in(kitchen: Served) -> None:
+    about = Parsed(kitchen.get("/asset/gold.menu"))
+    start = next(link for link in about.links if link.endswith("tab=lineage&column=price"))
+    way = Parsed(kitchen.get(start))
+    for step in ("gold.dishes.revenue 1 step up", "silver.orders.total 2 steps up", "bronze.orders.price 3 steps up"):
+        assert step in way.text
+    assert "landing/orders/*.csv" in way.text
+    below = Parsed(kitchen.get("/asset/bronze.orders?tab=lineage&column=PRICE"))
+    assert "gold.menu.price 3 steps down" in below.text
+    drawn = kitchen.get("/asset/silver.orders?tab=lineage")
+    assert drawn.count('class="node') >= 4 and "gold.dishes" in drawn
+
+
+def test_a_run_says_what_ran_and_why_and_what_did_not(kitchen: Served) -> None:
+    runs = Parsed(kitchen.get("/runs"))
+    mine = [link for link in runs.links if link.startswith("/run/") and "script" not in link]
+    second, first = mine[0], mine[1]
+    page = Parsed(kitchen.get(second))
+    for said in (
+        "gold.dishes: the gate not_too_dear failed for 1 of",
+        "Readers still see version",
+        "blocked",
+        "gold.dishes failed",
+        "inputs changed",
+        "skipped: ",
+        "not_too_dear: 1 bad row",
+    ):
+        assert said in page.text, said
+    assert "stage-build" in kitchen.get(second) and "stage-publish" in kitchen.get(second)
+    assert any(link.startswith("/compare?a=") for link in page.links)
+    compared = Parsed(kitchen.get(next(link for link in page.links if link.startswith("/compare?a="))))
+    assert (
+        "built, then failed" in compared.text and "check not_too_dear: passed, then failed (1 bad row)" in compared.text
+    )
+    assert "never built" in Parsed(kitchen.get(first)).text
+    assert "begins" in kitchen.get("/run/2", 404) and "There is no run" in kitchen.get("/run/nothing", 404)
+
+
+def test_checks_trends_and_code_of_an_asset(kitchen: Served) -> None:
+    checks = Parsed(kitchen.get("/asset/gold.dishes?tab=checks"))
+    assert "not_too_dear sql failed" in checks.text and "dish_not_null" in checks.text
+    assert kitchen.get("/asset/gold.dishes?tab=trends").count("<svg") == 3
+    code = Parsed(kitchen.get("/asset/silver.orders?tab=code"))
+    assert "{{ ref('bronze.orders') }}" in code.text and 'from "lake"."bronze"."orders"' in code.text
+    assert "where _loaded_at > '" in code.text and "max_quarantine: 0.5" in code.text
+    near = Parsed(kitchen.get("/asset/gold.dishse", 404))
+    assert "There is no asset called 'gold.dishse'. Did you mean 'gold.dishes'?" in near.text
