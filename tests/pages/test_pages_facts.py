@@ -138,7 +138,7 @@ def test_a_run_says_what_ran_and_why_and_what_did_not(kitchen: Served) -> None:
         "Readers still see version",
         "blocked",
         "gold.dishes failed",
-        "inputs changed",
+        "bronze.orders changed",
         "skipped: ",
         "not_too_dear: 1 bad row",
     ):

@@ -77,7 +77,9 @@ class Access:
 
     def knows_host(self, said: str) -> bool:
         name, port = _split(said)
-        return name in self.names and port in ("", str(self.port)) if name else False
+        if name and said.strip().lower() in self.names:  # of a proxy, with the port at which it listens
+            return True
+        return bool(name) and name in self.names and port in ("", str(self.port))
 
     def is_session(self, said: str) -> bool:
         return hmac.compare_digest(said.encode(), self.token.encode())
@@ -106,7 +108,7 @@ _LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 def access(host: str, port: int, password: str = "", names: tuple[str, ...] = ()) -> Access:
     """RequestError for an address that others reach, without a password."""
     if is_private(host):
-        return _with_secrets(Access(host, port, _LOCAL | {host, *names}, password))
+        return _with_secrets(Access(host, port, _LOCAL | {name.lower() for name in (host, *names)}, password))
     if len(password) < SHORTEST_PASSWORD:
         what = f"{PASSWORD} is shorter than {SHORTEST_PASSWORD} characters" if password else f"{PASSWORD} is not set"
         raise RequestError(
@@ -138,8 +140,8 @@ def _split(said: str) -> tuple[str, str]:
     """(name, port) of a Host header; ('', '') for what is none."""
     said = said.strip().lower()
     if said.startswith("["):
-        name, _, rest = said[1:].partition("]")
-        return (name, rest.removeprefix(":")) if not rest or rest.startswith(":") else ("", "")
+        name, end, rest = said[1:].partition("]")
+        return (name, rest.removeprefix(":")) if end and (not rest or rest.startswith(":")) else ("", "")
     name, _, port = said.partition(":")
     return ("", "") if ":" in port else (name, port)
 
