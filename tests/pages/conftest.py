@@ -1,6 +1,6 @@
 """A kitchen with everything that a page may have to show: built once for each process, and only looked at.
 
-Its second run is stopped by a gate of gold.dishes. What people may write anywhere (descriptions, values, names of columns,
+Its third run is stopped by a gate of gold.dishes. What people may write anywhere (descriptions, values, names of columns,
 files, checks, runs and tables) is hostile in it.
 """
 
@@ -31,6 +31,7 @@ FIRST = HEADER + "".join(
     f"{100 + i},2026-01-05 1{i % 10}:00:00,{SECRET if i % 2 else 'Grace'},{'quiche' if i % 3 else HOSTILE},{-1 if i == 7 else 1 + i % 3},{9 + i}.50\n"
     for i in range(20)
 ).replace(HOSTILE, '"' + HOSTILE.replace('"', '""') + '"')
+MORE = HEADER + f"150,2026-01-05 20:00:00,{SECRET},soup,2,7.50\n"
 SECOND = HEADER + "".join(
     f"{201 + i},2026-01-06 12:00:00,{SECRET},gratin,1,{900 if i < 5 else 12}.00\n" for i in range(25)
 )
@@ -110,6 +111,8 @@ def served(root: Path) -> Served:
 
 def build(root: Path) -> None:
     write(root, FILES | {"landing/orders/one.csv": FIRST})
+    assert run_request(root, Request(())).status == "done"
+    write(root, {"landing/orders/more.csv": MORE})
     assert run_request(root, Request(())).status == "done"
     write(root, {"landing/orders/two <marquee>.csv": SECOND})
     result = run_request(root, Request(()))

@@ -14,7 +14,7 @@ from ratatouille.engine.records import Answer
 from ratatouille.errors import RequestError, near_miss
 from ratatouille.lake import Entry, ledger
 from ratatouille.observe.events import in_words
-from ratatouille.pages.overview import AssetLine, health_of_all, with_trends
+from ratatouille.pages.overview import AssetLine, health_of, with_trends
 from ratatouille.pages.reading import Reading
 from ratatouille.project.records import Asset, Project
 
@@ -60,18 +60,18 @@ class AssetFacts:
 
 def asset_facts(seen: Reading, name: str) -> AssetFacts:
     """RequestError with the near miss for an unknown name."""
-    lines = {line.name: line for line in health_of_all(seen)}
-    if name not in lines:
-        raise RequestError(
-            f"There is no asset called '{name}'.{near_miss(name, lines)}", where=name, next="the overview lists them"
-        )
     project, asset = seen.project, seen.project.assets.get(name)
-    head, hold = None, None
-    if seen.session is not None:
-        head = ledger.heads(seen.session, [name]).get(name)
-        hold = ledger.holds(seen.session).get(name)
-    above = asset.depends_on if asset else tuple(head.inputs) if head else ()
+    short = seen.heads().get(name)
+    above = asset.depends_on if asset else tuple(short.inputs) if short else ()
     below = sorted(one.name for one in project.assets.values() if name in one.depends_on)
+    lines = health_of(seen, [name, *above, *below])
+    if name not in lines:
+        known = {*project.assets, *project.natives, *seen.heads()}
+        raise RequestError(
+            f"There is no asset called '{name}'.{near_miss(name, known)}", where=name, next="the overview lists them"
+        )
+    head = ledger.heads(seen.session, [name]).get(name) if seen.session is not None and short is not None else None
+    hold = seen.holds().get(name)
     (line,) = with_trends(seen, [lines[name]])
     return AssetFacts(
         line=line,

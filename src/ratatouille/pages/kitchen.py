@@ -58,7 +58,7 @@ class Kitchen:
                 yield Reading(project, journal)
                 return
             with lake.pinned("reading for a page") as session:
-                yield Reading(project, journal, lake, session, self.memory)
+                yield Reading(project, journal, lake, session, session.snapshot, self.memory)
 
     def _lake_of(self, project: Project) -> Lake | None:
         with self._guard:

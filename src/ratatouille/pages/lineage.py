@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from ratatouille.pages.asset import AssetFacts, Origin
 from ratatouille.pages.graph import Node, around, graph
-from ratatouille.pages.overview import health_of_all
+from ratatouille.pages.overview import health_of
 from ratatouille.pages.reading import Reading
 from ratatouille.pages.words import asset_href
 from ratatouille.project.records import Asset, Project
@@ -56,7 +56,7 @@ def lineage(seen: Reading, facts: AssetFacts, column: str = "", *, steps: int = 
         names = around(name, reads, steps)
     if len(names) > MOST_NODES:
         names = {name, *sorted(names - {name})[: MOST_NODES - 1]}
-    health = {line.name: line.health for line in health_of_all(seen)}
+    health = {line.name: line.health for line in health_of(seen, sorted(names)).values()}
     nodes = [
         Node(
             one,

@@ -18,11 +18,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ratatouille.lake import ledger
 from ratatouille.lake.journal import glance
 from ratatouille.lake.ledger import Head, Hold
 from ratatouille.observe.compare import asked
@@ -184,25 +183,33 @@ class _Known:
 
 def health_of_all(seen: Reading) -> list[AssetLine]:
     """Every asset and every published table, worst first, then by layer and name; without trends."""
-    known = _known(seen)
     project = seen.project
-    lines = [_line(project, known, name) for name in project.assets]
-    others = {*known.heads, *project.natives} - set(project.assets)
-    lines += [line for name in others if (line := _line_of_elsewhere(project, known, name)) is not None]
+    lines = list(health_of(seen).values())
     order = {layer: number for number, layer in enumerate(project.workspace.layers)}
     return sorted(lines, key=lambda one: (HEALTH.index(one.health), order.get(one.layer, len(order)), one.name))
 
 
-def with_trends(seen: Reading, lines: Sequence[AssetLine]) -> list[AssetLine]:
-    from dataclasses import replace
+def health_of(seen: Reading, names: Sequence[str] | None = None) -> dict[str, AssetLine]:
+    """The same of `names`, of all without it. What there is not is left out."""
+    known, project = _known(seen, names), seen.project
+    wanted = (
+        names if names is not None else [*project.assets, *({*known.heads, *project.natives} - set(project.assets))]
+    )
+    lines = {
+        name: _line(project, known, name) if name in project.assets else _line_of_elsewhere(project, known, name)
+        for name in wanted
+    }
+    return {name: line for name, line in lines.items() if line is not None}
 
+
+def with_trends(seen: Reading, lines: Sequence[AssetLine]) -> list[AssetLine]:
     if seen.journal is None:
         return list(lines)
     found = glance.trends(seen.journal.do, [line.name for line in lines], TREND)
     return [replace(line, trend=tuple(float(p["rows_total"]) for p in found[line.name])) for line in lines]
 
 
-def _known(seen: Reading) -> _Known:
+def _known(seen: Reading, names: Sequence[str] | None) -> _Known:
     steps: Mapping[str, Mapping[str, Any]] = {}
     points: Mapping[str, Mapping[str, Any]] = {}
     reasons: Mapping[str, str] = {}
@@ -210,8 +217,8 @@ def _known(seen: Reading) -> _Known:
     now = time.time()
     if seen.journal is not None:
         now = seen.journal.now()
-        steps = glance.newest_steps(seen.journal.do)
-        points = glance.newest_points(seen.journal.do)
+        steps = glance.newest_steps(seen.journal.do, names)
+        points = glance.newest_points(seen.journal.do, names)
         failed = [(s["run_id"], n, s["attempt"]) for n, s in steps.items() if s["status"] in ("failed", "blocked")]
         said = glance.records(seen.journal.do, failed)
         reasons = {name: _reason(record) for name, record in said.items()}
@@ -222,7 +229,7 @@ def _known(seen: Reading) -> _Known:
     return _Known(
         heads=seen.heads(),
         standing=seen.standing(),
-        holds=ledger.holds(seen.session),
+        holds=seen.holds(),
         steps=steps,
         points=points,
         reasons=reasons,

@@ -13,28 +13,29 @@ from dataclasses import dataclass, field
 
 from ratatouille.engine import look
 from ratatouille.lake import Journal, Lake, Session, ledger, standing
-from ratatouille.lake.ledger import Head
+from ratatouille.lake.ledger import Head, Hold
 from ratatouille.project.records import Project
 
 
 @dataclass(slots=True)
 class Memory:
-    """The heads of all assets at a version of the lake, and what stood there."""
+    """The heads of all assets at a version of the lake, what was held there, and what stood there."""
 
     version: int = 0
     heads: Mapping[str, Head] = field(default_factory=dict)
+    holds: Mapping[str, Hold] = field(default_factory=dict)
     standing: Mapping[str, str] = field(default_factory=dict)
     guard: threading.Lock = field(default_factory=threading.Lock)
 
-    def follow(self, session: Session) -> None:
+    def follow(self, session: Session, version: int) -> None:
         """Up to the version that the session sees. A lake that went back to an earlier one is read anew."""
         with self.guard:
-            version = session.snapshot
             if version == self.version:
                 return
             known = dict(self.heads) if version > self.version else {}
             known |= ledger.short_heads(session, after=self.version if known else 0)
-            self.heads, self.standing, self.version = known, standing(session), version
+            self.heads, self.holds, self.standing = known, ledger.holds(session), standing(session)
+            self.version = version
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,16 @@ class Reading:
     journal: Journal | None = None
     lake: Lake | None = None
     session: Session | None = None  # on the lake, at one version
+    version: int = 0
     memory: Memory = field(default_factory=Memory)
 
     def heads(self) -> Mapping[str, Head]:
         """The current version of every asset, in short."""
         return self._followed().heads
+
+    def holds(self) -> Mapping[str, Hold]:
+        """The assets that were rolled back and wait for a release."""
+        return self._followed().holds
 
     def standing(self) -> Mapping[str, str]:
         """What stands in the lake: `silver.sales` -> table | view."""
@@ -57,7 +63,7 @@ class Reading:
 
     def _followed(self) -> Memory:
         if self.session is not None:
-            self.memory.follow(self.session)
+            self.memory.follow(self.session, self.version)
         return self.memory
 
 
@@ -69,4 +75,4 @@ def reading(project: Project) -> Iterator[Reading]:
             yield Reading(project, journal)
             return
         with lake.pinned("reading for a page") as session:
-            yield Reading(project, journal, lake, session)
+            yield Reading(project, journal, lake, session, session.snapshot)

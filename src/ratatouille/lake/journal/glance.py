@@ -14,35 +14,45 @@ from ratatouille.lake.journal.books import Do
 # Terms of one compound statement: SQLite takes 500.
 _AT_ONCE = 200
 # Each name once, by jumping from one to the next in the index.
-_NAMES = (
+_ALL_NAMES = (
     "with recursive named(asset) as (select min(asset) from {table} union all"
     " select (select min(t.asset) from {table} t where t.asset > named.asset) from named where named.asset is not null)"
 )
 
 
-def newest_steps(do: Do) -> dict[str, dict[str, Any]]:
-    """Of each asset its newest step that did something, of any status: run_id, attempt, status, started_at, ended_at."""
+def newest_steps(do: Do, assets: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
+    """Of each asset (of `assets`, if given) its newest step that did something, of any status.
+
+    run_id, attempt, status, started_at, ended_at.
+    """
     names = ("asset", "run_id", "attempt", "status", "started_at", "ended_at")
-    found = do(
-        f"{_NAMES.format(table='steps')} select {', '.join(f's.{name}' for name in names)} from named n join steps s"
+    query = (
+        f"select {', '.join(f's.{name}' for name in names)} from named n join steps s"
         " on s.asset = n.asset and s.started_at = (select max(started_at) from steps x where x.asset = n.asset"
-        " and x.status not in ('skipped', 'done'))"
-        " order by s.attempt",
-        (),
+        " and x.status not in ('skipped', 'done')) order by s.attempt"
     )
+    found = _of_each(do, query, "steps", assets)
     return {row[0]: dict(zip(names, row, strict=True)) for row in found}
 
 
-def newest_points(do: Do) -> dict[str, dict[str, Any]]:
+def newest_points(do: Do, assets: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     """Of each asset the short figures of its newest finished step, with the answers of its checks."""
     names = ("asset", "run_id", "at", "status", "seconds", "rows_total", "rows_kept_out", "checks")
-    found = do(
-        f"{_NAMES.format(table='points')} select {', '.join(f'p.{name}' for name in names)} from named n join points p"
-        " on p.asset = n.asset and p.at = (select max(at) from points x where x.asset = n.asset)",
-        (),
+    query = (
+        f"select {', '.join(f'p.{name}' for name in names)} from named n join points p"
+        " on p.asset = n.asset and p.at = (select max(at) from points x where x.asset = n.asset)"
     )
-    rows = [dict(zip(names, row, strict=True)) for row in found]
+    rows = [dict(zip(names, row, strict=True)) for row in _of_each(do, query, "points", assets)]
     return {row["asset"]: row | {"checks": json.loads(row["checks"] or "{}")} for row in rows}
+
+
+def _of_each(do: Do, query: str, table: str, assets: Sequence[str] | None) -> list[tuple[Any, ...]]:
+    if assets is None:
+        return do(f"{_ALL_NAMES.format(table=table)} {query}", ())
+    found: list[tuple[Any, ...]] = []
+    for some in _in_parts(list(assets)):
+        found += do(f"with named(asset) as (values {', '.join(['(?)'] * len(some))}) {query}", list(some))
+    return found
 
 
 def trends(do: Do, assets: Sequence[str], last: int = 20) -> dict[str, list[dict[str, Any]]]:
