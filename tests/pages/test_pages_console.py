@@ -237,13 +237,17 @@ def test_what_was_cut_is_said_and_a_file_has_all(shop: Project, console: Console
         console.write(shop, "select 1", tmp_path / "all.sh")
 
 
-def test_a_process_that_is_killed_is_replaced_and_none_is_left(shop: Project) -> None:
-    console = Console(Limits(seconds=10))
+def test_a_process_that_is_killed_is_replaced_and_none_is_left(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RATATOUILLE_TEST_SECRET", SECRET)
+    console = Console(Limits(seconds=10, memory_bytes=400_000_000))
     assert console.ask(shop, "select 1").rows == (("1",),)
     (waiting,) = console._waiting
     waiting.send_signal(signal.SIGKILL)
     waiting.wait()
     assert console.ask(shop, "select 2").rows == (("2",),)
+    with pytest.raises(LakeError, match="memory"):  # of one value, which DuckDB itself does not count
+        console.ask(shop, "select length(repeat('x', 800000000) || 'y')")
+    assert console.ask(shop, "select 3").rows == (("3",),)
     (waiting,) = console._waiting
     assert "RATATOUILLE_TEST_SECRET" not in Path(f"/proc/{waiting.pid}/environ").read_text()
     console.close()
