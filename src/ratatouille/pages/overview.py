@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ratatouille.lake.journal import glance
-from ratatouille.lake.ledger import Head, Hold
+from ratatouille.lake.ledger import Brief, Hold
 from ratatouille.observe.compare import asked
 from ratatouille.observe.events import in_words
 from ratatouille.pages.reading import Reading
@@ -171,7 +171,7 @@ def line_of(run: Mapping[str, Any], now: float) -> RunLine:
 class _Known:
     """What all assets are judged by."""
 
-    heads: Mapping[str, Head] = field(default_factory=dict)
+    heads: Mapping[str, Brief] = field(default_factory=dict)
     standing: Mapping[str, str] = field(default_factory=dict)
     holds: Mapping[str, Hold] = field(default_factory=dict)
     steps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -278,7 +278,7 @@ def _gates(point: Mapping[str, Any]) -> Gates:
 
 def _health(
     asset: Asset,
-    head: Head | None,
+    head: Brief | None,
     known: _Known,
     step: Mapping[str, Any],
     point: Mapping[str, Any],
@@ -328,7 +328,7 @@ def _warnings(asset: Asset, point: Mapping[str, Any], gates: Gates, known: _Know
     return found
 
 
-def _moved(head: Head | None, read: int) -> bool:
+def _moved(head: Brief | None, read: int) -> bool:
     return head is not None and head.data_version > read
 
 
@@ -372,7 +372,7 @@ def _line_of_elsewhere(project: Project, known: _Known, name: str) -> AssetLine 
     )
 
 
-def _elsewhere(head: Head | None) -> tuple[str, str]:
+def _elsewhere(head: Brief | None) -> tuple[str, str]:
     if head is None or head.materialize == "native":
         return "dagster", "a Dagster asset in Python"
     if head.materialize == "dbt" or head.token == "dbt":  # noqa: S105  no secret

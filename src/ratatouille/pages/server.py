@@ -6,6 +6,7 @@ A page is a function of the kitchen and a request. It runs in a thread of its ow
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from ratatouille.errors import RatError, RequestError
 from ratatouille.observe.compare import compare
 from ratatouille.pages import console_pages, history, html
 from ratatouille.pages.asset import SAMPLE_ROWS, asset_facts, sample
+from ratatouille.pages.books import OpenBooks
 from ratatouille.pages.code import code
 from ratatouille.pages.guard import Access, Guard
 from ratatouille.pages.kitchen import Kitchen
@@ -122,7 +124,7 @@ def show_compare(kitchen: Kitchen, request: Request, form: Form) -> Response:
     with kitchen.reading() as seen:
         runs = run_lines(seen, RUNS)
         try:
-            found, error = compare(seen.project, *what), None
+            found, error = compare(seen.project, *what, books=OpenBooks(seen)), None
         except RatError as failed:
             found, error = None, failed
         facts = {"asset": asset, "a": one, "b": other}
@@ -159,6 +161,7 @@ def make_app(root: Path, access: Access) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        threading.Thread(target=kitchen.warm, name="warm", daemon=True).start()
         if hasattr(app.state, "ready"):
             app.state.ready()
         try:
