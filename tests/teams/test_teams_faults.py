@@ -178,8 +178,10 @@ def test_publishers_and_their_server_are_killed_at_random_moments(team, killed, 
         assert not untold, f"trial {trial}, {what}, seed {SEED}:\n{json.dumps(untold, indent=1)}"
         told += sum(one["error"] is not None for one in said)
         whole(here)
-        result = here.run("gold.totals", force=True)
-        assert result.step("gold.totals").status == "built", "a rerun heals"
+        step = here.run("gold.totals", force=True).step("gold.totals")
+        # Where the killed run had published already, this one, which asks the same, goes on from it.
+        gone_on = step.status == "skipped" and what in ("publisher", "both") and step.version == max(known)
+        assert step.status == "built" or gone_on, f"trial {trial}, {what}, seed {SEED}: {step}"
         done += 1
     figure(
         "a publisher, PostgreSQL or its connections killed at a random moment, and a rerun",

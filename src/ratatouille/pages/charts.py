@@ -247,9 +247,9 @@ def _strip(body: Markup) -> Markup:
 
 
 def _table(kind: str, title: str, names: Sequence[str], body: Markup) -> Markup:
-    head = Markup("").join(Markup('<th scope="col">{}</th>').format(name) for name in names)
+    head = Markup("").join(Markup('<th scope="col"><span class="unseen">{}</span></th>').format(name) for name in names)
     return Markup(
-        '<table class="{}"><caption>{}</caption><thead class="unseen"><tr>{}</tr></thead><tbody>{}</tbody></table>'
+        '<table class="{}"><caption>{}</caption><colgroup><col class="name"><col><col class="figure"></colgroup><thead><tr>{}</tr></thead><tbody>{}</tbody></table>'
     ).format(kind, title, head, body)
 
 

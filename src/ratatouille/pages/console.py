@@ -91,7 +91,9 @@ class Console:
             raise RequestError("There is no query yet", where="query", next="select * from silver.sales limit 10")
         if len(sql) > self.limits.sql:
             raise RequestError(
-                f"A query has {self.limits.sql:,} letters at most, and this one {len(sql):,}", where="query"
+                f"A query has {self.limits.sql:,} letters at most, and this one {len(sql):,}",
+                where="query",
+                next="Ask it in a terminal: rat query - < FILE",
             )
         if not look.has_lake(project.workspace):
             raise RequestError(

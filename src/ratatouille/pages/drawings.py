@@ -37,7 +37,7 @@ def figure_chart(figures: Sequence[PointFact], name: str, title: str, how: str) 
     return charts.line_chart(points, title=title, how=HOW[how])
 
 
-def run_timeline(view: RunFacts) -> Markup:
+def run_timeline(view: RunFacts, *, linked: bool = True) -> Markup:
     """The steps of a run on one scale. Where stages are known, they fill the step from its end backwards."""
     steps = sorted(view.in_order[:LINES] if len(view.steps) > LINES else view.in_order, key=lambda one: one.starts_s)
     lines = [
@@ -46,7 +46,7 @@ def run_timeline(view: RunFacts) -> Markup:
             tuple(_spans(step)),
             step.status,
             seconds(step.seconds),
-            asset_href(step.asset),
+            asset_href(step.asset) if linked else "",
         )
         for step in steps
     ]

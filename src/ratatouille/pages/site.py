@@ -168,4 +168,5 @@ def _search_index(found: Dictionary, names: Mapping[str, str]) -> str:
         }
         for table in found.tables
     ]
-    return f"window.RAT_TABLES = {json.dumps(tables, ensure_ascii=True, separators=(',', ':'))};\n"
+    text = json.dumps(tables, ensure_ascii=True, separators=(",", ":")).replace("<", "\\u003c")
+    return f"window.RAT_TABLES = {text};\n"
