@@ -72,7 +72,17 @@ checks:
     "pipelines/gold/odd.sql": """select 1 as id, '"""
     + HOSTILE.replace("'", "''")
     + """' as "a <marquee> "" name", null as nothing\n""",
-    "pipelines/gold/held_back.sql": "select 1 as id\n",
+    "pipelines/gold/in_python.py": f"""def build(context):
+    context.log.info("so many rows: %d, and {HOSTILE.replace('"', "'").replace("'x'", "1")}", 1)
+    return context.query("select 1 as id")
+""",
+}
+
+
+# Fails with a value of a sensitive column in the words of the database.
+LEAKS = {
+    "pipelines/gold/leaks.sql": "select cast(customer as integer) as customer from {{ ref('silver.orders') }}\n",
+    "pipelines/gold/leaks.yaml": "columns: {customer: {sensitive: true}}\n",
 }
 
 
@@ -112,10 +122,11 @@ def build(root: Path) -> None:
     assert run_request(root, Request(())).status == "done"
     write(root, {"landing/orders/more.csv": MORE})
     assert run_request(root, Request(())).status == "done"
-    write(root, {"landing/orders/two <marquee>.csv": SECOND})
+    write(root, {"landing/orders/two <marquee>.csv": SECOND} | LEAKS)
     result = run_request(root, Request(()))
     assert {step.asset: step.status for step in result.steps if step.status in ("failed", "blocked")} == {
         "gold.dishes": "failed",
+        "gold.leaks": "failed",
         "gold.menu": "blocked",
     }
     workspace = files.load(root).workspace

@@ -85,7 +85,7 @@ def test_from_the_overview_to_the_broken_asset_its_failing_rows_and_the_version_
     page: Page, address: str, keep: Callable[[str], None]
 ) -> None:
     assert "token" not in page.url, "the address bar keeps no secret"
-    expect(page.get_by_role("link", name="failed 2")).to_be_visible()
+    expect(page.get_by_role("link", name="failed 3")).to_be_visible()
     keep("overview")
     page.get_by_role("link", name="gold.dishes", exact=True).click()
     expect(page.get_by_role("heading", name="gold.dishes failed")).to_be_visible()

@@ -11,9 +11,11 @@ from urllib.parse import unquote
 
 import pytest
 
+from ratatouille.beside import DAGSTER, PAGES, announced
+from ratatouille.dagster.assets import file_asset
 from ratatouille.engine import Request
 from ratatouille.handle import run_request
-from ratatouille.lake import Journal, Session
+from ratatouille.lake import Journal, Session, open_journal
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -89,7 +91,7 @@ def test_the_overview_begins_with_what_needs_somebody(kitchen: Served) -> None:
     assert "bronze.orders" in kitchen.get("/?layer=bronze") and "gold.odd" not in kitchen.get("/?layer=bronze")
     assert "gold.odd" in kitchen.get("/?find=ODD") and "gold.menu" not in kitchen.get("/?find=ODD")
     assert "No asset is like that" in kitchen.get("/?find=%3Cnothing%3E")
-    assert "6 more" in Parsed(kitchen.get("/?n=1")).text
+    assert "7 more" in Parsed(kitchen.get("/?n=1")).text
     assert "<script>alert('x')</script>" in only.text, "a table that no file builds, and that failed"
 
 
@@ -153,7 +155,9 @@ def test_a_run_says_what_ran_and_why_and_what_did_not(kitchen: Served) -> None:
     assert (
         "built, then failed" in compared.text and "check not_too_dear: passed, then failed (1 bad row)" in compared.text
     )
-    assert "never built" in Parsed(kitchen.get(first)).text
+    begun = Parsed(kitchen.get(first))
+    assert "never built" in begun.text and "info: so many rows: 1, and" in begun.text
+    assert "Could not convert string [hidden] to INT32" in page.text
     assert "begins" in kitchen.get("/run/2", 404) and "There is no run" in kitchen.get("/run/nothing", 404)
 
 
@@ -210,3 +214,22 @@ def test_a_page_asks_as_much_of_many_assets_as_of_few(kitchen: Served, monkeypat
         asked.clear()
         kitchen.get(path)
         assert 0 < len(asked) <= most, (path, asked)
+
+
+def test_pages_of_dagster_and_these_lead_to_each_other_while_both_run(kitchen: Served) -> None:
+    root, there = kitchen.root, "http://127.0.0.1:3030"
+    with announced(root, DAGSTER, there) as held:
+        assert held
+        with announced(root, DAGSTER, "http://127.0.0.1:3031") as again:
+            assert not again
+        assert f'href="{there}/assets/gold/dishes"' in kitchen.get("/asset/gold.dishes")
+        with open_journal(root / ".rat" / "journal.sqlite") as journal:
+            journal.start_run("of-dagster", {"label": "Dagster job kitchen"})
+            journal.end_run("of-dagster", "done")
+        assert f'href="{there}/runs/of-dagster"' in kitchen.get("/run/of-dagster")
+    assert there not in kitchen.get("/asset/gold.dishes")
+    made = file_asset(root, kitchen.client.app.state.kitchen.project.assets["gold.menu"])
+    assert "page" not in next(iter(made.specs)).metadata
+    with announced(root, PAGES, "http://127.0.0.1:3040"):
+        made = file_asset(root, kitchen.client.app.state.kitchen.project.assets["gold.menu"])
+        assert next(iter(made.specs)).metadata["page"].url == "http://127.0.0.1:3040/asset/gold.menu"

@@ -14,6 +14,7 @@ from ratatouille.lake.care import upkeep
 from ratatouille.lake.catalogs.lock import looking_back
 from ratatouille.lake.ledger import Brief
 from ratatouille.observe import findings
+from ratatouille.pages.masking import told
 from ratatouille.pages.reading import Reading
 from ratatouille.upkeep.diff import Diff, diff, diff_on
 
@@ -208,7 +209,8 @@ def _points(seen: Reading, name: str, last: int) -> Sequence[Mapping[str, Any]]:
 
 def kept_out(seen: Reading, name: str, *, check: str = "", run: str = "", skip: int = 0, rows: int = ROWS) -> KeptOut:
     """Rows in the quarantine, newest first; where a gate stopped the last attempt also the rows that failed it."""
-    aside = tuple(seen.journal.files_set_aside(name)) if seen.journal else ()
+    files = seen.journal.files_set_aside(name) if seen.journal else []
+    aside = tuple(one | {"reason": told(seen.project, one["reason"], name)} for one in files)
     blocked = quarantine.why_blocked(seen.journal.last_steps(name, 1)) if seen.journal else ""
     known = KeptOut(name, (), (), blocked, (), aside)
     if seen.session is None:

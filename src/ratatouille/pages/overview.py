@@ -26,6 +26,7 @@ from ratatouille.lake.journal import glance
 from ratatouille.lake.ledger import Brief, Hold
 from ratatouille.observe.compare import asked
 from ratatouille.observe.events import in_words
+from ratatouille.pages.masking import error_of
 from ratatouille.pages.reading import Reading
 from ratatouille.project.modes import stores_rows
 from ratatouille.project.records import Asset, Project
@@ -221,7 +222,7 @@ def _known(seen: Reading, names: Sequence[str] | None) -> _Known:
         points = glance.newest_points(seen.journal.do, names)
         failed = [(s["run_id"], n, s["attempt"]) for n, s in steps.items() if s["status"] in ("failed", "blocked")]
         said = glance.records(seen.journal.do, failed)
-        reasons = {name: _reason(record) for name, record in said.items()}
+        reasons = {name: _reason(seen.project, name, record) for name, record in said.items()}
         strange = glance.unusual(seen.journal.do)
         unusual = {n: said for n, (run, said) in strange.items() if points.get(n, {}).get("run_id") == run}
     if seen.session is None:
@@ -238,8 +239,8 @@ def _known(seen: Reading, names: Sequence[str] | None) -> _Known:
     )
 
 
-def _reason(record: Mapping[str, Any]) -> str:
-    error = record.get("error") or {}
+def _reason(project: Project, asset: str, record: Mapping[str, Any]) -> str:
+    error = error_of(project, asset, record.get("error")) or {}
     return str(error.get("what") or record.get("reason") or "")
 
 

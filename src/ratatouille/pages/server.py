@@ -21,6 +21,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from ratatouille.beside import DAGSTER, address_of
 from ratatouille.errors import RatError, RequestError
 from ratatouille.observe.compare import compare
 from ratatouille.pages import console_pages, history, html
@@ -98,7 +99,8 @@ def show_asset(kitchen: Kitchen, request: Request, form: Form) -> Response:
     with kitchen.reading() as seen:
         facts = asset_facts(seen, request.path_params["name"])
         more = TABS[tab](seen, facts, said)
-        return shown(f"asset_{tab or 'about'}.html", seen.project, view=facts, tab=tab, **more)
+        there = address_of(kitchen.root, DAGSTER)
+        return shown(f"asset_{tab or 'about'}.html", seen.project, view=facts, tab=tab, dagster=there, **more)
 
 
 def show_runs(kitchen: Kitchen, request: Request, form: Form) -> Response:
@@ -113,7 +115,10 @@ def show_runs(kitchen: Kitchen, request: Request, form: Form) -> Response:
 def show_run(kitchen: Kitchen, request: Request, form: Form) -> Response:
     with kitchen.reading() as seen:
         most = _number(request.query_params.get("n"), STEPS, MOST) or STEPS
-        return shown("run.html", seen.project, view=run_facts(seen, request.path_params["run_id"], steps=most))
+        view = run_facts(seen, request.path_params["run_id"], steps=most)
+        # Only a run of Dagster is known there, by the same id.
+        there = address_of(kitchen.root, DAGSTER) if view.line.asked.startswith("Dagster") else ""
+        return shown("run.html", seen.project, view=view, dagster=there)
 
 
 def show_compare(kitchen: Kitchen, request: Request, form: Form) -> Response:
