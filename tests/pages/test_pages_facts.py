@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
+
+import pytest
+
+from ratatouille.beside import DAGSTER, PAGES, announced
+from ratatouille.dagster.assets import file_asset
+from ratatouille.engine import Request
+from ratatouille.handle import run_request
+from ratatouille.lake import Journal, Session, open_journal
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-HOSTILE = "\"><script>alert('x')</script><img src=x onerror=alert(1)>"
-SECRET = "Ada Lovelace"
-Served = Any  # of conftest.py
+from pages_kitchen import SECRET, Served, served, write
 
 
 class Parsed(HTMLParser):
@@ -85,7 +91,7 @@ def test_the_overview_begins_with_what_needs_somebody(kitchen: Served) -> None:
     assert "bronze.orders" in kitchen.get("/?layer=bronze") and "gold.odd" not in kitchen.get("/?layer=bronze")
     assert "gold.odd" in kitchen.get("/?find=ODD") and "gold.menu" not in kitchen.get("/?find=ODD")
     assert "No asset is like that" in kitchen.get("/?find=%3Cnothing%3E")
-    assert "6 more" in Parsed(kitchen.get("/?n=1")).text
+    assert "7 more" in Parsed(kitchen.get("/?n=1")).text
     assert "<script>alert('x')</script>" in only.text, "a table that no file builds, and that failed"
 
 
@@ -96,14 +102,14 @@ def test_from_the_broken_asset_to_the_rows_that_broke_it_and_to_the_version_befo
     assert "not_too_dear: 1 failing row" in rows.text and "dish gratin" in rows.text
     versions = Parsed(kitchen.get("/asset/silver.orders?tab=versions"))
     numbers = re.findall(r"(\d+) current", versions.text)
-    (back,) = re.findall(r"rat rollback silver\.orders --to (\d+)", versions.text)
+    back, _ = re.findall(r"rat rollback silver\.orders --to (\d+)", versions.text)
     difference = next(link for link in versions.links if "tab=diff" in link)
     assert f"a={back}&b={numbers[0]}" in difference
     shown = Parsed(kitchen.get(difference))
     assert "25 added, 0 removed, 0 changed, by order_id" in shown.text
     assert "customer [hidden]" in shown.text and f"rat rollback silver.orders --to {back}" in shown.text
     missing = Parsed(kitchen.get("/asset/silver.orders?tab=diff&a=1&b=2"))
-    assert "version 1 of silver.orders was never published" in missing.text
+    assert "version 1 of silver.orders cannot be read" in missing.text
 
 
 def test_the_quarantine_says_why_each_row_is_kept_out(kitchen: Served) -> None:
@@ -131,7 +137,7 @@ def test_a_column_is_followed_from_gold_to_the_files_it_came_in(kitchen: Served)
 def test_a_run_says_what_ran_and_why_and_what_did_not(kitchen: Served) -> None:
     runs = Parsed(kitchen.get("/runs"))
     mine = [link for link in runs.links if link.startswith("/run/") and "script" not in link]
-    second, first = mine[0], mine[1]
+    second, first = mine[0], mine[2]
     page = Parsed(kitchen.get(second))
     for said in (
         "gold.dishes: the gate not_too_dear failed for 1 of",
@@ -149,7 +155,9 @@ def test_a_run_says_what_ran_and_why_and_what_did_not(kitchen: Served) -> None:
     assert (
         "built, then failed" in compared.text and "check not_too_dear: passed, then failed (1 bad row)" in compared.text
     )
-    assert "never built" in Parsed(kitchen.get(first)).text
+    begun = Parsed(kitchen.get(first))
+    assert "never built" in begun.text and "info: so many rows: 1, and" in begun.text
+    assert "Could not convert string [hidden] to INT32" in page.text
     assert "begins" in kitchen.get("/run/2", 404) and "There is no run" in kitchen.get("/run/nothing", 404)
 
 
@@ -162,3 +170,66 @@ def test_checks_trends_and_code_of_an_asset(kitchen: Served) -> None:
     assert "where _loaded_at > '" in code.text and "max_quarantine: 0.5" in code.text
     near = Parsed(kitchen.get("/asset/gold.dishse", 404))
     assert "There is no asset called 'gold.dishse'. Did you mean 'gold.dishes'?" in near.text
+
+
+def test_pages_follow_what_is_published_and_begin_anew_where_the_lake_was_removed(tmp_path: Path) -> None:
+    write(tmp_path, {"workspace.yaml": "name: small\nresources: {memory: 1GB, threads: 2}\n"})
+    small = served(tmp_path)
+    with small.client:
+        assert "There are no assets yet" in small.get("/") and "Nothing has run yet" in small.get("/runs")
+        assert "Nothing has run yet" in small.get("/compare")
+        write(tmp_path, {"pipelines/gold/a.sql": "select 1 as id\n"})
+        look_at_the_files(small)
+        assert "it was never built" in small.get("/asset/gold.a") and "new" in small.get("/")
+        for tab in ("lineage", "checks", "versions", "diff", "kept", "trends", "code"):
+            refuse_foreign_markup(Parsed(small.get(f"/asset/gold.a?tab={tab}")))
+        run_request(tmp_path, Request(()))
+        assert "1 built" in small.get("/runs") and "rat rollback" not in small.get("/asset/gold.a?tab=versions")
+        write(tmp_path, {"pipelines/gold/a.sql": "select 1 as id, 2 as two\n"})
+        look_at_the_files(small)
+        assert "its code has changed since it was built" in small.get("/asset/gold.a")
+        run_request(tmp_path, Request(()))
+        assert "+ two" in small.get("/asset/gold.a?tab=versions")
+        assert "column two: not there, then integer" in small.get("/compare?asset=gold.a")
+        assert "changed: code" in small.get("/compare")
+        shutil.rmtree(tmp_path / ".rat")
+        small.client.get("/asset/gold.a")
+        assert "it was never built" in small.get("/asset/gold.a")
+        run_request(tmp_path, Request(()))
+        assert "+ two" not in small.get("/asset/gold.a?tab=versions")
+
+
+def look_at_the_files(small: Served) -> None:
+    """As if two seconds had passed."""
+    small.client.app.state.kitchen._looked_at = 0.0
+
+
+def test_a_page_asks_as_much_of_many_assets_as_of_few(kitchen: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    execute, do = Session.execute, Journal.do
+    monkeypatch.setattr(Session, "execute", lambda self, sql: asked.append(sql) or execute(self, sql))
+    monkeypatch.setattr(Journal, "do", lambda self, sql, values=(): asked.append(sql) or do(self, sql, values))
+    for path, most in (("/", 12), ("/runs", 6), ("/asset/silver.orders", 16), ("/asset/silver.orders?tab=lineage", 14)):
+        kitchen.get(path)
+        asked.clear()
+        kitchen.get(path)
+        assert 0 < len(asked) <= most, (path, asked)
+
+
+def test_pages_of_dagster_and_these_lead_to_each_other_while_both_run(kitchen: Served) -> None:
+    root, there = kitchen.root, "http://127.0.0.1:3030"
+    with announced(root, DAGSTER, there) as held:
+        assert held
+        with announced(root, DAGSTER, "http://127.0.0.1:3031") as again:
+            assert not again
+        assert f'href="{there}/assets/gold/dishes"' in kitchen.get("/asset/gold.dishes")
+        with open_journal(root / ".rat" / "journal.sqlite") as journal:
+            journal.start_run("of-dagster", {"label": "Dagster job kitchen"})
+            journal.end_run("of-dagster", "done")
+        assert f'href="{there}/runs/of-dagster"' in kitchen.get("/run/of-dagster")
+    assert there not in kitchen.get("/asset/gold.dishes")
+    made = file_asset(root, kitchen.client.app.state.kitchen.project.assets["gold.menu"])
+    assert "page" not in next(iter(made.specs)).metadata
+    with announced(root, PAGES, "http://127.0.0.1:3040"):
+        made = file_asset(root, kitchen.client.app.state.kitchen.project.assets["gold.menu"])
+        assert next(iter(made.specs)).metadata["page"].url == "http://127.0.0.1:3040/asset/gold.menu"

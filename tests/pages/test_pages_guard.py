@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from ratatouille.errors import RequestError, redact
 from ratatouille.pages.guard import HEADERS, TRIES, access
 from ratatouille.pages.server import make_app
 
-Served = Any  # of conftest.py
+sys.path.insert(0, str(Path(__file__).parent))
+
+from pages_kitchen import Served
+
 PAGES = ("/", "/runs", "/asset/gold.dishes", "/compare", "/console", "/nothing")
 
 

@@ -150,9 +150,17 @@ def sql_of(project: Project, name: str, *, incremental: bool = False) -> str:
         return sql_on(lake, session, project, asset, incremental=incremental)
 
 
-def sql_on(lake: Lake, session: Session, project: Project, asset: Asset, *, incremental: bool = False) -> str:
-    """The same, on a lake that is open."""
-    state = read_state(session, project, [asset.name])
+def sql_on(
+    lake: Lake,
+    session: Session,
+    project: Project,
+    asset: Asset,
+    state: State | None = None,
+    *,
+    incremental: bool = False,
+) -> str:
+    """The same, on a lake that is open. `state`, where it is known."""
+    state = state or read_state(session, project, [asset.name])
     if incremental and asset.name not in state.standing:
         raise RequestError(
             f"{asset.name} was never built, so no run would build it incrementally",

@@ -12,6 +12,7 @@ from typing import Any
 from ratatouille import project as files
 from ratatouille.engine import fresh, last_known
 from ratatouille.engine.crew import Crew, current
+from ratatouille.engine.log import kept_log
 from ratatouille.engine.measured import sample_of
 from ratatouille.engine.memory import size
 from ratatouille.engine.outcomes import left_out
@@ -80,7 +81,10 @@ def run(
         _write_down(bench, state)
         return fresh.result(bench.project, planned, state, started)
     run_id = within.run_id if within else ""
-    with recorded(bench.journal, asked, resumed, run_id, partial(sample_of, bench.lake)) as journalled:
+    with (
+        recorded(bench.journal, asked, resumed, run_id, partial(sample_of, bench.lake)) as journalled,
+        kept_log() as log,
+    ):
         attempt = within.attempt if within else 1
         crew = Crew(bench, request, journalled, planned, state, already, listener, attempt, published_by)
         crew.damaged = _damaged_inputs(bench, planned)
@@ -94,7 +98,8 @@ def run(
     warnings = (*planned.warnings, *journalled.warnings, *_about_memory(bench, crew))
     if within is None:  # a process of an orchestrator's run knows its own step only
         with journalled.journal_may_fail():
-            notes = {"left_out": left_out(steps), "warnings": warnings}
+            said = {asset: list(lines) for asset, lines in log.items()}
+            notes = {"left_out": left_out(steps), "warnings": warnings, "log": said}
             glance.note(bench.journal.do, journalled.run_id, notes)
     return RunResult(
         journalled.run_id,

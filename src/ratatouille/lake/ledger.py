@@ -165,8 +165,8 @@ def heads(session: Session, assets: Sequence[str] | None = None, lake: str = LAK
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """An asset's current version in short: what an overview of a thousand of them asks."""
+class Brief:
+    """An entry in brief: what somebody asks who looks at many of them."""
 
     asset: str
     version: int
@@ -174,22 +174,39 @@ class Head:
     run_id: str
     action: str
     materialize: str
+    mode: str
     token: str
+    note: str
     code_hash: str
+    restored_version: int
+    rows_written: int
     rows_total: int
+    seconds: float
     published_at: datetime | None
-    inputs: Mapping[str, int]
+    said_inputs: str  # as JSON, which few ask for
+    said_columns: str
+
+    @property
+    def inputs(self) -> Mapping[str, int]:
+        return dict(json.loads(self.said_inputs or "{}"))
+
+    @property
+    def columns(self) -> tuple[tuple[str, str], ...]:
+        return tuple((name, kind) for name, kind in json.loads(self.said_columns or "[]"))
 
 
-def short_heads(session: Session, *, after: int = 0) -> dict[str, Head]:
-    """The heads of all assets, in short; `after` a version only those of later ones."""
+def briefs(session: Session, *, after: int = 0) -> list[Brief]:
+    """Every entry in brief, oldest first; `after` a version only those of later ones.
+
+    The ledger has no index, so this reads all of it, but the columns that it needs: 4 ms for each thousand entries.
+    """
     rows = session.rows(
-        "select asset, snapshot_id, coalesce(nullif(unchanged_since, 0), snapshot_id), run_id, action, materialize, token,"
-        f" code_hash, rows_total, published_at, inputs from {LEDGER} where snapshot_id > {int(after)}"
-        " qualify row_number() over (partition by asset order by snapshot_id desc) = 1"
+        "select asset, snapshot_id, coalesce(nullif(unchanged_since, 0), snapshot_id), run_id, action, materialize, mode,"
+        " token, note, code_hash, restored_version, rows_written, rows_total, seconds, published_at, inputs, columns"
+        f" from {LEDGER} where snapshot_id > {int(after)} order by snapshot_id"
     )
-    found: list[tuple[Any, ...]] = [(*row[:-1], json.loads(row[-1] or "{}")) for row in rows]
-    return {values[0]: Head(*values) for values in found}
+    same: dict[Any, Any] = {}  # most texts are there a thousand times
+    return [Brief(*(same.setdefault(v, v) if isinstance(v, str) else v for v in row)) for row in rows]
 
 
 def entries(session: Session, asset: str | None = None, limit: int = 1000) -> list[Entry]:

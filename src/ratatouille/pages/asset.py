@@ -12,7 +12,8 @@ from ratatouille import project as files
 from ratatouille.engine import look
 from ratatouille.engine.records import Answer
 from ratatouille.errors import RequestError, near_miss
-from ratatouille.lake import Entry, ledger
+from ratatouille.lake import Entry
+from ratatouille.lake.ledger import Brief
 from ratatouille.observe.events import in_words
 from ratatouille.pages.overview import AssetLine, health_of, with_trends
 from ratatouille.pages.reading import Reading
@@ -47,7 +48,7 @@ class AssetFacts:
 
     line: AssetLine
     asset: Asset | None
-    head: Entry | None
+    head: Brief | None
     columns: tuple[ColumnFact, ...]
     upstream: tuple[Neighbour, ...]
     downstream: tuple[Neighbour, ...]
@@ -61,8 +62,8 @@ class AssetFacts:
 def asset_facts(seen: Reading, name: str) -> AssetFacts:
     """RequestError with the near miss for an unknown name."""
     project, asset = seen.project, seen.project.assets.get(name)
-    short = seen.heads().get(name)
-    above = asset.depends_on if asset else tuple(short.inputs) if short else ()
+    head = seen.heads().get(name)
+    above = asset.depends_on if asset else tuple(head.inputs) if head else ()
     below = sorted(one.name for one in project.assets.values() if name in one.depends_on)
     lines = health_of(seen, [name, *above, *below])
     if name not in lines:
@@ -70,7 +71,6 @@ def asset_facts(seen: Reading, name: str) -> AssetFacts:
         raise RequestError(
             f"There is no asset called '{name}'.{near_miss(name, known)}", where=name, next="the overview lists them"
         )
-    head = ledger.heads(seen.session, [name]).get(name) if seen.session is not None and short is not None else None
     hold = seen.holds().get(name)
     (line,) = with_trends(seen, [lines[name]])
     return AssetFacts(
@@ -88,7 +88,7 @@ def asset_facts(seen: Reading, name: str) -> AssetFacts:
     )
 
 
-def columns(project: Project, name: str, head: Entry | None) -> Iterator[ColumnFact]:
+def columns(project: Project, name: str, head: Brief | Entry | None) -> Iterator[ColumnFact]:
     """The columns that stand, or of what was never built those that its query gives."""
     asset = project.assets.get(name)
     known = list(head.columns) if head else []

@@ -6,8 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ratatouille.engine import look
+from ratatouille.engine.plan import State
 from ratatouille.errors import RatError, redact
+from ratatouille.lake import Entry, Session, ledger
 from ratatouille.pages.reading import Reading
+from ratatouille.project.records import Asset
 
 LARGEST_BYTES = 200_000
 
@@ -37,13 +40,22 @@ def code(seen: Reading, name: str) -> Code:
     if seen.lake is None or seen.session is None:
         return known  # nothing was built: what it reads is not there
     try:
-        rendered = _plain(look.sql_on(seen.lake, seen.session, seen.project, asset))
+        state = None if seen.project.workspace.environment else _state(seen, seen.session, asset)
+        rendered = _plain(look.sql_on(seen.lake, seen.session, seen.project, asset, state))
         if not asset.incremental or name not in seen.standing():
             return replace(known, rendered=rendered)
-        later = _plain(look.sql_on(seen.lake, seen.session, seen.project, asset, incremental=True))
+        later = _plain(look.sql_on(seen.lake, seen.session, seen.project, asset, state, incremental=True))
     except RatError as error:
         return replace(known, error=error)
     return replace(known, rendered=rendered, incremental=later if later != rendered else "")
+
+
+def _state(seen: Reading, session: Session, asset: Asset) -> State:
+    """What rendering asks of the state, as far as it is known: the ledger is not read again for one asset."""
+    head = seen.heads().get(asset.name)
+    heads = {asset.name: Entry(asset.name, head.run_id, head.version, code_hash=head.code_hash)} if head else {}
+    landing = ledger.landing_by_asset(session, [asset.name] if asset.sources else [])
+    return State(seen.version, heads, seen.holds(), seen.standing(), landing)
 
 
 def _text(root: Path, path: str) -> str:

@@ -8,19 +8,22 @@ from typing import Any
 
 from ratatouille.engine import kept_out as quarantine
 from ratatouille.engine.kept_out import KeptOut
-from ratatouille.errors import RatError
-from ratatouille.lake import Entry, artifacts, ledger
+from ratatouille.errors import RatError, RequestError
+from ratatouille.lake import Entry, artifacts
 from ratatouille.lake.care import upkeep
+from ratatouille.lake.catalogs.lock import looking_back
+from ratatouille.lake.ledger import Brief
 from ratatouille.observe import findings
+from ratatouille.pages.masking import told
 from ratatouille.pages.reading import Reading
-from ratatouille.upkeep.diff import Diff, diff
+from ratatouille.upkeep.diff import Diff, diff, diff_on
 
-VERSIONS, POINTS, ROWS = 50, 60, 50
+VERSIONS, POINTS, ROWS, EXAMPLES = 50, 60, 50, 10
 
 
 @dataclass(frozen=True, slots=True)
 class VersionFact:
-    entry: Entry
+    entry: Brief | Entry
     current: bool
     readable: bool  # its rows are kept
     before: int | None  # the version that it is compared with
@@ -83,21 +86,23 @@ def versions(seen: Reading, name: str, *, limit: int = VERSIONS) -> list[Version
     return found
 
 
-def _entries(seen: Reading, name: str, limit: int) -> tuple[list[Entry], set[int], bool]:
+def _entries(seen: Reading, name: str, limit: int) -> tuple[Sequence[Brief | Entry], set[int], bool]:
     """The entries, which versions can be read, and whether they are of an artifact."""
     if seen.session is None or seen.lake is None:
         return [], set(), False
-    entries = ledger.entries(seen.session, name, limit)
+    entries = seen.entries(name, limit)
     if not entries:
         of_files = [one.entry for one in artifacts.published(seen.lake.storage, name)]
         return sorted(of_files, key=lambda one: -one.version)[:limit], set(), True
     return entries, upkeep.versions(seen.session), False
 
 
-def _changes(new: Entry, old: Entry) -> list[str]:
+def _changes(new: Brief | Entry, old: Brief | Entry) -> list[str]:
     found = []
     if new.action == "build" and new.code_hash and old.code_hash and new.code_hash != old.code_hash:
         found.append("code")
+    if isinstance(new, Brief) and isinstance(old, Brief) and new.said_columns == old.said_columns:
+        return found
     before, after = dict(old.columns), dict(new.columns)
     came = [name for name in after if name not in before]
     went = [name for name in before if name not in after]
@@ -116,10 +121,33 @@ class Difference:
 
 
 def difference(seen: Reading, name: str, before: int | None, after: int | None) -> Difference:
+    """Without numbers: of the current version and the one before it."""
     try:
-        return Difference(diff(seen.project, name, before, after, examples=10))
+        known = seen.entries(name)
+        if seen.session is None or seen.lake is None or not known or known[0].materialize == "view":
+            return Difference(diff(seen.project, name, before, after, examples=EXAMPLES))  # which says why not
+        with looking_back(seen.lake.storage.catalog):
+            readable = upkeep.versions(seen.session)
+            old, new = _pair(name, known, readable, before, after)
+            return Difference(diff_on(seen.session, seen.project, name, old, new, examples=EXAMPLES))
     except RatError as error:
         return Difference(None, error)
+
+
+def _pair(
+    name: str, known: Sequence[Brief], readable: set[int], before: int | None, after: int | None
+) -> tuple[int, int]:
+    there = [one.version for one in known if one.version in readable and one.action != upkeep.COMPACT]
+    new = after if after is not None else known[0].version
+    old = before if before is not None else next((version for version in there if version < new), None)
+    for version in (old, new):
+        if version is None or version not in {one.version for one in known} or version not in readable:
+            raise RequestError(
+                f"version {version} of {name} cannot be read" if version else f"{name} has no version before {new}",
+                where=f"versions that can be read: {', '.join(map(str, there[:10])) or 'none'}",
+                next=f"rat history {name}",
+            )
+    return old or new, new
 
 
 # Checks and figures
@@ -181,7 +209,8 @@ def _points(seen: Reading, name: str, last: int) -> Sequence[Mapping[str, Any]]:
 
 def kept_out(seen: Reading, name: str, *, check: str = "", run: str = "", skip: int = 0, rows: int = ROWS) -> KeptOut:
     """Rows in the quarantine, newest first; where a gate stopped the last attempt also the rows that failed it."""
-    aside = tuple(seen.journal.files_set_aside(name)) if seen.journal else ()
+    files = seen.journal.files_set_aside(name) if seen.journal else []
+    aside = tuple(one | {"reason": told(seen.project, one["reason"], name)} for one in files)
     blocked = quarantine.why_blocked(seen.journal.last_steps(name, 1)) if seen.journal else ""
     known = KeptOut(name, (), (), blocked, (), aside)
     if seen.session is None:

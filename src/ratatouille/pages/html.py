@@ -23,6 +23,7 @@ from ratatouille.pages.words import (
     asset_href,
     cell,
     count,
+    dagster_href,
     overview_href,
     plural,
     run_href,
@@ -57,6 +58,7 @@ def environment() -> ImmutableSandboxedEnvironment:
     made.filters.update(FILTERS)
     made.globals.update(
         asset_href=asset_href,
+        dagster_href=dagster_href,
         run_href=run_href,
         overview_href=overview_href,
         token_field=token_field,

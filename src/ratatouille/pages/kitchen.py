@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -60,9 +60,14 @@ class Kitchen:
             with lake.pinned("reading for a page") as session:
                 yield Reading(project, journal, lake, session, session.snapshot, self.memory)
 
+    def warm(self) -> None:
+        """Open and read what the first page would wait for; what goes wrong is said by that page."""
+        with suppress(Exception), self.reading() as seen:
+            seen.heads()
+
     def _lake_of(self, project: Project) -> Lake | None:
         with self._guard:
-            if self._lake is None:
+            if self._lake is None and look.has_lake(project.workspace):
                 self._lake = self._open.enter_context(look.reading_lake(project.workspace))
             return self._lake
 

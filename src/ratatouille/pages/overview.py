@@ -23,9 +23,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ratatouille.lake.journal import glance
-from ratatouille.lake.ledger import Head, Hold
+from ratatouille.lake.ledger import Brief, Hold
 from ratatouille.observe.compare import asked
 from ratatouille.observe.events import in_words
+from ratatouille.pages.masking import error_of
 from ratatouille.pages.reading import Reading
 from ratatouille.project.modes import stores_rows
 from ratatouille.project.records import Asset, Project
@@ -171,7 +172,7 @@ def line_of(run: Mapping[str, Any], now: float) -> RunLine:
 class _Known:
     """What all assets are judged by."""
 
-    heads: Mapping[str, Head] = field(default_factory=dict)
+    heads: Mapping[str, Brief] = field(default_factory=dict)
     standing: Mapping[str, str] = field(default_factory=dict)
     holds: Mapping[str, Hold] = field(default_factory=dict)
     steps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -221,7 +222,7 @@ def _known(seen: Reading, names: Sequence[str] | None) -> _Known:
         points = glance.newest_points(seen.journal.do, names)
         failed = [(s["run_id"], n, s["attempt"]) for n, s in steps.items() if s["status"] in ("failed", "blocked")]
         said = glance.records(seen.journal.do, failed)
-        reasons = {name: _reason(record) for name, record in said.items()}
+        reasons = {name: _reason(seen.project, name, record) for name, record in said.items()}
         strange = glance.unusual(seen.journal.do)
         unusual = {n: said for n, (run, said) in strange.items() if points.get(n, {}).get("run_id") == run}
     if seen.session is None:
@@ -238,8 +239,8 @@ def _known(seen: Reading, names: Sequence[str] | None) -> _Known:
     )
 
 
-def _reason(record: Mapping[str, Any]) -> str:
-    error = record.get("error") or {}
+def _reason(project: Project, asset: str, record: Mapping[str, Any]) -> str:
+    error = error_of(project, asset, record.get("error")) or {}
     return str(error.get("what") or record.get("reason") or "")
 
 
@@ -278,7 +279,7 @@ def _gates(point: Mapping[str, Any]) -> Gates:
 
 def _health(
     asset: Asset,
-    head: Head | None,
+    head: Brief | None,
     known: _Known,
     step: Mapping[str, Any],
     point: Mapping[str, Any],
@@ -328,7 +329,7 @@ def _warnings(asset: Asset, point: Mapping[str, Any], gates: Gates, known: _Know
     return found
 
 
-def _moved(head: Head | None, read: int) -> bool:
+def _moved(head: Brief | None, read: int) -> bool:
     return head is not None and head.data_version > read
 
 
@@ -372,7 +373,7 @@ def _line_of_elsewhere(project: Project, known: _Known, name: str) -> AssetLine 
     )
 
 
-def _elsewhere(head: Head | None) -> tuple[str, str]:
+def _elsewhere(head: Brief | None) -> tuple[str, str]:
     if head is None or head.materialize == "native":
         return "dagster", "a Dagster asset in Python"
     if head.materialize == "dbt" or head.token == "dbt":  # noqa: S105  no secret

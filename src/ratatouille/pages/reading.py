@@ -7,22 +7,26 @@ for what was published since.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ratatouille.engine import look
 from ratatouille.lake import Journal, Lake, Session, ledger, standing
-from ratatouille.lake.ledger import Head, Hold
+from ratatouille.lake.ledger import Brief, Hold
 from ratatouille.project.records import Project
+
+KEPT = 500  # versions of each asset; `rat history` shows all
 
 
 @dataclass(slots=True)
 class Memory:
-    """The heads of all assets at a version of the lake, what was held there, and what stood there."""
+    """The ledger in brief at a version of the lake, what was held there, and what stood there."""
 
     version: int = 0
-    heads: Mapping[str, Head] = field(default_factory=dict)
+    entries: dict[str, deque[Brief]] = field(default_factory=dict)  # by asset, oldest first
+    heads: dict[str, Brief] = field(default_factory=dict)
     holds: Mapping[str, Hold] = field(default_factory=dict)
     standing: Mapping[str, str] = field(default_factory=dict)
     guard: threading.Lock = field(default_factory=threading.Lock)
@@ -32,10 +36,13 @@ class Memory:
         with self.guard:
             if version == self.version:
                 return
-            known = dict(self.heads) if version > self.version else {}
-            known |= ledger.short_heads(session, after=self.version if known else 0)
-            self.heads, self.holds, self.standing = known, ledger.holds(session), standing(session)
-            self.version = version
+            if version < self.version:
+                self.entries.clear()
+                self.heads.clear()
+            for one in ledger.briefs(session, after=self.version if self.entries else 0):
+                self.entries.setdefault(one.asset, deque(maxlen=KEPT)).append(one)
+                self.heads[one.asset] = one
+            self.holds, self.standing, self.version = ledger.holds(session), standing(session), version
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +56,19 @@ class Reading:
     version: int = 0
     memory: Memory = field(default_factory=Memory)
 
-    def heads(self) -> Mapping[str, Head]:
-        """The current version of every asset, in short."""
+    def heads(self) -> Mapping[str, Brief]:
+        """The current version of every asset, in brief."""
         return self._followed().heads
+
+    def entries(self, name: str, limit: int = KEPT) -> list[Brief]:
+        """The newest versions of an asset, newest first; KEPT at most."""
+        known = self._followed().entries.get(name, ())
+        return list(reversed(known))[:limit]
+
+    def published_in(self, run_id: str) -> list[Brief]:
+        """What a run published, as far as it is among those."""
+        entries = self._followed().entries
+        return [one for known in entries.values() for one in known if one.run_id == run_id]
 
     def holds(self) -> Mapping[str, Hold]:
         """The assets that were rolled back and wait for a release."""

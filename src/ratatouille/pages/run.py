@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ratatouille.errors import RequestError
 from ratatouille.lake import Journal
 from ratatouille.lake.journal import glance
 from ratatouille.observe import findings
+from ratatouille.pages.masking import error_of, told
 from ratatouille.pages.overview import RunLine, line_of
 from ratatouille.pages.reading import Reading
+from ratatouille.project.records import Project
 
 STEPS = 200  # so many are on the page
 # Stages in the order in which a step goes through them.
@@ -43,7 +45,6 @@ class StepFact:
     warnings: tuple[str, ...] = ()
     error: Mapping[str, str] | None = None
     unusual: tuple[str, ...] = ()
-    log: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class RunFacts:
     total: int  # of all steps
     left_out: tuple[LeftOut, ...] = ()
     warnings: tuple[str, ...] = ()
+    log: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # asset -> what its code said
     used: Used | None = None
     before: str = ""  # the run before it that was asked for the same
     host: str = ""
@@ -99,7 +101,7 @@ def run_facts(seen: Reading, run_id: str, *, steps: int = STEPS) -> RunFacts:
     for found in findings.kept(journal, run["run_id"]):
         if found.level in ("warn", "fail"):
             strange.setdefault(found.asset, []).append(f"{found.kind}: {found.said}")
-    facts = [_step(one, run, now, strange.get(one["asset"], ())) for one in attempts]
+    facts = [_step(seen.project, one, run, now, strange.get(one["asset"], ())) for one in attempts]
     facts.sort(key=lambda one: (_WORST_FIRST.index(one.status) if one.status in _WORST_FIRST else 9, one.starts_s))
     notes = glance.notes(journal.do, run["run_id"])
     return RunFacts(
@@ -108,7 +110,8 @@ def run_facts(seen: Reading, run_id: str, *, steps: int = STEPS) -> RunFacts:
         steps=tuple(facts[:steps]),
         total=len(facts),
         left_out=tuple(LeftOut(**one | {"assets": tuple(one["assets"])}) for one in notes.get("left_out", ())),
-        warnings=tuple(notes.get("warnings", ())),
+        warnings=tuple(told(seen.project, said) for said in notes.get("warnings", ())),
+        log={asset: tuple(lines) for asset, lines in notes.get("log", {}).items()},
         used=_used(journal, run),
         before=glance.run_before(journal.do, run["run_id"]),
         host=run["host"] or "",
@@ -132,7 +135,9 @@ def one_run(journal: Journal | None, run_id: str) -> dict[str, Any]:
     )
 
 
-def _step(one: Mapping[str, Any], run: Mapping[str, Any], now: float, strange: Sequence[str]) -> StepFact:
+def _step(
+    project: Project, one: Mapping[str, Any], run: Mapping[str, Any], now: float, strange: Sequence[str]
+) -> StepFact:
     record: Mapping[str, Any] = one["record"]
     measured = record.get("measured") or {}
     began = float(one["started_at"]) - float(run["started_at"])
@@ -145,7 +150,7 @@ def _step(one: Mapping[str, Any], run: Mapping[str, Any], now: float, strange: S
         asset=one["asset"],
         attempt=int(one["attempt"]),
         status=one["status"],
-        reason=str(record.get("reason") or ""),
+        reason=told(project, str(record.get("reason") or ""), one["asset"]),
         mode=str(record.get("mode") or ""),
         version=record.get("version"),
         starts_s=began,
@@ -159,10 +164,9 @@ def _step(one: Mapping[str, Any], run: Mapping[str, Any], now: float, strange: S
         cpu_s=measured.get("cpu_s"),
         spill_bytes=measured.get("spill_bytes") or 0,
         failing=tuple(check for check in record.get("checks") or () if not check["passed"]),
-        warnings=tuple(record.get("warnings") or ()),
-        error=record.get("error") or None,
+        warnings=tuple(told(project, said, one["asset"]) for said in record.get("warnings") or ()),
+        error=error_of(project, one["asset"], record.get("error") or None),
         unusual=tuple(strange),
-        log=tuple(record.get("log") or ()),
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import uvicorn
 
+from ratatouille.beside import PAGES, announced
 from ratatouille.errors import RequestError
 from ratatouille.pages.guard import access
 from ratatouille.pages.server import make_app
@@ -37,10 +38,8 @@ def serve(
         )
         server = uvicorn.Server(config)
         app.state.ready = lambda: ready(allowed.first_address)
-        try:
+        with announced(root, PAGES, allowed.address), suppress(KeyboardInterrupt):
             server.run(sockets=[listening])
-        except KeyboardInterrupt:
-            return
 
 
 def _listening(host: str, port: int) -> socket.socket:

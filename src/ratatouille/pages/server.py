@@ -6,6 +6,7 @@ A page is a function of the kitchen and a request. It runs in a thread of its ow
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,10 +21,12 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from ratatouille.beside import DAGSTER, address_of
 from ratatouille.errors import RatError, RequestError
 from ratatouille.observe.compare import compare
 from ratatouille.pages import console_pages, history, html
 from ratatouille.pages.asset import SAMPLE_ROWS, asset_facts, sample
+from ratatouille.pages.books import OpenBooks
 from ratatouille.pages.code import code
 from ratatouille.pages.guard import Access, Guard
 from ratatouille.pages.kitchen import Kitchen
@@ -96,7 +99,8 @@ def show_asset(kitchen: Kitchen, request: Request, form: Form) -> Response:
     with kitchen.reading() as seen:
         facts = asset_facts(seen, request.path_params["name"])
         more = TABS[tab](seen, facts, said)
-        return shown(f"asset_{tab or 'about'}.html", seen.project, view=facts, tab=tab, **more)
+        there = address_of(kitchen.root, DAGSTER)
+        return shown(f"asset_{tab or 'about'}.html", seen.project, view=facts, tab=tab, dagster=there, **more)
 
 
 def show_runs(kitchen: Kitchen, request: Request, form: Form) -> Response:
@@ -111,7 +115,10 @@ def show_runs(kitchen: Kitchen, request: Request, form: Form) -> Response:
 def show_run(kitchen: Kitchen, request: Request, form: Form) -> Response:
     with kitchen.reading() as seen:
         most = _number(request.query_params.get("n"), STEPS, MOST) or STEPS
-        return shown("run.html", seen.project, view=run_facts(seen, request.path_params["run_id"], steps=most))
+        view = run_facts(seen, request.path_params["run_id"], steps=most)
+        # Only a run of Dagster is known there, by the same id.
+        there = address_of(kitchen.root, DAGSTER) if view.line.asked.startswith("Dagster") else ""
+        return shown("run.html", seen.project, view=view, dagster=there)
 
 
 def show_compare(kitchen: Kitchen, request: Request, form: Form) -> Response:
@@ -122,7 +129,7 @@ def show_compare(kitchen: Kitchen, request: Request, form: Form) -> Response:
     with kitchen.reading() as seen:
         runs = run_lines(seen, RUNS)
         try:
-            found, error = compare(seen.project, *what), None
+            found, error = compare(seen.project, *what, books=OpenBooks(seen)), None
         except RatError as failed:
             found, error = None, failed
         facts = {"asset": asset, "a": one, "b": other}
@@ -159,6 +166,7 @@ def make_app(root: Path, access: Access) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        threading.Thread(target=kitchen.warm, name="warm", daemon=True).start()
         if hasattr(app.state, "ready"):
             app.state.ready()
         try:

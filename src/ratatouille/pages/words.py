@@ -22,6 +22,10 @@ def run_href(run_id: str) -> str:
     return f"/run/{quote(run_id, safe='')}"
 
 
+def dagster_href(address: str, path: str) -> str:
+    return f"{address}/{quote(path, safe='/')}"
+
+
 def overview_href(only: Any, **other: Any) -> str:
     """The overview with the same filter, but for what is said otherwise."""
     return f"/{_query({'find': only.find, 'layer': only.layer, 'health': only.health, **other})}"

@@ -70,6 +70,23 @@ def trends(do: Do, assets: Sequence[str], last: int = 20) -> dict[str, list[dict
     return found
 
 
+def points_of(do: Do, asset: str, versions: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Of some versions of an asset the short figures of the step that published each."""
+    names = ("version", "rows_in", "rows_kept_out", "peak_memory_bytes", "measured", "checks")
+    found: dict[int, dict[str, Any]] = {}
+    for some in _in_parts(list(versions)):
+        marks = ", ".join("?" * len(some))
+        rows = do(
+            f"select {', '.join(names)} from points where asset = ? and status = 'built' and version in ({marks})"
+            " order by at",
+            [asset, *some],
+        )
+        for row in rows:
+            said = dict(zip(names, row, strict=True))
+            found[said["version"]] = said | {name: json.loads(said[name] or "{}") for name in ("measured", "checks")}
+    return found
+
+
 def unusual(do: Do) -> dict[str, tuple[str, str]]:
     """Of each asset the newest run in which something about it was unusual, and what; suspicions are left out."""
     found = do(
