@@ -1,7 +1,7 @@
 """The architecture, as a script: who may import whom, who may print, what a file may be called and how long it is.
 No two modules import each other.
 
-errors <- {project, lake} <- engine <- {upkeep, testing, dbt_project, observe} <- {dagster, cli, the Python face}
+errors <- {project, lake} <- engine <- {upkeep, testing, dbt_project, observe} <- {dagster, pages <- cli, the Python face}
 
 Run it from anywhere: `python scripts/check_architecture.py`. It prints each violation and exits 1 if there is one.
 """
@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "dbt_project": ENGINE_AND_BELOW,
     "observe": ENGINE_AND_BELOW,
     "dagster": ENGINE_AND_BELOW | BESIDE | {"observe", FACE},
-    "cli": ENGINE_AND_BELOW | BESIDE | {"observe", "dagster", FACE},
+    "pages": ENGINE_AND_BELOW | BESIDE | {"observe", FACE},
+    "cli": ENGINE_AND_BELOW | BESIDE | {"observe", "dagster", "pages", FACE},
     "definitions": {"dagster"},
     FACE: ENGINE_AND_BELOW | BESIDE | {"observe", FACE},
 }

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from polars import DataFrame
 
-    from ratatouille.engine import Listener, Outer, Request, RunResult
+    from ratatouille.engine import Listener, Outer, Request, RunResult, Workbench
     from ratatouille.lake import Session
 
 VARIABLE = "RATATOUILLE_WORKSPACE"
@@ -229,12 +230,22 @@ def run_request(
     if fresh is not None:
         return fresh
     with engine.open_workbench(root, write=True, project=project) as bench:
-        result = engine.run(bench, request, listener, known, within)
+        with _watched(bench):
+            result = engine.run(bench, request, listener, known, within)
         if result.status == "fresh":
             return result
         from ratatouille.observe.after import after
 
         return after(bench, result)
+
+
+def _watched(bench: Workbench) -> AbstractContextManager[None]:
+    """While it lasts, somebody looks for what is to be told before the run ends, if a rule asks for that."""
+    if not bench.project.workspace.alerts.rules:
+        return nullcontext()
+    from ratatouille.observe.watch import watching
+
+    return watching(bench)
 
 
 def as_mapping(result: RunResult, *, alone: bool) -> dict[str, Any]:

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = (
     *("tutorial.md", "large-data.md", "native-assets.md", "incremental.md", "gates.md", "testing.md", "upkeep.md"),
     "observe.md",
+    "data-dictionary.md",
 )
 # Pages of one pipeline go on in one workspace, in this order.
 SBIR = ("quick-reference.md", "configuration-patterns.md", "data-quality.md", "enrichment-patterns.md", "structure.md")

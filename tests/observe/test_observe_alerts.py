@@ -364,3 +364,58 @@ def test_a_rule_about_nothing_but_recoveries_is_told_of_each_of_them(kitchen: Ki
         ("silver.b", "quarantine", True),
     ]
     assert kitchen.look().told == ()
+
+
+def test_a_step_that_does_not_end_and_memory_that_runs_out_are_told_while_it_runs_and_once(kitchen: Kitchen) -> None:
+    kitchen.write("workspace.yaml", CHANNELS + rule("overdue, memory_pressure, disk_low, recovered"))
+    kitchen.look()
+    calm(kitchen)  # ten seconds each
+    kitchen.look()
+    used = {"memory_bytes": 1, "memory_share": 0.3, "cpu_s": 1.0, "spill_bytes": 0, "disk_left_bytes": 10**11}
+    with kitchen.journal() as journal:
+        journal.start_run("long", {})
+        journal.record_step("long", "silver.a", 1, "running")
+        began = kitchen.clock
+
+        def told(after_s: float, **sample: float) -> list[tuple[str, str, str]]:
+            kitchen.clock = began + after_s
+            journal.note_sample("long", used | sample)
+            return [(one.about, one.subject, one.level) for _, lines in kitchen.look().told for one in lines]
+
+        assert told(5) == told(68) == [], "it takes no longer than a minute more than ever"
+        assert told(80) == [("overdue", "silver.a", "warn")]
+        assert told(100) == [], "it is told already"
+        assert told(110, memory_share=0.97) == [("memory_pressure", "silver.a", "fail")]
+        assert told(140, memory_share=0.96) == [("overdue", "silver.a", "fail")], "it got worse"
+        assert "(1 more times" in kitchen.told[-1][2], "two lines were crossed, however often somebody looked"
+        assert told(150, disk_left_bytes=1.5e9) == [("disk_low", "silver.a", "warn")]
+        assert "in_words" not in kitchen.told[-1][2] and "1,500 MB are left" in kitchen.told[-1][2]
+        record = {"seconds": 150.0, "measured": {"memory_share": 0.97, "disk_left_bytes": 1.5e9, "profile": "p"}}
+        journal.record_step("long", "silver.a", 1, "built", {"mode": "full", **record})
+    [(_, lines)] = kitchen.look().told
+    assert [(one.about, one.recovered) for one in lines] == [("overdue", True)], "its end says nothing twice"
+    kitchen.step("silver.a", **CALM)
+    [(_, lines)] = kitchen.look().told
+    assert {(one.about, one.recovered) for one in lines} == {("memory_pressure", True), ("disk_low", True)}
+
+
+def test_a_run_looks_for_itself_while_it_goes_on(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ratatouille.handle import Workspace
+    from ratatouille.observe import watch
+
+    looks: list[str] = []
+
+    def failing(*_: Any, **__: Any) -> None:
+        looks.append("once")
+        raise OSError("whatever is wrong with a look")
+
+    monkeypatch.setattr(watch, "LOOK_S", 0.01)
+    monkeypatch.setattr(alerts, "look", failing)
+    (tmp_path / "pipelines/silver").mkdir(parents=True)
+    (tmp_path / "pipelines/silver/a.sql").write_text("select count(*) as n from range(1000000)")
+    (tmp_path / "workspace.yaml").write_text("name: quiet\n")
+    Workspace(tmp_path).run()
+    assert looks == [], "nobody asked for it"
+    (tmp_path / "workspace.yaml").write_text(CHANNELS + rule("overdue"))
+    assert Workspace(tmp_path).run("silver.a", full=True)["status"] == "completed"
+    assert len(looks) > 1, "and what goes wrong there is not the run's"

@@ -31,6 +31,9 @@ COMMANDS = {
     "clean": "clean",
     "doctor": "doctor",
     "export": "export",
+    "report": "report",
+    "docs": "docs",
+    "ui": "ui",
     "dev": "dev",
 }
 

@@ -9,6 +9,7 @@ import typer
 
 from ratatouille.cli import options
 from ratatouille.cli import printing as p
+from ratatouille.observe.compare import WORDS, change, differences
 
 if TYPE_CHECKING:
     from ratatouille.observe.compare import Compared, Comparison, Pair
@@ -26,12 +27,6 @@ _HOW: Mapping[str, Any] = {
     "seconds": p.seconds,
     "cpu_s": p.seconds,
     **dict.fromkeys(("peak_memory_bytes", "spill_bytes", "disk_left_bytes"), lambda value: p.bytes_(int(value))),
-}
-_WORDS = {
-    "rows_kept_out": "kept out",
-    "rows_per_second": "rows/s",
-    "peak_memory_bytes": "memory",
-    "cpu_s": "CPU seconds",
 }
 
 
@@ -73,7 +68,7 @@ def _print(found: Comparison) -> None:
     if rows:
         p.print_table(names, rows, right=["before", "after", "change"], spare=["asset"] if alone else [])
     for asset in found.assets:
-        for line in _differences(asset):
+        for line in differences(asset):
             p.say(f"{p.printable(asset.asset)}: {p.printable(line)}")
     if all(asset.same for asset in found.assets):
         p.say("Neither code, configuration, inputs, columns nor answers of checks differ.")
@@ -89,42 +84,9 @@ def _rows(asset: Compared) -> Iterator[list[str]]:
 def _figures(figures: Mapping[str, Pair]) -> Iterator[list[str]]:
     for name, pair in figures.items():
         if any(value for value in pair) and name != "disk_left_bytes":
-            yield [_WORDS.get(name, name.replace("_", " ")), *_cells(name, pair)]
+            yield [WORDS.get(name, name.replace("_", " ")), *_cells(name, pair)]
 
 
 def _cells(name: str, pair: Pair) -> list[str]:
     how = _HOW.get(name, lambda value: p.count(round(value)))
     return [*("" if value is None else how(value) for value in pair), change(*pair)]
-
-
-def change(before: float | None, after: float | None) -> str:
-    """+12 %, or the factor where it is large; nothing where there is nothing to compare with."""
-    if before is None or after is None or not before:
-        return ""
-    ratio = after / before
-    if ratio >= 10:
-        return f"x{ratio:,.0f}"
-    return f"{ratio - 1:+.0%}" if round(ratio, 2) != 1 else "="
-
-
-def _differences(asset: Compared) -> Iterator[str]:
-    if asset.status[0] != asset.status[1]:
-        yield f"{asset.status[0] or 'no step'}, then {asset.status[1] or 'no step'}"
-    if asset.changed:
-        yield f"changed: {', '.join(asset.changed)}"
-    for name, (before, after) in asset.inputs.items():
-        yield f"read {name} in version {before or 'none'}, then {after or 'none'}"
-    for column in asset.columns:
-        yield f"column {column.name}: {column.before.lower() or 'not there'}, then {column.after.lower() or 'not there'}"
-    words = {True: "passed", False: "failed", None: "not asked"}
-    for check in asset.checks:
-        said = [
-            _answer(words[passed], value, bad)
-            for passed, value, bad in zip(check.passed, check.value, check.bad, strict=True)
-        ]
-        yield f"check {check.name}: {said[0]}, then {said[1]}"
-
-
-def _answer(word: str, value: float | None, bad: int) -> str:
-    more = f"{value:.4g}" if value is not None else p.plural(bad, "bad row") if bad else ""
-    return f"{word} ({more})" if more else word

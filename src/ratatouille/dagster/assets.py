@@ -13,6 +13,7 @@ from typing import Any
 
 import dagster as dg
 
+from ratatouille.beside import PAGES, address_of
 from ratatouille.dagster.checks import check_results, check_specs
 from ratatouille.dagster.keys import Prefix, key_of, word
 from ratatouille.dagster.metadata import materialization_metadata
@@ -57,7 +58,8 @@ def file_asset(
         owners=_owners(asset) or None,
         tags=_tags(asset),
         code_version=asset.code_hash[:16],
-        metadata={"path": asset.path, "materialize": asset.materialize, "dagster/table_name": asset.name},
+        metadata={"path": asset.path, "materialize": asset.materialize, "dagster/table_name": asset.name}
+        | _page(root, asset),
         check_specs=check_specs(asset, key),
         config_schema=_CONFIG | _PARTITIONS if by_partition(asset) else _CONFIG,
         retry_policy=_retries(asset),
@@ -68,6 +70,12 @@ def file_asset(
         yield from _build(context.op_execution_context, root, asset, key, prefix)
 
     return build
+
+
+def _page(root: Path, asset: Asset) -> dict[str, Any]:
+    """A link to the asset's page, where `rat ui` runs when the code location is loaded."""
+    address = address_of(root, PAGES)
+    return {"page": dg.MetadataValue.url(f"{address}/asset/{asset.name}")} if address else {}
 
 
 def group_of(asset: Asset) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +32,7 @@ from ratatouille.lake import (
     open_lake,
 )
 from ratatouille.lake.faults import explain
-from ratatouille.lake.quoting import BASE, LAKE, ident, text
+from ratatouille.lake.quoting import BASE, LAKE, ident, table, text
 from ratatouille.project.records import Asset, Workspace
 
 FORMATS = ("csv", "parquet", "xlsx", "json")
@@ -62,15 +62,28 @@ def moment(said: str | int | datetime) -> int | datetime:
 
 
 @contextmanager
-def reading(workspace: Workspace, *, at: int | datetime | None = None, writes: Path | None = None) -> Iterator[Session]:
+def reading(
+    workspace: Workspace,
+    *,
+    at: int | datetime | None = None,
+    writes: Path | None = None,
+    hidden: Mapping[str, frozenset[str]] | None = None,
+    spill_bytes: int = 0,
+) -> Iterator[Session]:
     """A session on the workspace's lake, read-only, in which two-part names resolve.
 
     It reaches no file but the lake's own and those beside `writes`, where `write_answer` will put the answer.
+    `hidden`: for tables their columns (in lower case) that are masked wherever a two-part name reads them.
+    `spill_bytes`: what it may write to the spill folder; 0: as much as there is.
     """
     storage = storage_of(workspace)
     with open_lake(storage, at=at) as lake, session_on(lake, candidates_too=at is None) as session:
         if writes is not None and writes.suffix.lower() == ".xlsx":
             load_extension(session, "excel")
+        if spill_bytes:
+            session.execute(f"set max_temp_directory_size = {text(f'{spill_bytes}B')}")
+        if hidden:
+            _mask(session, hidden)
         folders = [storage.data, storage.base_data, writes.resolve().parent if writes is not None else None]
         confine(session, [folder for folder in folders if folder is not None])
         yield session
@@ -98,20 +111,54 @@ def _see_the_default_lake(session: Session) -> None:
     session.execute(f"set search_path = {text(','.join([f'{LAKE}.main', *path]))}")
 
 
-def answer(session: Session, sql: str, limit: int, *, ours: bool = False) -> Answer:
-    """The first `limit` rows as text. `ours`: the SQL was made here, not by a person."""
+def _mask(session: Session, hidden: Mapping[str, frozenset[str]]) -> None:
+    """Views with masked columns stand where the tables' two-part names are."""
+    rows = session.rows(
+        "select database_name, schema_name || '.' || table_name from duckdb_tables() union all"
+        " select database_name, schema_name || '.' || view_name from duckdb_views() where not internal"
+    )
+    there = {(database, name) for database, name in rows if database in (LAKE, BASE)}
+    layers = set()
+    for name, columns in hidden.items():
+        lake = next((one for one in (LAKE, BASE) if (one, name) in there), None)
+        if lake is not None:
+            layers.add(layer := name.partition(".")[0])
+            session.execute(f"create schema if not exists memory.{ident(layer)}")
+            masked = _masked(session, table(name, lake), columns)
+            session.execute(f"create or replace view {table(name, 'memory')} as {masked}")
+    if layers:
+        path = [f"memory.{ident(layer)}" for layer in sorted(layers)]
+        last = session.value("select current_setting('search_path')")
+        known = session.rows(
+            "select database_name, schema_name from duckdb_schemas()"
+            f" where database_name = '{LAKE}' and schema_name not in ('main', '{ledger.SCHEMA}')"
+        )
+        path += [f"{ident(database)}.{ident(schema)}" for database, schema in known] if "," not in last else []
+        session.execute(f"set search_path = {text(','.join([*path, last or f'{LAKE}.main']))}")
+
+
+def answer(
+    session: Session, sql: str, limit: int, *, ours: bool = False, longest: int = 0, characters: int = 0
+) -> Answer:
+    """The first `limit` rows as text. `ours`: the SQL was made here, not by a person.
+
+    `longest`: letters of one value, `characters` of all together, after which no more rows are taken; 0: any number.
+    """
     with _as_request(sql, ours):
         columns = session.describe(sql)
-        places = ", ".join(f"c{i}::varchar" for i in range(len(columns)))
-        found = _fetch(session, f"select {places} from {_numbered(sql, columns)}", limit + 1)
-    return Answer(columns, tuple(found[:limit]), len(found) > limit)
+        cut = (f"left(c{i}::varchar, {longest})" if longest else f"c{i}::varchar" for i in range(len(columns)))
+        select = f"select {', '.join(cut)} from {_numbered(sql, columns)}"
+        found, more = _fetch(session, f"{select} limit {limit + 1}" if longest else select, limit, characters)
+    return Answer(columns, tuple(found), more)
 
 
 def masked_select(session: Session, relation: str, asset: Asset | None) -> str:
     """A SELECT over a relation whose sensitive columns show no more than whether there is a value."""
     hidden = asset.hidden if asset else frozenset()
-    if not hidden:
-        return f"select * from {relation}"
+    return _masked(session, relation, hidden) if hidden else f"select * from {relation}"
+
+
+def _masked(session: Session, relation: str, hidden: frozenset[str]) -> str:
     shown = (
         f"case when {ident(n)} is not null then '{MASK}' end as {ident(n)}" if n.lower() in hidden else ident(n)
         for n, _ in session.describe(f"select * from {relation}")
@@ -235,9 +282,18 @@ def _unique(names: list[str]) -> list[str]:
     return found
 
 
-def _fetch(session: Session, sql: str, count: int) -> list[tuple[Any, ...]]:
+def _fetch(session: Session, sql: str, count: int, characters: int = 0) -> tuple[list[tuple[Any, ...]], bool]:
+    """The first `count` rows of texts, fewer when they have more letters than `characters`; whether there are others."""
     session.execute(sql)
-    return _next(session, count)
+    found: list[tuple[Any, ...]] = []
+    left = characters
+    size = count + 1 if not characters else 20
+    while batch := _next(session, min(size, count + 1 - len(found))):
+        found += batch
+        left -= sum(len(value or "") for row in batch for value in row)
+        if len(found) > count or (characters and left < 0):
+            return found[:count], True
+    return found, False
 
 
 def _next(session: Session, count: int) -> list[tuple[Any, ...]]:

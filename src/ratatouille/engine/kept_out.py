@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -86,26 +86,47 @@ def kept_out(project: Project, name: str, *, run: str = "", limit: int = 10) -> 
     """What is kept out of one asset, `limit` rows at most of each kind. RequestError for an unknown name."""
     name = name.strip().replace("/", ".")
     workspace = project.workspace
-    by_check: list[tuple[str, str, int]] = []
-    rows: list[KeptRow] = []
-    failing: list[Failing] = []
     blocked = blocked_assets(project).get(name, "")
-    asset = project.assets.get(name)
+    found = KeptOut(name, (), (), blocked, (), tuple(files_set_aside(workspace, name)))
     with reading_lake(workspace) as lake:
         if lake is not None:
             with lake.session("reading the quarantine") as session:
-                where = f"asset = {text(name)}" + (f" and starts_with(run_id, {text(run)})" if run else "")
-                by_check = _counts(session, where)
-                rows = _rows(session, asset, where, limit)
-                failing = _failing(session, project, name, limit) if blocked and not run else []
-    if asset is None and not by_check:
+                found = kept_out_of(session, project, found, run=run, limit=limit)
+    if name not in project.assets and not found.by_check:
         raise RequestError(
             f"There is no asset called '{name}'.{near_miss(name, project.assets)}",
             where=f"asset {name}",
             next="List them: rat show",
         )
-    aside = tuple(files_set_aside(workspace, name))
-    return KeptOut(name, tuple((c, n) for _, c, n in by_check), tuple(rows), blocked, tuple(failing), aside)
+    return found
+
+
+def kept_out_of(
+    session: Session,
+    project: Project,
+    known: KeptOut,
+    *,
+    run: str = "",
+    check: str = "",
+    limit: int = 10,
+    skip: int = 0,
+) -> KeptOut:
+    """The same, on a session that is open: `known` with the rows of the quarantine, and where it was blocked those too.
+
+    `check` leaves the rows that it kept out; the first `skip` rows are left out.
+    """
+    name, asset = known.asset, project.assets.get(known.asset)
+    mine = f"asset = {text(name)}" + (f" and starts_with(run_id, {text(run)})" if run else "")
+    by_check = _counts(session, mine)
+    chosen = f"{mine} and checks = {text(check)}" if check else mine
+    rows = _rows(session, asset, chosen, limit, skip) if by_check else []
+    failing = _failing(session, project, name, limit) if known.blocked and not run else []
+    return replace(known, by_check=tuple((c, n) for _, c, n in by_check), rows=tuple(rows), failing=tuple(failing))
+
+
+def why_blocked(last: Sequence[dict[str, Any]]) -> str:
+    """Which gate stopped the newest attempt, of the newest attempts at an asset; '' if none did."""
+    return _blocked(last)
 
 
 def _blocked(last: Sequence[dict[str, Any]]) -> str:
@@ -124,11 +145,11 @@ def _counts(session: Session, where: str) -> list[tuple[str, str, int]]:
     ]
 
 
-def _rows(session: Session, asset: Asset | None, where: str, limit: int) -> list[KeptRow]:
+def _rows(session: Session, asset: Asset | None, where: str, limit: int, skip: int = 0) -> list[KeptRow]:
     names = [name for name, _ in ledger.QUARANTINE_COLUMNS]
     found = session.rows(
         f"select {idents(names)} from {ledger.QUARANTINE} where {where}"
-        f" order by quarantined_at desc, file, line, row limit {int(limit)}"
+        f" order by quarantined_at desc, file, line, row limit {int(limit)} offset {int(skip)}"
     )
     return [_masked(asset, KeptRow(*row)) for row in found]
 

@@ -147,27 +147,40 @@ def sql_of(project: Project, name: str, *, incremental: bool = False) -> str:
     """The SELECT that a run would build `name` from, in full or incrementally, on the landing files of now."""
     asset = _sql_asset(project, name)
     with _some_lake(project.workspace) as lake, lake.pinned("rendering") as session:
-        state = read_state(session, project, [asset.name])
-        if incremental and asset.name not in state.standing:
-            raise RequestError(
-                f"{asset.name} was never built, so no run would build it incrementally",
-                where=asset.path,
-                next=f"rat render {asset.name}",
-            )
-        # Assets above that were never built are named as they will be called.
-        standing = dict.fromkeys(set(project.assets) - {asset.name}, "table") | dict(state.standing)
-        work = Work(
-            bench=Workbench(project, lake, cast(Journal, None)),  # rendering writes nothing down
-            asset=asset,
-            planned=PlannedStep(asset.name, "build", "", "", "incremental" if incremental else "full"),
-            request=Request(accept_loss=True),
-            run_id="run-id",
-            started_at=utc_now(),
-            session=session,
-            state=replace(state, standing=standing if asset.kind == "sql" else state.standing),
-            token=0,
+        return sql_on(lake, session, project, asset, incremental=incremental)
+
+
+def sql_on(
+    lake: Lake,
+    session: Session,
+    project: Project,
+    asset: Asset,
+    state: State | None = None,
+    *,
+    incremental: bool = False,
+) -> str:
+    """The same, on a lake that is open. `state`, where it is known."""
+    state = state or read_state(session, project, [asset.name])
+    if incremental and asset.name not in state.standing:
+        raise RequestError(
+            f"{asset.name} was never built, so no run would build it incrementally",
+            where=asset.path,
+            next=f"rat render {asset.name}",
         )
-        return _rendered(work)
+    # Assets above that were never built are named as they will be called.
+    standing = dict.fromkeys(set(project.assets) - {asset.name}, "table") | dict(state.standing)
+    work = Work(
+        bench=Workbench(project, lake, cast(Journal, None)),  # rendering writes nothing down
+        asset=asset,
+        planned=PlannedStep(asset.name, "build", "", "", "incremental" if incremental else "full"),
+        request=Request(accept_loss=True),
+        run_id="run-id",
+        started_at=utc_now(),
+        session=session,
+        state=replace(state, standing=standing if asset.kind == "sql" else state.standing),
+        token=0,
+    )
+    return _rendered(work)
 
 
 def _sql_asset(project: Project, name: str) -> Asset:
@@ -393,7 +406,7 @@ def one_run(workspace: Workspace, prefix: str) -> tuple[dict[str, Any], list[dic
         known = []
         if journal is not None:
             journal.reap()
-            known = journal.runs(100_000)
+            known = journal.runs(100, prefix=prefix)
         matching = [run for run in known if run["run_id"].startswith(prefix)]
         exact = [run for run in matching if run["run_id"] == prefix] or matching
         if journal is None or len(exact) != 1:

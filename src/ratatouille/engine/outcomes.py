@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import shutil
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from ratatouille.engine import measured
 from ratatouille.engine.ask import answer, masked_select
@@ -15,6 +17,9 @@ from ratatouille.engine.records import Answer, CheckResult, StepResult
 from ratatouille.engine.work import Work
 from ratatouille.errors import RatError
 from ratatouille.lake import Entry
+
+# Of what a run left out so much is written down, whatever the number of assets.
+LEFT_OUT_REASONS, LEFT_OUT_NAMED = 50, 50
 
 
 def stamp(head: Entry | None) -> datetime:
@@ -95,6 +100,18 @@ def failed(
         checks=tuple(c for c in getattr(error, "checks", ()) if isinstance(c, CheckResult)),
         error=error.as_record(),
     )
+
+
+def left_out(steps: Sequence[StepResult]) -> list[dict[str, Any]]:
+    """What a run did not build, by reason, for whoever looks later: status, reason, count, the first assets."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for step in steps:
+        if step.status in ("skipped", "held"):
+            found.setdefault((step.status, step.reason), []).append(step.asset)
+    return [
+        {"status": status, "reason": reason, "count": len(names), "assets": names[:LEFT_OUT_NAMED]}
+        for (status, reason), names in sorted(found.items(), key=lambda one: -len(one[1]))[:LEFT_OUT_REASONS]
+    ]
 
 
 def place(error: BaseException) -> str:

@@ -12,13 +12,16 @@ from typing import Any
 from ratatouille import project as files
 from ratatouille.engine import fresh, last_known
 from ratatouille.engine.crew import Crew, current
+from ratatouille.engine.log import kept_log
 from ratatouille.engine.measured import sample_of
 from ratatouille.engine.memory import size
+from ratatouille.engine.outcomes import left_out
 from ratatouille.engine.plan import Outer, Request, State, make_plan, read_state, reads, version_tokens
 from ratatouille.engine.recorded import recorded
 from ratatouille.engine.records import Listener, Plan, RunResult
 from ratatouille.engine.workbench import Workbench
 from ratatouille.lake import damaged_tables, ledger
+from ratatouille.lake.journal import glance
 
 
 def plan(bench: Workbench, request: Request) -> Plan:
@@ -78,7 +81,10 @@ def run(
         _write_down(bench, state)
         return fresh.result(bench.project, planned, state, started)
     run_id = within.run_id if within else ""
-    with recorded(bench.journal, asked, resumed, run_id, partial(sample_of, bench.lake)) as journalled:
+    with (
+        recorded(bench.journal, asked, resumed, run_id, partial(sample_of, bench.lake)) as journalled,
+        kept_log() as log,
+    ):
         attempt = within.attempt if within else 1
         crew = Crew(bench, request, journalled, planned, state, already, listener, attempt, published_by)
         crew.damaged = _damaged_inputs(bench, planned)
@@ -89,13 +95,19 @@ def run(
             state = crew.state.with_files_set_aside(bench.journal.files_set_aside())
             still_aside = fresh.still_set_aside(bench.project, [step.asset for step in steps], state)
     _write_down(bench, crew.state)
+    warnings = (*planned.warnings, *journalled.warnings, *_about_memory(bench, crew))
+    if within is None:  # a process of an orchestrator's run knows its own step only
+        with journalled.journal_may_fail():
+            said = {asset: list(lines) for asset, lines in log.items()}
+            notes = {"left_out": left_out(steps), "warnings": warnings, "log": said}
+            glance.note(bench.journal.do, journalled.run_id, notes)
     return RunResult(
         journalled.run_id,
         journalled.status,
         steps,
         time.monotonic() - started,
         resumed[0] if resumed and within is None else "",
-        (*planned.warnings, *journalled.warnings, *_about_memory(bench, crew)),
+        warnings,
         tuple(still_aside),
     )
 

@@ -164,6 +164,51 @@ def heads(session: Session, assets: Sequence[str] | None = None, lake: str = LAK
     return {e.asset: e for e in _entries(session, f"{some} qualify {newest}", lake=lake)}
 
 
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """An entry in brief: what somebody asks who looks at many of them."""
+
+    asset: str
+    version: int
+    data_version: int
+    run_id: str
+    action: str
+    materialize: str
+    mode: str
+    token: str
+    note: str
+    code_hash: str
+    restored_version: int
+    rows_written: int
+    rows_total: int
+    seconds: float
+    published_at: datetime | None
+    said_inputs: str  # as JSON, which few ask for
+    said_columns: str
+
+    @property
+    def inputs(self) -> Mapping[str, int]:
+        return dict(json.loads(self.said_inputs or "{}"))
+
+    @property
+    def columns(self) -> tuple[tuple[str, str], ...]:
+        return tuple((name, kind) for name, kind in json.loads(self.said_columns or "[]"))
+
+
+def briefs(session: Session, *, after: int = 0) -> list[Brief]:
+    """Every entry in brief, oldest first; `after` a version only those of later ones.
+
+    The ledger has no index, so this reads all of it, but the columns that it needs: 4 ms for each thousand entries.
+    """
+    rows = session.rows(
+        "select asset, snapshot_id, coalesce(nullif(unchanged_since, 0), snapshot_id), run_id, action, materialize, mode,"
+        " token, note, code_hash, restored_version, rows_written, rows_total, seconds, published_at, inputs, columns"
+        f" from {LEDGER} where snapshot_id > {int(after)} order by snapshot_id"
+    )
+    same: dict[Any, Any] = {}  # most texts are there a thousand times
+    return [Brief(*(same.setdefault(v, v) if isinstance(v, str) else v for v in row)) for row in rows]
+
+
 def entries(session: Session, asset: str | None = None, limit: int = 1000) -> list[Entry]:
     """Published versions, newest first."""
     where = f"asset = {text(asset)}" if asset else "true"

@@ -96,3 +96,14 @@ def casts(have: Sequence[tuple[str, str]], want: Sequence[tuple[str, str]]) -> s
         ident(name) if types.get(name) == kept else f"cast({ident(name)} as {kept}) as {ident(name)}"
         for name, kept in want
     )
+
+
+def spelled(type_name: str) -> str:
+    """The type as the catalog spells it when a column of it is stored; a spelling that DuckDB does not know stays."""
+    import duckdb
+
+    try:
+        found = str(duckdb.sqltypes.DuckDBPyType(type_name))
+    except duckdb.Error:
+        return type_name
+    return storable(found) or found

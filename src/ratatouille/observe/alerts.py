@@ -21,6 +21,7 @@ from ratatouille.lake import Entry, Journal, ledger, open_journal
 from ratatouille.lake.journal.books import Do
 from ratatouille.observe import findings, messages, outbox, states
 from ratatouille.observe.channels import addresses_in, send
+from ratatouille.observe.during import of_running
 from ratatouille.observe.events import GATE_FAILED, RECOVERED, RUN_FAILED, Event, of_freshness, of_runs, of_step
 from ratatouille.observe.states import State, Told
 from ratatouille.project.records import AlertRule, Project
@@ -100,6 +101,7 @@ def _events(
         if asset is not None and error.get("error") == "TransientError" and point["attempt"] <= asset.retries.max:
             continue  # it is tried again
         yield from of_step(point, findings.examine_point(journal, project.workspace.observe, point), error)
+    yield from of_running(journal, project.workspace.observe, now)
     yield from of_runs(journal, max(since - DEAD_SINCE_S, began - OVERLAP_S))
     for name, head in heads.items():
         yield of_freshness(project.assets[name], head, now)

@@ -7,7 +7,7 @@ figure    a number on both sides; None where nobody wrote it down
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -32,6 +32,13 @@ FIGURES = (
     "spill_bytes",
     "disk_left_bytes",
 )
+# What a person calls a figure, where it is not its name.
+WORDS = {
+    "rows_kept_out": "kept out",
+    "rows_per_second": "rows/s",
+    "peak_memory_bytes": "memory",
+    "cpu_s": "CPU seconds",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +147,38 @@ class _Seen:
         }
 
 
-def compare(project: Project, *what: str | int) -> Comparison:
+class Books:
+    """Where the two sides are looked up: the journal and the ledger, opened for each question."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+
+    def runs(self) -> Sequence[Mapping[str, Any]]:
+        """The newest runs, newest first."""
+        return look.runs(self.project.workspace, 1000)
+
+    def run(self, name: str) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:
+        """A run and its steps. RequestError when there is none that begins so."""
+        return look.one_run(self.project.workspace, name)
+
+    def published_in(self, run_id: str, of_files: Sequence[str]) -> Mapping[str, Entry]:
+        """What a run published, by asset; `of_files` are artifacts."""
+        return _published_in(self.project, run_id, of_files)
+
+    def versions(self, asset: str) -> Sequence[Entry]:
+        """Newest first."""
+        return look.history(self.project, asset, 10_000)
+
+
+def compare(project: Project, *what: str | int, books: Books | None = None) -> Comparison:
     """Two runs (`run`, `run`), two versions (`asset`, `version`, `version`), or one of them and the one before it.
 
     Without anything the newest run and the one before it that was asked for the same. A run is named by its id, or the
     beginning of it. RequestError when something is not there.
     """
     if what and isinstance(what[0], str) and ("." in what[0] or "/" in what[0]):
-        return _versions(project, what[0].replace("/", "."), [_number(one) for one in what[1:]])
-    return _runs(project, [str(one) for one in what])
+        return _versions(books or Books(project), what[0].replace("/", "."), [_number(one) for one in what[1:]])
+    return _runs(books or Books(project), [str(one) for one in what])
 
 
 def _number(said: str | int) -> int:
@@ -161,17 +191,16 @@ def _number(said: str | int) -> int:
 # Runs
 
 
-def _runs(project: Project, names: Sequence[str]) -> Comparison:
-    workspace = project.workspace
+def _runs(books: Books, names: Sequence[str]) -> Comparison:
     if len(names) > 2:
         raise RequestError("Two runs are compared, not more", where="rat compare A B", next="rat compare --help")
-    known = look.runs(workspace, 1000)
-    if not known and not names:
-        raise RequestError("Nothing has run yet", where=workspace.name, next="rat run")
     if len(names) == 2:
-        before, after = (look.one_run(workspace, name)[0] for name in names)
+        before, after = (books.run(name)[0] for name in names)
     else:
-        after = look.one_run(workspace, names[0])[0] if names else known[0]
+        known = books.runs()
+        if not known and not names:
+            raise RequestError("Nothing has run yet", where=books.project.workspace.name, next="rat run")
+        after = books.run(names[0])[0] if names else known[0]
         earlier = [r for r in known if r["started_at"] < after["started_at"] and r["request"] == after["request"]]
         if not earlier:
             raise RequestError(
@@ -180,7 +209,7 @@ def _runs(project: Project, names: Sequence[str]) -> Comparison:
                 next="rat runs, then: rat compare RUN RUN",
             )
         before = earlier[0]
-    sides = [_seen_in(project, run) for run in (before, after)]
+    sides = [_seen_in(books, run) for run in (before, after)]
     return _compared(_side_of(before), _side_of(after), *sides)
 
 
@@ -200,11 +229,11 @@ def asked(request: Mapping[str, Any]) -> str:
     return " ".join(words) or "everything stale"
 
 
-def _seen_in(project: Project, run: Mapping[str, Any]) -> dict[str, _Seen]:
+def _seen_in(books: Books, run: Mapping[str, Any]) -> dict[str, _Seen]:
     """The last attempt at each asset in a run."""
     run_id = run["run_id"]
-    _, steps = look.one_run(project.workspace, run_id)
-    published = _published_in(project, run_id, [s["asset"] for s in steps if s["record"].get("mode") == "artifact"])
+    _, steps = books.run(run_id)
+    published = books.published_in(run_id, [s["asset"] for s in steps if s["record"].get("mode") == "artifact"])
     found = {name: _Seen("built", {}, entry) for name, entry in published.items()}
     for step in sorted(steps, key=lambda one: int(one["attempt"])):
         found[step["asset"]] = _Seen(step["status"], step["record"], published.get(step["asset"]))
@@ -226,10 +255,10 @@ def _published_in(project: Project, run_id: str, of_files: Sequence[str]) -> dic
 # Versions
 
 
-def _versions(project: Project, asset: str, numbers: Sequence[int]) -> Comparison:
+def _versions(books: Books, asset: str, numbers: Sequence[int]) -> Comparison:
     if len(numbers) > 2:
         raise RequestError("Two versions are compared, not more", where=asset, next=f"rat history {asset}")
-    found = look.history(project, asset, 10_000)
+    found = books.versions(asset)
     known = [entry.version for entry in found]
     if not found or (len(found) < 2 and len(numbers) < 2):
         few = "was never published" if not found else f"has one version, {known[0]}, and nothing to compare it with"
@@ -323,3 +352,40 @@ def _check_changes(one: Mapping[str, Answered], other: Mapping[str, Answered]) -
         if before != after:
             found.append(CheckChange(name, (before[0], after[0]), (before[1], after[1]), (before[2], after[2])))
     return found
+
+
+# In words
+
+
+def change(before: float | None, after: float | None) -> str:
+    """+12 %, or the factor where it is large; nothing where there is nothing to compare with."""
+    if before is None or after is None or not before:
+        return ""
+    ratio = after / before
+    if ratio >= 10:
+        return f"x{ratio:,.0f}"
+    return f"{ratio - 1:+.0%}" if round(ratio, 2) != 1 else "="
+
+
+def differences(asset: Compared) -> Iterator[str]:
+    """What is not the same on both sides, beside the figures, a sentence for each."""
+    if asset.status[0] != asset.status[1]:
+        yield f"{asset.status[0] or 'no step'}, then {asset.status[1] or 'no step'}"
+    if asset.changed:
+        yield f"changed: {', '.join(asset.changed)}"
+    for name, (before, after) in asset.inputs.items():
+        yield f"read {name} in version {before or 'none'}, then {after or 'none'}"
+    for column in asset.columns:
+        yield f"column {column.name}: {column.before.lower() or 'not there'}, then {column.after.lower() or 'not there'}"
+    words = {True: "passed", False: "failed", None: "not asked"}
+    for check in asset.checks:
+        said = [
+            _answer(words[passed], value, bad)
+            for passed, value, bad in zip(check.passed, check.value, check.bad, strict=True)
+        ]
+        yield f"check {check.name}: {said[0]}, then {said[1]}"
+
+
+def _answer(word: str, value: float | None, bad: int) -> str:
+    more = f"{value:.4g}" if value is not None else f"{bad:,} bad row{'' if bad == 1 else 's'}" if bad else ""
+    return f"{word} ({more})" if more else word

@@ -23,6 +23,7 @@ RECOVERED = "recovered"
 RUN_FAILED, GATE_FAILED, GATE_WARNED, QUARANTINE = "run_failed", "gate_failed", "gate_warned", "quarantine"
 REGRESSION, ANOMALY, STALE = "regression", "anomaly", "stale"
 MEMORY, DISK = "memory_pressure", "disk_low"
+OVERDUE = "overdue"
 _OF_FINDINGS = {REGRESSION: "regression", ANOMALY: "anomaly"}
 _LEVELS = {"": 0, "suspect": 0, "warn": 1, "fail": 2}
 _LONGEST = 500  # characters of an error: a message is no log
@@ -49,6 +50,7 @@ def of_step(point: Point, found: Sequence[Finding], error: Mapping[str, str]) ->
     failed = point["status"] == "failed"
     what = str(error.get("what") or "it failed")[:_LONGEST] if failed else ""
     then = error.get("next", "") or f"rat runs {run_id}"
+    yield Event(OVERDUE, asset, at, "")  # whatever came of it, it has ended
     yield Event(RUN_FAILED, asset, at, "fail" if failed else "", what, run_id, next=then)
     bad = {name: severity for name, (passed, severity, *_) in point["checks"].items() if not passed}
     by_gate = failed and "error" in bad.values()

@@ -28,6 +28,7 @@ WORDS = {
     "stale": "is stale",
     "memory_pressure": "was short of memory",
     "disk_low": "was short of disk",
+    "overdue": "takes far longer than ever",
 }
 
 

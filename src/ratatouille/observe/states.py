@@ -17,7 +17,8 @@ from ratatouille.observe.events import QUARANTINE, RECOVERED, Event
 from ratatouille.project.records import AlertRule
 
 _TABLE = "alert_states"
-_WITH_LEVELS = ("regression", "anomaly", "stale", "memory_pressure", "disk_low")
+_WITH_LEVELS = ("regression", "anomaly", "stale", "memory_pressure", "disk_low", "overdue")
+_LASTS_BY_ITSELF = ("stale", "overdue")  # nothing new happens while it lasts
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def after(state: State, rule: AlertRule, event: Event, now: float) -> tuple[Stat
     """The state after an event, and what is to be told of it."""
     wrong = is_wrong(rule, event)
     if event.at < state.seen_at or (event.at == state.seen_at and wrong == bool(state.is_open)):
-        if not (wrong and state.is_open and event.about == "stale"):
+        if not (wrong and state.is_open and event.about in _LASTS_BY_ITSELF):
             return state, None
         return _lasting(state, rule, event, now, new=False)
     state = replace(state, seen_at=event.at)

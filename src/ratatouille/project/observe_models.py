@@ -19,6 +19,7 @@ Condition = Literal[
     "stale",
     "memory_pressure",
     "disk_low",
+    "overdue",
     "recovered",
 ]
 
@@ -72,7 +73,7 @@ class AlertRuleModel(Closed):
     assets: str = ""
     """Which assets, as in rat run: tag:critical, owner:ada, pipeline:sales and not layer:bronze (default: all)."""
     level: Literal["warn", "fail"] = "warn"
-    """Of what has two levels (regression, stale, memory_pressure, disk_low): from which on."""
+    """Of what has two levels (regression, stale, overdue, memory_pressure, disk_low): from which on."""
     over: Share = 0.0
     """Of quarantine: the share of the rows that must be kept out before it is told."""
     cooldown: Duration = 3600.0

@@ -87,7 +87,12 @@ def diff(
     with looking_back(storage.catalog), open_lake(storage) as lake, lake.pinned("comparing versions") as session:
         name, known = _published(session, project, asset, artifacts.names(lake.storage))
         old, new = _pair(name, known, upkeep.versions(session), before, after)
-        return _Comparison(session, project, name, key, examples, sample_rows).of(old, new)
+        return _Comparison(session, project, name, key, examples, sample_rows).of(old.version, new.version)
+
+
+def diff_on(session: Session, project: Project, name: str, before: int, after: int, *, examples: int = 5) -> Diff:
+    """The same on an open session, of two versions of a table that can be read; the caller keeps them from expiring."""
+    return _Comparison(session, project, name, (), examples, SAMPLE_ROWS).of(before, after)
 
 
 def _published(session: Session, project: Project, asset: str, others: Sequence[str]) -> tuple[str, list[Entry]]:
@@ -142,15 +147,15 @@ class _Comparison:
         self.n_examples = examples
         self.sample_rows = sample_rows
 
-    def of(self, old: Entry, new: Entry) -> Diff:
-        at = [f"{table(self.name)} at (version => {entry.version})" for entry in (old, new)]
+    def of(self, old: int, new: int) -> Diff:
+        at = [f"{table(self.name)} at (version => {int(version)})" for version in (old, new)]
         before, after = (dict(self.session.describe(f"select * from {one}")) for one in at)
         self.types = before, after
         self.shared = [name for name in after if name in before]
         gone = [ColumnChange(n, k, after.get(n, "")) for n, k in before.items() if after.get(n) != k]
         come = [ColumnChange(n, "", k) for n, k in after.items() if n not in before]
         counts = [int(self.session.value(f"select count(*) from {one}")) for one in at]
-        found = Diff(self.name, old.version, new.version, (*gone, *come), counts[0], counts[1])
+        found = Diff(self.name, old, new, (*gone, *come), counts[0], counts[1])
         if not self.shared:
             return replace(found, removed=counts[0], added=counts[1], note="they have no column in common")
         buckets = math.ceil(sum(counts) / self.sample_rows)

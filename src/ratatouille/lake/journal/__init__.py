@@ -56,6 +56,7 @@ _TABLES = (
     *points.TABLES,
     *retention.TABLES,
     "create index if not exists steps_by_asset on steps (asset, started_at)",
+    "create index if not exists runs_by_start on runs (started_at)",
     *points.INDEXES,
 )
 _LAST_ATTEMPT_FAILED = """
@@ -226,14 +227,27 @@ class Journal:
             return []
         return [run_id, *json.loads(resumes or "[]")]
 
-    def runs(self, limit: int = 50) -> list[dict[str, Any]]:
-        """Newest first, with the number of steps by status."""
+    def runs(
+        self, limit: int = 50, *, before: float | None = None, status: str = "", prefix: str = ""
+    ) -> list[dict[str, Any]]:
+        """Newest first, with the number of steps by status. `before` a time in seconds since 1970, `prefix` of the id."""
         names = ("run_id", "status", "request", "pid", "host", "started_at", "heartbeat_at", "ended_at", "error")
-        found = self.do(f"select {', '.join(names)} from runs order by started_at desc limit ?", (limit,))
-        rows = [dict(zip(names, row, strict=True)) for row in found]
+        asked: list[tuple[str, Any]] = [("started_at < ?", before)] if before is not None else []
+        asked += [("status = ?", status)] if status else []
+        asked += [("substr(run_id, 1, ?) = ?", (len(prefix), prefix))] if prefix else []
+        where = " and ".join(condition for condition, _ in asked) or "true"
+        values = [value for _, said in asked for value in (said if isinstance(said, tuple) else (said,))]
+        newest = f"from runs where {where} order by started_at desc limit ?"
+        rows = [
+            dict(zip(names, row, strict=True))
+            for row in self.do(f"select {', '.join(names)} {newest}", [*values, limit])
+        ]
+        counts: dict[str, dict[str, int]] = {}
+        of_runs = f"select run_id, status, count(*) from steps where run_id in (select run_id {newest}) group by run_id, status"
+        for run_id, how, number in self.do(of_runs, [*values, limit]) if rows else ():
+            counts.setdefault(run_id, {})[how] = int(number)
         for row in rows:
-            counts = self.do("select status, count(*) from steps where run_id = ? group by status", (row["run_id"],))
-            row["steps"] = dict(counts)
+            row["steps"] = counts.get(row["run_id"], {})
             row["request"] = json.loads(row["request"])
             row["error"] = json.loads(row["error"]) if row["error"] else None
         return rows

@@ -19,6 +19,8 @@ TABLES = (
     """create table if not exists samples (
     run_id text, at double precision, memory_bytes bigint, memory_share double precision, cpu_s double precision,
     spill_bytes bigint, disk_left_bytes bigint)""",
+    # What a run said of itself as a whole: what it left out, and why.
+    "create table if not exists run_notes (run_id text primary key, record text)",
     # Of observe/findings.py: what was unusual about a step.
     """create table if not exists findings (
     asset text, run_id text, kind text, figure text, level text, value double precision, usual double precision,

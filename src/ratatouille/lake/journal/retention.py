@@ -28,7 +28,7 @@ TABLES = (
 NEWEST_RUNS, NEWEST_POINTS = 100, 50
 _AT_ONCE = 500  # runs in one transaction: nobody waits long for the journal
 _WORTH_A_VACUUM = 2000
-_OF_RUNS = ("steps", "samples", "findings", "runs")
+_OF_RUNS = ("steps", "samples", "findings", "run_notes", "runs")
 
 
 @dataclass(frozen=True, slots=True)
