@@ -141,9 +141,11 @@ def main(arguments: list[str]) -> int:
         about = lineage(workspace(), asked.run)
         with MLflow(asked.uri) as server:
             run, new = send(server, about)
-    except (ModelError, RatError) as error:
-        said = f"{error}\nThe lake has the model all the same.\nNext: {error.cure}"
-        print(said if isinstance(error, ModelError) else str(error), file=sys.stderr)
+    except ModelError as error:
+        print(f"{error}\nThe lake has the model all the same.\nNext: {error.cure}", file=sys.stderr)
+        return 2
+    except RatError as error:
+        print(error, file=sys.stderr)
         return 2
     print(f"The model of run {about['run_id']} is MLflow's run {run}{'' if new else ', as before'}; {about['stage']}")
     return 0
