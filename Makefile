@@ -89,12 +89,12 @@ lakefs-server: .tools/bin/lakefs ## build the lakeFS server that tests of the fo
 			| python3 -c 'import json, sys; print(json.load(sys.stdin)["Dir"])') \
 		&& cd "$$source" && CGO_ENABLED=0 "$$go" build -p 2 -ldflags="-s -w" -o "$(CURDIR)/.tools/bin/lakefs" ./cmd/lakefs
 
-demo: setup ## run the sales pipeline over two days, a Formula 1 race, recipes to a language model, and awards to a graph
+demo: setup ## run the sales pipeline over two days, a Formula 1 race, recipes to a language model, awards to a graph, forklifts to a model
 	@$(PYTHON) scripts/demo.py
 
 demo-reset: ## forget the demo: delete its landing files and the lake in .rat/
-	@rm -rf landing/sales landing/f1 landing/recipes landing/sbir truth .rat
-	@echo "Gone: landing/sales, landing/f1, landing/recipes, landing/sbir, truth and .rat/. Start again with: make demo"
+	@rm -rf landing/sales landing/f1 landing/recipes landing/sbir landing/forklift truth .rat
+	@echo "Gone: landing/sales, landing/f1, landing/recipes, landing/sbir, landing/forklift, truth and .rat/. Start again with: make demo"
 
 test: setup ## install what is missing and run the whole test suite
 	@$(PYTHON) -m pytest $(if $(ARGS),$(ARGS),$(PARALLEL))
@@ -106,6 +106,7 @@ check: setup ## format, lint, types, architecture, lock file and generated docs,
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
+	$(PYTHON) -m basedpyright --level error
 	$(PYTHON) scripts/check_architecture.py
 	$(UV) lock --check --quiet
 	$(PYTHON) scripts/make_reference.py --check

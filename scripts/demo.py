@@ -1,5 +1,5 @@
-"""`make demo`: sales over two days, a Formula 1 race, recipes to a language model, awards to a graph. Every command is
-shown as you would type it.
+"""`make demo`: sales over two days, a Formula 1 race, recipes to a language model, awards to a graph, forklifts to a model.
+Every command is shown as you would type it.
 
 It works in the workspace of the repository root (its lake is `.rat/`), deletes nothing, and may be run again.
 """
@@ -26,6 +26,8 @@ F1 = (
     "gold_mart_tables_built",
 )
 RECIPES = ("raw_dataset", "cleaned_dataset", "removed_texts", "tokenized_dataset", "train_val_splits")
+FORKLIFT = ("raw_forklift_snapshot", "header_assigned_dataset", "cleaned_height_dataset", "carrying_dataset")
+FORKLIFT_MODEL = ("training_dataset", "forklift.trained_model", "model_performance_report", "production_model")
 LEADERBOARD = """select position, full_name, team_name, fastest_lap_time, delta_to_fastest, finishing_position
 from default_gold_analytics.session_leaderboard where session_key = (select max(session_key)
 from default_gold_analytics.session_leaderboard) order by position limit 5"""
@@ -35,6 +37,9 @@ LINES = """select (select count(*) from raw.sbir_awards) as lines,
 (select count(*) from validated.sbir_awards_duplicate) as duplicates"""
 TECHNOLOGIES = """MATCH (c:Company)-[s:SPECIALIZES_IN]->(a:CETArea)
 RETURN a.name AS technology, count(c) AS companies, sum(s.award_count) AS awards ORDER BY awards DESC LIMIT 5"""
+CARRYING = """select machine, count(distinct pulse_id) as carries, round(avg(carrying::int), 2) as share,
+any_value(verdict) as load_sensor, bool_or(sensor_broken) as height_sensor_broken
+from silver.forklift_carrying join gold.forklift_load_sensor using (machine) group by machine order by machine"""
 
 TRY_NEXT = """
 Try next. `source .venv/bin/activate` gives you `rat`.
@@ -81,6 +86,9 @@ def main() -> int:
     if (ROOT / "pipelines" / "sbir").is_dir():
         sbir()
 
+    if (ROOT / "pipelines" / "forklift").is_dir():
+        forklift()
+
     print(TRY_NEXT)
     return 0
 
@@ -114,6 +122,30 @@ def sbir() -> None:
 
     say("The same awards in the graph: which technologies companies work on, asked in Cypher.")
     shown("python", "-m", "pipelines.sbir.ask", TECHNOLOGIES, program=[sys.executable])
+
+
+def forklift() -> None:
+    say("Forklift: telemetry of a simulated fleet, from a folder in place of a lakeFS server, to a carrying flag.")
+    fleet, truth = ".rat/forklift_fleet", ".rat/forklift_truth"
+    into = ["--into", f"{fleet}/real_data", "--truth", truth, "--forklifts", "5", "--trucks", "1", "--days", "1"]
+    shown("python", "-m", "pipelines.forklift.simulate", *into, program=[sys.executable])
+    os.environ["LAKEFS_FALLBACK"] = fleet
+    print(f"\n$ export LAKEFS_FALLBACK={fleet}", flush=True)
+    learns = find_spec("sklearn") is not None and find_spec("skops") is not None
+    rat("run", *FORKLIFT, *(FORKLIFT_MODEL if learns else ()))
+    rat("run", "gold.forklift_load_sensor")
+
+    say("How often each machine carries. Where the load sensor is dead, the rule finds nothing.")
+    rat("query", CARRYING)
+
+    if learns:
+        say("The model never sees the load sensor. Against what truly happened, on machines that it was not trained on.")
+        shown("python", "-m", "pipelines.forklift.scores", "--truth", truth, program=[sys.executable])
+
+        say("Which commit and which rows made it.")
+        shown("python", "-m", "pipelines.forklift.lineage", program=[sys.executable])
+    else:
+        say("The last steps train a model. They need scikit-learn: make setup EXTRAS=forklift, then make demo.")
 
 
 def formula_1() -> None:

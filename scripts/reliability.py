@@ -61,6 +61,7 @@ ROWS = (
     Row("rejected", ("tests/dagster_face/test_dagster_gates.py",), 10),
     Row("misbehaving-api", ("tests/pipelines/test_f1_schedules.py",), 38),
     Row("earlier-releases", ("tests/engine/test_engine_golden_lakes.py",), 1),
+    Row("forklift-killed", ("tests/pipelines/test_forklift_kills.py",), 200),
     Row("f1-killed", ("tests/pipelines/test_f1_crash.py",), 10),
     Row("names", ("tests/security/test_security_names.py",), 10),
     Row("queries", ("tests/security/test_security_queries.py",), 2),

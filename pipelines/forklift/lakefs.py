@@ -66,9 +66,10 @@ class Object:
 class Source(Protocol):
     """What telemetry can be fetched from."""
 
-    repository: str
-    branch: str
-
+    @property
+    def repository(self) -> str: ...
+    @property
+    def branch(self) -> str: ...
     def head(self) -> Commit: ...
     def commit(self, id: str) -> Commit: ...
     def objects(self, commit: Commit, prefix: str) -> Iterator[Object]: ...
@@ -200,33 +201,50 @@ class LakeFS:
     def write_back(
         self, files: Mapping[str, Path], *, branch: str, message: str, metadata: Mapping[str, str]
     ) -> Commit:
-        """Put files (object -> file) on a new `branch`, commit, merge into ours; returns the commit that merged.
+        """Put files (object -> file) on `branch`, commit, merge into ours; returns the commit that merged.
 
-        The branch goes afterwards. Files that are there as they are change nothing: then the head is returned.
+        The branch goes afterwards. One that a stopped attempt has left is gone on with, wherever that was stopped. Of an
+        object that ours has changed meanwhile what is written now stays. Files that are there as they are change
+        nothing: then the head is returned.
         """
-        import lakefs_sdk
+        from lakefs_sdk.models.branch_creation import BranchCreation
+        from lakefs_sdk.models.commit_creation import CommitCreation
 
         doing = f"writing results to {branch}"
-        creation = lakefs_sdk.BranchCreation(name=branch, source=self.branch, force=True)
+        creation = BranchCreation(name=branch, source=self.branch, force=True)
         with suppress(Conflict):  # left by an attempt that was stopped
-            self._ask(doing, lambda api: api.branches_api.create_branch(self.repository, creation))
+            self._ask(doing, lambda api: api.branches_api.create_branch(self.repository, creation, **self._timeout))
         for path, file in files.items():
             self._ask(doing, self._upload(branch, path, file))
-        said = lakefs_sdk.CommitCreation(message=message, metadata=dict(metadata))
+        said = CommitCreation(message=message, metadata=dict(metadata))
+        with suppress(NothingToCommit):  # the stopped attempt has committed, and perhaps not merged
+            self._ask(doing, lambda api: api.commits_api.commit(self.repository, branch, said, **self._timeout))
+        merged = self._merged(branch, message, metadata)
+        self._ask(
+            doing, lambda api: api.branches_api.delete_branch(self.repository, branch, force=True, **self._timeout)
+        )
+        return self.commit(merged) if merged else self.head()
+
+    def _merged(self, branch: str, message: str, metadata: Mapping[str, str]) -> str:
+        """Merge a branch of ours; the id of the commit, or "" where there was nothing to merge."""
+        from lakefs_sdk.models.merge import Merge
+
+        merge = Merge(message=message, metadata=dict(metadata), strategy="source-wins")
         try:
-            self._ask(doing, lambda api: api.commits_api.commit(self.repository, branch, said))
-            merge = lakefs_sdk.Merge(message=message, metadata=dict(metadata))
-            self._ask(
+            found = self._ask(
                 f"merging {branch} into {self.branch}",
-                lambda api: api.refs_api.merge_into_branch(self.repository, branch, self.branch, merge=merge),
+                lambda api: api.refs_api.merge_into_branch(
+                    self.repository, branch, self.branch, merge=merge, **self._timeout
+                ),
             )
         except NothingToCommit:
-            pass
-        self._ask(doing, lambda api: api.branches_api.delete_branch(self.repository, branch, force=True))
-        return self.head()
+            return ""
+        return str(found.reference)
 
     def _upload(self, branch: str, path: str, file: Path) -> Callable[[Any], Any]:
-        return lambda api: api.objects_api.upload_object(self.repository, branch, path, content=str(file), force=True)
+        return lambda api: api.objects_api.upload_object(
+            self.repository, branch, path, content=str(file), force=True, **self._timeout
+        )
 
     @property
     def _where(self) -> str:
@@ -238,13 +256,13 @@ class LakeFS:
 
     def _api(self) -> LakeFSClient:
         if self._client is None:
-            import lakefs_sdk
             from lakefs_sdk.client import LakeFSClient
+            from lakefs_sdk.configuration import Configuration
             from urllib3.util import Retry
 
             said = self._settings
             host = said.endpoint_url.rstrip("/").removesuffix("/api/v1") + "/api/v1"
-            configuration = lakefs_sdk.Configuration(host=host, username=said.access_key, password=said.secret_key)
+            configuration: Any = Configuration(host=host, username=said.access_key, password=said.secret_key)
             configuration.retries = Retry(0, redirect=3)  # stamina does it, and says so
             configuration.connection_pool_maxsize = 16
             self._client = LakeFSClient(configuration)
@@ -339,12 +357,12 @@ class Folder:
                 where=str(self.root / self.prefix),
                 next="Set fallback_local_path to a folder that holds the prefix.",
             )
-        digest = hashlib.sha256()
+        digest, newest = hashlib.sha256(), 0.0
         for one in self.objects(Commit(""), self.prefix):
             digest.update(f"{one.path}\0{one.checksum}\n".encode())
-        return Commit(
-            f"local:{digest.hexdigest()[:32]}", message=f"the content of {self.root.name}", created_at=_utc(None)
-        )
+            newest = max(newest, (self.root / one.path).stat().st_mtime)
+        said = f"the content of {self.root.name}"
+        return Commit(f"local:{digest.hexdigest()[:32]}", message=said, created_at=_utc(newest))
 
     def commit(self, id: str) -> Commit:
         """The folder as it is; raises LakeFSError when that is no longer `id`."""
@@ -375,9 +393,8 @@ def _commit(found: Any) -> Commit:
     return Commit(found.id, found.message, found.committer, _utc(found.creation_date), dict(found.metadata or {}))
 
 
-def _utc(seconds: int | None) -> str:
-    at = datetime.now(UTC) if seconds is None else datetime.fromtimestamp(seconds, UTC)
-    return at.isoformat(timespec="seconds")
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _hashes(path: Path) -> tuple[str, str, int]:

@@ -110,13 +110,14 @@ def machine_of(name: str) -> str:
 
 
 def state(root: Path) -> str:
-    """A hash that changes when the manifest or a file does (by size and time)."""
-    digest = hashlib.sha256()
-    manifest = root / FOLDER / MANIFEST
-    digest.update(manifest.read_bytes() if manifest.exists() else b"")
+    """A hash that changes when what `objects` tells of does, by size and time. Another commit of the same files is none."""
+    digest, manifest = hashlib.sha256(), read_manifest(root)
     for name, path in telemetry_files(root).items():
-        status = path.stat()
-        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        landed, status = manifest.files.get(name), path.stat()
+        said = (landed.commit_id, landed.sha256, landed.bytes, landed.modified_ns) if landed else ()
+        digest.update(
+            f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{said}\0{manifest.removed.get(name)}\n".encode()
+        )
     return digest.hexdigest()[:32]
 
 

@@ -19,7 +19,7 @@ import polars as pl
 
 from . import scoring
 from .features import FEATURES, LOAD_FEATURES, RAISED_M
-from .models import WITH, WITHOUT, Fitted, ModelError, calibrated, log_odds
+from .models import WITH, WITHOUT, Fitted, ModelError, calibrated, log_odds, on_threads
 
 TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 SLOW_KMH = 7.2
@@ -48,11 +48,9 @@ class Learned:
 
 def learn(windows: pl.DataFrame, wish: Wish, say: Callable[[str], None] = lambda line: None) -> Learned:
     """Train on `windows`: machine, split, carrying and all features. ModelError where they cannot be learned from."""
-    from threadpoolctl import threadpool_limits
-
     parts = {split: windows.filter(pl.col("split") == split) for split in SPLITS}
     _refuse_too_little(parts)
-    with threadpool_limits(wish.threads):
+    with on_threads(wish.threads):
         without, tried = _best(parts, FEATURES, wish, say)
         with_load, tried_with = _best(parts, (*FEATURES, *LOAD_FEATURES), wish, say)
         fitted = {WITHOUT: without, WITH: with_load}
@@ -153,7 +151,7 @@ def _estimator(kind: str, wish: Wish) -> Any:
             max_leaf_nodes=15,
             min_samples_leaf=40,
             l2_regularization=1.0,
-            early_stopping=False,
+            early_stopping=False,  # pyright: ignore[reportArgumentType] - it is told by its default, 'auto'
             random_state=wish.random_state,
         )
     raise ModelError(f"there is no kind of model called {kind}", f"choose of {', '.join(KINDS)}")
@@ -183,7 +181,7 @@ def _importance(one: Fitted, validation: pl.DataFrame, wish: Wish) -> list[dict[
     from sklearn.inspection import permutation_importance
 
     rows = validation.sample(min(IMPORTANCE_ROWS, validation.height), seed=wish.random_state)
-    found = permutation_importance(
+    found: Any = permutation_importance(
         one.estimator,
         rows.select(one.features).to_numpy(),
         rows[LABEL].to_numpy(),

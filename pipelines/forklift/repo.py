@@ -10,7 +10,7 @@ from dagster import AssetSelection, Definitions, HookContext, define_asset_job, 
 from ratatouille import workspace
 from ratatouille.dagster import pipeline
 
-from .assets import ingest, model, processing, reports, training
+from .assets import ingest, model, processing, reports, training, write_back
 from .io_managers import forklift_artifacts, forklift_tables
 from .resources.lakefs import lakefs_from_environment
 from .sensors import lakefs_new_commit_sensor
@@ -40,6 +40,7 @@ _files = [*ingest.all_ingest_assets, *processing.all_processing_assets]
 all_assets = [
     *(asset.with_attributes(hook_defs={view_of_the_run}) for asset in _files),
     *(training.training_dataset, model.trained_model, model.model_performance_report, model.production_model),
+    *write_back.all_write_back_assets,
     *reports.all_report_assets,
 ]
 all_asset_checks = [
@@ -47,11 +48,12 @@ all_asset_checks = [
     *processing.all_processing_checks,
     *training.all_training_checks,
     *model.all_model_checks,
+    *write_back.all_write_back_checks,
     *reports.all_report_checks,
 ]
 forklift_training_job = define_asset_job(
     "forklift_training_job",
-    AssetSelection.assets(*CHAIN, "production_model"),
+    AssetSelection.assets(*CHAIN, "production_model", "results_in_lakefs"),
     description="From the telemetry of a commit to a model, which is served if it is not worse than the one before.",
 )
 all_jobs = [forklift_training_job]

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -179,7 +179,8 @@ def _work(
     in_lift = np.where(share < 0.5, low + (pick - low) * 2 * share, pick + (travel - pick) * (2 * share - 1))
     in_put = np.where(share < 0.6, travel + (place - travel) * share / 0.6, place + (low - place) * (share - 0.6) / 0.4)
     height = np.choose(phase, [low, low, in_lift, travel, in_put, low])
-    loaded = np.choose(phase, [0, 0, share > 0.5, 1, share < 0.65, 0]).astype(np.int8)
+    held: list[Any] = [0, 0, share > 0.5, 1, share < 0.65, 0]
+    loaded = np.choose(phase, held).astype(np.int8)
 
     eased = np.clip(8 * np.minimum(share, 1 - share), 0, 1)  # pulls away and brakes within an eighth of a phase
     hurry = chance.uniform(0.85, 1.15, n_cycles)[cycle]

@@ -88,3 +88,21 @@ def test_any_sequence_of_states_ends_as_the_last_one(shop, states):
         empty = {GIVEN: "select 1 as id, 'a' as name, 1 as size where false"}
         shop.write(gives(*rows) if rows else empty).run()
         assert shop.rows(TABLE) == sorted((id, n, size) for id, (n, size) in state.items())
+
+
+@pytest.mark.parametrize(
+    ("key", "few"),
+    [
+        ("id", 20_000),  # by their values
+        ("id", 1),  # too many for that
+        ("id::varchar || '''' as id", 20_000),
+        ("id::double as id", 20_000),
+    ],
+)
+def test_whatever_its_keys_are_the_same_rows_are_written(shop, monkeypatch, key, few):
+    monkeypatch.setattr("ratatouille.engine.reconcile._FEW", few)
+    query = {"pipelines/silver/firms.sql": f"select {key}, name, size from {{{{ ref('bronze.given') }}}}"}
+    shop.write(FILES | query).run()
+    step = shop.write(gives("(1, 'a', 5)", "(2, 'x', 8)", "(4, 'd', 1)", "(5, 'e', 1)")).run().step("silver.firms")
+    assert (step.status, step.rows_written) == ("built", 3), step.error
+    assert [row[1:] for row in shop.rows(TABLE)] == [("a", 5), ("x", 8), ("d", 1), ("e", 1)]

@@ -387,6 +387,7 @@ def test_a_step_that_does_not_end_and_memory_that_runs_out_are_told_while_it_run
         assert told(100) == [], "it is told already"
         assert told(110, memory_share=0.97) == [("memory_pressure", "silver.a", "fail")]
         assert told(140, memory_share=0.96) == [("overdue", "silver.a", "fail")], "it got worse"
+        assert "(1 more times" in kitchen.told[-1][2], "two lines were crossed, however often somebody looked"
         assert told(150, disk_left_bytes=1.5e9) == [("disk_low", "silver.a", "warn")]
         assert "in_words" not in kitchen.told[-1][2] and "1,500 MB are left" in kitchen.told[-1][2]
         record = {"seconds": 150.0, "measured": {"memory_share": 0.97, "disk_left_bytes": 1.5e9, "profile": "p"}}

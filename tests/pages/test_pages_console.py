@@ -106,13 +106,10 @@ CLOTHES = [
 HEAVY = [
     "select count(*) from silver.big a, silver.big b, silver.big c, silver.big d",
     "with recursive r as (select 1 as i union all select i + 1 from r) select sum(i) from r",
-    "select levenshtein(repeat('a', 1000000), repeat('b', 1000000))", "select sum(i) from range(100000000000000) t(i)",
+    "select levenshtein(repeat('a', 1000000), repeat('b', 1000000))",
     "select * from silver.big a, silver.big b, silver.big c order by a.i * b.i + c.i, c.i",
-    "select repeat('x', 4000000000)", "select list(a.i) from silver.big a, silver.big b",
-    "select string_agg(repeat('x', 100000), '') from silver.big a, silver.big b", "select list_sort(range(1000000000))",
-    "select array_agg(range(1000000)) from silver.big",
-    "select a.i, count(distinct b.i * 7919 % 1000003 + c.i) from silver.big a, silver.big b, silver.big c group by 1",
-    "select bitstring('0', 2000000000)",
+    "select list(a.i) from silver.big a, silver.big b",
+    "select string_agg(repeat('x', 100000), '') from silver.big a, silver.big b",
     "select " + "(" * 20_000 + "1" + ")" * 20_000, "select " + "+".join(["1"] * 30_000),
     "select [" * 3_000 + "1" + "]" * 3_000, "select * from " + ", ".join(f"silver.big t{i}" for i in range(200)),
 ]  # fmt: skip
@@ -122,7 +119,9 @@ HEAVY = [
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root = tmp_path_factory.mktemp("consoled") / "shop"
     (root / "pipelines/silver").mkdir(parents=True)
-    (root / "workspace.yaml").write_text("name: shop\nresources: {memory: 700MB, threads: 1}\n")
+    (root / "workspace.yaml").write_text(
+        "name: shop\nresources: {memory: 700MB, threads: 1}\nenvironments: {dev: {resources: {memory: 700MB, threads: 1}}}\n"
+    )
     (root / "pipelines/silver/t.sql").write_text(f"select 1 as id, '{MASKED}' as email")
     (root / "pipelines/silver/t.yaml").write_text("columns: {email: {sensitive: true}}\n")
     (root / "pipelines/silver/big.sql").write_text("select i, i % 7 as d from range(20_000) r(i)")
@@ -194,8 +193,8 @@ def test_two_hundred_statements_write_nothing_and_read_nothing_outside(
 
 
 def test_no_query_lasts_longer_or_holds_more_than_it_may(shop: Project) -> None:
-    console = Console(Limits(seconds=1.0, memory_bytes=400_000_000, spill_bytes=100_000_000))
-    console_s = 1.0 + 3.0  # and a process may have to be started first, on a busy machine
+    console = Console(Limits(seconds=0.8, memory_bytes=400_000_000, spill_bytes=100_000_000))
+    longest_s = 0.8 + 3.0  # and a process may have to be started first, on a busy machine
 
     def attack(sql: str) -> str:
         began = time.monotonic()
@@ -207,7 +206,7 @@ def test_no_query_lasts_longer_or_holds_more_than_it_may(shop: Project) -> None:
         except RequestError as error:
             ended = "refused" if error.next else f"{error}"
         took = time.monotonic() - began
-        return ended if took < console_s else f"{took:.1f} s"
+        return ended if took < longest_s else f"{took:.1f} s"
 
     try:
         with ThreadPoolExecutor(2) as both:
@@ -215,7 +214,7 @@ def test_no_query_lasts_longer_or_holds_more_than_it_may(shop: Project) -> None:
     finally:
         console.close()
     assert set(ended.values()) == {"stopped", "refused"}, ended
-    assert sum(how == "stopped" for how in ended.values()) >= 11, ended
+    assert sum(how == "stopped" for how in ended.values()) >= 7, ended
 
 
 def test_what_was_cut_is_said_and_a_file_has_all(shop: Project, console: Console, tmp_path: Path) -> None:
@@ -237,13 +236,17 @@ def test_what_was_cut_is_said_and_a_file_has_all(shop: Project, console: Console
         console.write(shop, "select 1", tmp_path / "all.sh")
 
 
-def test_a_process_that_is_killed_is_replaced_and_none_is_left(shop: Project) -> None:
-    console = Console(Limits(seconds=10))
+def test_a_process_that_is_killed_is_replaced_and_none_is_left(shop: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RATATOUILLE_TEST_SECRET", SECRET)
+    console = Console(Limits(seconds=10, memory_bytes=400_000_000))
     assert console.ask(shop, "select 1").rows == (("1",),)
     (waiting,) = console._waiting
     waiting.send_signal(signal.SIGKILL)
     waiting.wait()
     assert console.ask(shop, "select 2").rows == (("2",),)
+    with pytest.raises(LakeError, match="memory"):  # of one value, which DuckDB itself does not count
+        console.ask(shop, "select length(repeat('x', 800000000) || 'y')")
+    assert console.ask(shop, "select 3").rows == (("3",),)
     (waiting,) = console._waiting
     assert "RATATOUILLE_TEST_SECRET" not in Path(f"/proc/{waiting.pid}/environ").read_text()
     console.close()
@@ -251,3 +254,17 @@ def test_a_process_that_is_killed_is_replaced_and_none_is_left(shop: Project) ->
     for sql, what in (("  ", "no query yet"), ("select 1" + " " * 200_000, "letters at most")):
         with pytest.raises(RequestError, match=what):
             console.ask(shop, sql)
+
+
+def test_what_an_environment_reads_from_the_default_lake_is_masked_too(
+    shop: Project, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RATATOUILLE_ENV", "dev")
+    assert run_command(["-w", shop.workspace.root, "run", "silver.big", "--json"]) == 0
+    project = files.load(Path(shop.workspace.root))
+    assert project.workspace.environment == "dev"
+    assert console.ask(project, "select email from silver.t").rows == (("[hidden]",),)
+    assert console.ask(project, "select count(*) from silver.big, silver.t").rows == (("20000",),)
+    for sql in ("from base_lake.silver.t", "from lake.silver.big", "from base_lake.t"):
+        with pytest.raises(RequestError, match=r"names the lake as well|no layer"):
+            console.ask(project, sql)

@@ -248,6 +248,12 @@ def test_what_is_listed_is_compared_with_what_is_there(shop: Path, capsys: pytes
         code, said = told(shop, capsys, "docs", "--check")
         assert (code, said["differences"]) == (0, []), "all that is there is listed, and the other way round"
         assert told(shop, capsys, "docs", "--check", "--strict")[0] == 1, "one table lists nothing"
+        query = (shop / "pipelines/silver/sales.sql").read_text()
+        say(shop, "pipelines/silver/sales.sql", query.replace("select id", "select id, 2 as later"))
+        say(shop, "pipelines/silver/sales.yaml", before + more + "  later: {type: integer}\n")
+        code, said = told(shop, capsys, "docs", "--check")
+        assert code == 1 and [(one["column"], one["kind"]) for one in said["differences"]] == [("later", "not there")]
+        say(shop, "pipelines/silver/sales.sql", query)
         say(
             shop,
             "pipelines/silver/sales.yaml",

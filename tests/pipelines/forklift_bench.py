@@ -42,6 +42,7 @@ def carrying(forklifts: int = 6, days: int = 2, seed: int = 7, commit: str = "c0
         *("height", "load", "latitude", "longitude", "speed"),
         (pl.col("onduty") == 1).alias("on_duty"),
         flag.alias("carrying"),
+        pl.when(flag).then(pl.concat_str("machine", pl.lit("@"), flag.rle_id().over("machine"))).alias("pulse_id"),
         pl.lit(value=False).alias("sensor_broken"),
         pl.lit(commit).alias("commit_id"),
     ).with_columns(**change)
@@ -50,7 +51,7 @@ def carrying(forklifts: int = 6, days: int = 2, seed: int = 7, commit: str = "c0
 class Yard:
     """The pipeline in a workspace of its own, run in this process."""
 
-    def __init__(self, root: Path, instance: dg.DagsterInstance) -> None:
+    def __init__(self, root: Path, instance: dg.DagsterInstance | None) -> None:
         from ratatouille.dagster import definitions
         from ratatouille.handle import Workspace
 
@@ -66,12 +67,19 @@ class Yard:
         rows.write_parquet(self.root / SEED)
         self.workspace.run("silver.forklift_carrying")
 
-    def run(self, *names: str, config: Mapping[str, Any] | None = None, tags: Mapping[str, str] | None = None) -> Any:
+    def run(
+        self,
+        *names: str,
+        config: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+        lakefs: Mapping[str, str] | None = None,
+    ) -> Any:
         """Materialize these assets with their checks; the settings of QUICK under those of `config`."""
         names = names or tuple(CHAIN)
         wish = {name: {**QUICK.get(name, {}), **(config or {}).get(name, {})} for name in names}
         return self.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
-            run_config={"ops": {name: {"config": one} for name, one in wish.items() if one}},
+            run_config={"ops": {name: {"config": one} for name, one in wish.items() if one}}
+            | ({"resources": {"lakefs": {"config": dict(lakefs)}}} if lakefs else {}),
             instance=self.instance,
             asset_selection=[dg.AssetKey(name) for name in names],
             tags=dict(tags or {}),

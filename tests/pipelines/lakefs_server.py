@@ -14,8 +14,20 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
+import pytest
+
 KEY, SECRET = "AKIATESTSOFTHEKITCHEN", "a secret of no use elsewhere"
 STARTS_WITHIN_S = 60
+
+
+@contextmanager
+def found_lakefs(need_tool: Callable[[str, str], str], folder: Path) -> Iterator[str]:
+    """`lakefs`, of the program that `make lakefs-server` has built; the test is skipped where there is none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(Path(__file__).resolve().parents[2] / ".tools" / "bin"), prepend=":")
+        program = need_tool("lakefs", "make lakefs-server")
+    with lakefs(program, folder) as address:
+        yield address
 
 
 @contextmanager
@@ -55,6 +67,38 @@ def _until_it_answers(address: str, running: subprocess.Popen[bytes], folder: Pa
             assert running.poll() is None, (folder / "lakefs.log").read_text(errors="replace")[-2000:]
             time.sleep(0.05)
     raise AssertionError("lakeFS did not start")
+
+
+class Repository:
+    """A repository of the server, as whoever puts telemetry there sees it."""
+
+    def __init__(self, address: str, name: str) -> None:
+        import lakefs_sdk
+        from lakefs_sdk.client import LakeFSClient
+        from pipelines.forklift.lakefs import LakeFS, Settings
+
+        self.settings = Settings(address, name, access_key=KEY, secret_key=SECRET, attempts=2, wait_s=0.01)
+        configuration = lakefs_sdk.Configuration(host=f"{address}/api/v1", username=KEY, password=SECRET)
+        self.sdk, self.name, self.client = LakeFSClient(configuration), name, LakeFS(self.settings)
+        self.sdk.repositories_api.create_repository(
+            lakefs_sdk.RepositoryCreation(name=name, storage_namespace=f"local://{name}", default_branch="main")
+        )
+
+    def commit(self, put: dict[str, bytes], delete: tuple[str, ...] = (), branch: str = "main", **said: str) -> str:
+        import lakefs_sdk
+
+        for path, content in put.items():
+            self.sdk.objects_api.upload_object(self.name, branch, path, content=content)
+        for path in delete:
+            self.sdk.objects_api.delete_object(self.name, branch, path)
+        creation = lakefs_sdk.CommitCreation(message=f"put {len(put)}", metadata=said, allow_empty=True)
+        return str(self.sdk.commits_api.commit(self.name, branch, creation).id)
+
+    def read(self, path: str) -> bytes:
+        return bytes(self.sdk.objects_api.get_object(self.name, "main", path))
+
+    def branches(self) -> list[str]:
+        return [ref.id for ref in self.sdk.branches_api.list_branches(self.name).results]
 
 
 class Between:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -67,25 +68,46 @@ def test_the_document_is_kept_by_name(repository: Any) -> None:
         for key in graph.asset_check_keys
         if (spec := graph.get_check_spec(key)).blocking
     }
-    assert {*CHAIN, "production_model"} <= blocking
+    ours = importlib.import_module("pipelines.forklift.repo").all_assets
+    assert {key.to_user_string() for asset in ours for key in asset.keys} == blocking > set(CHAIN)
     home = ROOT / "pipelines/forklift"
     assert all((home / name).is_dir() for name in ("assets", "resources", "io_managers", "sensors", "utils"))
-    assert yaml.safe_load((home / "dagster.yaml").read_text())["telemetry"] == {"enabled": False}
+    talks = [
+        graph.get(dg.AssetKey(name)).assets_def.op.retry_policy
+        for name in ("raw_forklift_snapshot", "results_in_lakefs")
+    ]
+    assert all(policy.max_retries == 3 and policy.delay == 30 for policy in talks)
 
 
-def test_both_names_of_the_module_are_one_code_location(repository: Any) -> None:
+def test_its_settings_are_those_of_an_instance(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "pipelines/forklift/dagster.yaml", tmp_path)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert instance.run_retries_enabled and instance.run_retries_max_retries == 2
+        assert not instance.telemetry_enabled and instance.run_monitoring_enabled
+
+
+def test_both_names_of_the_module_are_one_code_location(
+    repository: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from click.testing import CliRunner
+    from dagster._cli.definitions import definitions_cli
     from dagster._core.workspace.autodiscovery import loadable_targets_from_python_module
 
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     for name in ("pipelines.forklift", "pipeline"):
         (target,) = loadable_targets_from_python_module(name, None)
         assert target.attribute == "defs"
+        # Loads the code location as `dagster dev -m` does.
+        said = CliRunner().invoke(definitions_cli, ["validate", "-m", name])
+        assert said.exit_code == 0, said.output
     assert importlib.import_module("pipeline").defs is importlib.import_module("pipelines.forklift.repo").defs
     # What the document calls pipeline/models/ is there under that name.
     assert (ROOT / "pipeline").resolve() == (ROOT / "pipelines/forklift").resolve()
 
 
 def test_the_yaml_of_the_document_is_a_run_config_as_it_is_printed(
-    repository: Any, monkeypatch: pytest.MonkeyPatch
+    repository: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, config = repository.get_job("forklift_training_job"), yaml.safe_load(PRINTED)
     assert dg.validate_run_config(job, config)["resources"]["lakefs"]["config"]["access_key"] == "${LAKEFS_ACCESS_KEY}"
@@ -96,6 +118,24 @@ def test_the_yaml_of_the_document_is_a_run_config_as_it_is_printed(
     monkeypatch.setenv("LAKEFS_ACCESS_KEY", "the key")
     resource = importlib.import_module("pipelines.forklift.resources").LakeFSResource
     assert resource(**config["resources"]["lakefs"]["config"]).expanded("access_key") == "the key"
+    # A run with this very YAML: the resource asks for the variables, what is stored has their names.
+    monkeypatch.setenv("LAKEFS_SECRET_KEY", "the secret of nobody")
+    asked: list[Any] = []
+    lakefs = importlib.import_module("pipelines.forklift.lakefs")
+
+    def fetch(root: Path, source: Any, *_: Any, **__: Any) -> Any:
+        asked.append(source._settings)
+        raise lakefs.LakeFSError("there is nobody", where="here", next="stay")
+
+    monkeypatch.setattr(importlib.import_module("pipelines.forklift.assets.ingest"), "fetch", fetch)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        done = job.execute_in_process(run_config=config, instance=instance, raise_on_error=False)
+        stored = instance.get_run_by_id(done.run_id).run_config
+    assert not done.success and (asked[0].access_key, asked[0].secret_key) == ("the key", "the secret of nobody")
+    assert stored == config
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or b"the secret of nobody" not in path.read_bytes(), path
 
 
 def test_a_file_asset_of_this_pipeline_loads_no_dagster() -> None:
@@ -126,7 +166,7 @@ def test_where_recipes_is_loaded_too_both_keep_their_model(repository: Any) -> N
 def test_the_whole_job_runs_from_files_to_a_served_model(tmp_path: Path) -> None:
     with yard_in(tmp_path, whole=True) as yard:
         simulate = yard.module("simulate")
-        simulate.write(simulate.Fleet(forklifts=5, trucks=1, days=2, seed=7), tmp_path / "lake/real_data")
+        simulate.write(simulate.Fleet(forklifts=5, trucks=1, days=1, seed=7), tmp_path / "lake/real_data")
         local = {"lakefs": {"config": {"fallback_local_path": str(tmp_path / "lake")}}}
         job = yard.definitions.get_repository_def().get_job("forklift_training_job")
         rounds = {"ops": {"trained_model": {"config": {"rounds": 15}}}}
@@ -153,7 +193,7 @@ def test_the_whole_job_runs_from_files_to_a_served_model(tmp_path: Path) -> None
         trained_on = set(yard.workspace.query("select distinct machine from gold.forklift_training")["machine"])
         assert not trained_on & {"FL-0003", "FL-0004"} and trained_on == {"FL-0001", "FL-0002", "FL-0005"}
         # Against the truth, the label of a machine with a dead load sensor is never right and the model often is.
-        simulate.write(simulate.Fleet(forklifts=5, trucks=1, days=2, seed=7), tmp_path / "again", tmp_path / "truth")
+        simulate.write(simulate.Fleet(forklifts=5, trucks=1, days=1, seed=7), tmp_path / "again", tmp_path / "truth")
         truth = pl.read_parquet(tmp_path / "truth/*.parquet")
         found = yard.module("scores").groups(yard.workspace, truth)
         assert found["load sensor dead"]["machines"] == ["FL-0004"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lakefs_server import KEY, SECRET, Between, between, lakefs
+from lakefs_server import KEY, SECRET, Between, Repository, between, found_lakefs
 from own_modules import modules_of
 from pipelines.forklift import landing
 from pipelines.forklift.arrival import Arrival, fetch
@@ -21,37 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 DAY = b"7;0.0;0;1;2026-03-02 08:00:00;51.0;13.7;0.0\n7;0.5;1;1;2026-03-02 08:00:01;51.0;13.7;4.2\n"
 
 
-class Repository:
-    """A repository of the server, as whoever puts telemetry there sees it."""
-
-    def __init__(self, address: str, name: str) -> None:
-        import lakefs_sdk
-        from lakefs_sdk.client import LakeFSClient
-
-        self.settings = Settings(address, name, access_key=KEY, secret_key=SECRET, attempts=2, wait_s=0.01)
-        configuration = lakefs_sdk.Configuration(host=f"{address}/api/v1", username=KEY, password=SECRET)
-        self.sdk, self.name, self.client = LakeFSClient(configuration), name, LakeFS(self.settings)
-        self.sdk.repositories_api.create_repository(
-            lakefs_sdk.RepositoryCreation(name=name, storage_namespace=f"local://{name}", default_branch="main")
-        )
-
-    def commit(self, put: dict[str, bytes], delete: tuple[str, ...] = (), **metadata: str) -> str:
-        import lakefs_sdk
-
-        for path, content in put.items():
-            self.sdk.objects_api.upload_object(self.name, "main", path, content=content)
-        for path in delete:
-            self.sdk.objects_api.delete_object(self.name, "main", path)
-        said = lakefs_sdk.CommitCreation(message=f"put {len(put)}", metadata=metadata, allow_empty=True)
-        return str(self.sdk.commits_api.commit(self.name, "main", said).id)
-
-
 @pytest.fixture(scope="module")
 def server(need_tool: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", f"{ROOT / '.tools' / 'bin'}", prepend=":")
-        program = need_tool("lakefs", "make lakefs-server")
-    with lakefs(program, tmp_path_factory.mktemp("lakefs")) as address:
+    with found_lakefs(need_tool, tmp_path_factory.mktemp("lakefs")) as address:
         yield address
 
 
@@ -215,16 +187,40 @@ def test_results_are_written_back_on_a_branch_and_merged(repository: Repository,
     result = tmp_path / "report.json"
     result.write_text(json.dumps({"pulses": 3}))
     said = {"branch": "results-1", "message": "results", "metadata": {"run": "r1"}}
-    merged = repository.client.write_back({"results/report.json": result}, **said)  # type: ignore[arg-type]
+    files = {"results/report.json": result}
+    merged = repository.client.write_back(files, **said)  # type: ignore[arg-type]
     assert merged.id != before and merged.metadata["run"] == "r1"
-    assert (
-        bytes(repository.sdk.objects_api.get_object(repository.name, "main", "results/report.json"))
-        == result.read_bytes()
-    )
-    assert [ref.id for ref in repository.sdk.branches_api.list_branches(repository.name).results] == ["main"]
-    again = repository.client.write_back({"results/report.json": result}, **said)  # type: ignore[arg-type]
-    assert again.id == merged.id
+    assert repository.read("results/report.json") == result.read_bytes() and repository.branches() == ["main"]
+    assert repository.client.write_back(files, **said).id == merged.id  # type: ignore[arg-type]
     assert fetch(tmp_path, repository.client, "real_data").file_count == 1
+
+
+@pytest.mark.parametrize("stopped_after", ["branch", "upload", "commit", "merge"])
+def test_a_write_back_that_was_stopped_is_gone_on_with(
+    repository: Repository, tmp_path: Path, stopped_after: str
+) -> None:
+    import lakefs_sdk
+
+    repository.commit({"results/report.json": b"of an earlier run"})
+    result = tmp_path / "report.json"
+    result.write_bytes(b"of this run")
+    creation = lakefs_sdk.BranchCreation(name="results-2", source="main")
+    repository.sdk.branches_api.create_branch(repository.name, creation)
+    if stopped_after == "upload":
+        repository.sdk.objects_api.upload_object(
+            repository.name, "results-2", "results/report.json", content=result.read_bytes()
+        )
+    if stopped_after in ("commit", "merge"):
+        repository.commit({"results/report.json": result.read_bytes()}, branch="results-2")
+    if stopped_after == "merge":
+        repository.sdk.refs_api.merge_into_branch(repository.name, "results-2", "main")
+    else:
+        repository.commit({"results/report.json": b"of a run that was quicker", "real_data/FL-1.csv": DAY})
+    repository.client.write_back(
+        {"results/report.json": result}, branch="results-2", message="results", metadata={"run": "r2"}
+    )
+    assert repository.read("results/report.json") == b"of this run" and repository.branches() == ["main"]
+    assert stopped_after == "merge" or repository.read("real_data/FL-1.csv") == DAY
 
 
 def test_a_local_folder_is_versioned_by_its_content(tmp_path: Path) -> None:
@@ -291,8 +287,16 @@ def test_the_sensor_asks_for_each_commit_once_and_says_what_the_server_says(
     assert [r.run_key for r in late.run_requests] == [commits[-1]] == [late.cursor], "one run for the head"
     each = Job(repository.settings, "commit").tick(commits[0])
     assert [r.run_key for r in each.run_requests] == commits[1:], "more than a page of commits, oldest first, none lost"
-    assert each.cursor == commits[-1] and int(each.run_requests[0].tags["dagster/max_retries"]) > 0
+    tags = each.run_requests[0].tags
+    assert each.cursor == commits[-1] and int(tags["dagster/max_retries"]) > 0
+    assert tags["dagster/retry_on_asset_or_op_failure"] == "true"
     assert [r.run_key for r in job.tick("feed" * 16).run_requests] == [commits[-1]], "a branch that was reset"
+
+    ours = repository.commit({}, written_by="ratatouille/forklift")
+    only = job.tick(commits[-1])
+    assert not only.run_requests and only.cursor == ours and "only results" in str(only.skip_reason), "or it never ends"
+    assert [r.run_key for r in job.tick(commits[0]).run_requests] == [commits[-1]]
+    assert [r.run_key for r in job.tick(None).run_requests] == [ours], "whoever begins there begins at the head"
 
     monkeypatch.setenv("FORKLIFT_SECRET", "wrong")
     refused = job.tick(commits[0])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,18 @@ def test_the_same_rows_and_seed_give_the_same_predictions(trusted: pl.DataFrame,
     for name, one in learned.fitted.items():
         assert np.array_equal(one.probability(trusted), again.fitted[name].probability(trusted))
     assert again.about == learned.about
+
+
+def test_one_thread_is_one_also_where_nothing_was_loaded_before() -> None:
+    code = (
+        "from pipelines.forklift.models import on_threads\n"
+        "with on_threads(1):\n"
+        "    import sklearn.ensemble, threadpoolctl\n"
+        "    print({one['num_threads'] for one in threadpoolctl.threadpool_info()})"
+    )
+    root = Path(__file__).resolve().parents[2]
+    ran = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "{1}"
 
 
 def test_labels_that_mean_nothing_cannot_be_learned(trusted: pl.DataFrame) -> None:
@@ -220,7 +234,7 @@ def test_a_file_is_read_as_machines_send_it_and_a_wrong_one_is_named(
     from pipelines.forklift import models, predict
 
     models.save(tmp_path / "model", learned.fitted, {"run_id": "r1"})
-    one = telemetry.filter(pl.col("machine") == "FL-0001").head(1200)
+    one = telemetry.filter(pl.col("machine") == "FL-0001").head(400)
     sent = one.select(
         pl.lit(1000).alias("fffid"),
         "height",

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 from forklift_bench import CHAIN, STALE_ONLY, Yard, carrying, failure, metadata, yard_in
+from lakefs_server import KEY, SECRET, Repository, found_lakefs
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -163,6 +161,57 @@ def test_a_model_that_knows_less_than_the_commoner_answer_never_becomes_current(
     ]
 
 
+def test_where_nothing_is_served_yet_a_model_that_is_not_promoted_is_no_success(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yard.module("assets.model"), "_in_production", lambda: (None, ""))
+    monkeypatch.setattr(yard.module("scoring"), "scores", lambda *a: {"windows": 9, "average_precision": None})
+    result = yard.run(*MODEL[1:])
+    assert not result.success and "Nothing is served yet" in failure(result) and "of one class" in failure(result)
+
+
+@pytest.mark.service
+def test_results_go_to_lakefs_where_it_is_wanted_once_and_are_looked_at_there(
+    yard: Yard, need_tool: Callable[[str, str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORKLIFT_SECRET", SECRET)
+    wanted = {"results_in_lakefs": {"enabled": True}}
+    off = yard.run("results_in_lakefs")
+    assert off.success and "switched off" in metadata(off, "results_in_lakefs")["why"]
+    no_server = yard.run("results_in_lakefs", config=wanted, lakefs={"fallback_local_path": str(tmp_path)})
+    assert not no_server.success and "has no branches" in failure(no_server)
+    with found_lakefs(need_tool, tmp_path) as address:
+        repository = Repository(address, "results-of-models")
+        lakefs = {"endpoint_url": address, "repo": repository.name, "access_key": KEY}
+        lakefs["secret_key"] = "${FORKLIFT_SECRET}"
+        inside = {"results_in_lakefs": {"enabled": True, "folder": "/real_data/results"}}
+        refused = yard.run("results_in_lakefs", config=inside, lakefs=lakefs)
+        assert not refused.success and "would be read as telemetry" in failure(refused)
+        before = repository.client.head().id
+
+        done = yard.run("results_in_lakefs", config=wanted, lakefs=lakefs)
+        assert done.success, failure(done)
+        receipt = yard.json("results_in_lakefs", "receipt.json")
+        head = repository.client.head()
+        assert head.id == receipt["commit_id"] != before and head.metadata["run_id"] == done.run_id
+        assert head.metadata["written_by"] == "ratatouille/forklift" and repository.branches() == ["main"]
+        model = (yard.current("production_model") / "without_load.skops").read_bytes()
+        assert repository.read("results/model/without_load.skops") == model
+        pulses = pl.read_parquet(BytesIO(repository.read("results/pulses.parquet")))
+        carried = yard.workspace.query("select count(*) as n from silver.forklift_carrying where carrying")["n"][0]
+        assert pulses["rows"].sum() == carried > 100 and set(pulses["commit_id"]) == {"c0ffee01"}
+        again = yard.run("results_in_lakefs", config=wanted, lakefs=lakefs)
+        assert again.success and "the same results" in metadata(again, "results_in_lakefs")["reason"]
+        assert repository.client.head().id == head.id
+
+        # Somebody who commits other bytes for the same name does not become our result.
+        writing = yard.module("assets.write_back")
+        monkeypatch.setattr(writing, "_receipt", dict)
+        monkeypatch.setattr(writing, "sha256_of", lambda path: "0" * 64)
+        other = yard.run("results_in_lakefs", config=wanted, lakefs=lakefs)
+        assert not other.success and yard.json("results_in_lakefs", "receipt.json") == receipt
+
+
 def test_only_the_windows_of_a_machine_that_changed_are_computed_again(yard: Yard, rows: pl.DataFrame) -> None:
     before = yard.workspace.query("select count(*) as n from gold.forklift_windows where machine = 'FL-0002'")["n"][0]
     changed = pl.col("machine") == "FL-0002"
@@ -187,22 +236,3 @@ def test_a_damaged_model_is_not_used_and_the_command_that_helps_is_named(
     assert "forklift.production_model is damaged" in capsys.readouterr().err
     path.unlink()
     path.write_bytes(whole)
-
-
-def test_kill_9_in_every_asset_and_a_rerun_does_only_what_is_unfinished(tmp_path: Path, rows: pl.DataFrame) -> None:
-    with yard_in(tmp_path) as yard:
-        yard.bring(rows.filter(pl.col("machine").is_in(["FL-0001", "FL-0002", "FL-0005"])).gather_every(2))
-        worker = Path(__file__).with_name("forklift_worker.py")
-        env = os.environ | {"DAGSTER_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
-        command = [sys.executable, str(worker), str(yard.root), *CHAIN, "-"]
-        ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280, check=False)
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    told: list[dict[str, Any]] = [json.loads(line) for line in ran.stdout.splitlines()]
-    tables = ["gold.forklift_training", *(f"forklift.{name}" for name in MODEL)]
-    for number, one in enumerate(told[:-1]):
-        assert one["ended"] == -signal.SIGKILL, one
-        # What was finished stands, what died is nowhere to be seen.
-        assert one["versions"] == {name: int(n < number) for n, name in enumerate(tables)}, one
-    last = told[-1]
-    assert last["ended"] == 0 and last["versions"] == dict.fromkeys(tables, 1), last
-    assert last["statuses"] == {**dict.fromkeys(CHAIN[:3], "skipped"), "production_model": "built"}

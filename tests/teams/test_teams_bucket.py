@@ -16,7 +16,8 @@ from ratatouille.engine.artifacts import read_artifact, store_artifact
 from ratatouille.engine.native import Given, native_asset
 from ratatouille.engine.plan import Outer
 from ratatouille.engine.verdicts import Verdict, judge
-from ratatouille.errors import LakeError
+from ratatouille.errors import LakeError, RatError
+from ratatouille.pages.console import Console
 from ratatouille.upkeep.clean import DAY_S, clean
 
 ROWS = "select * exclude (_loaded_at) from silver.sales order by id"
@@ -28,6 +29,24 @@ def files_below(folder):
 
 def errors(result):
     return [step.error for step in result.steps if step.error]
+
+
+def the_console_tells_nobody_the_keys(machine, data):
+    project, console = files.load(machine.root), Console()
+    keys = [os.environ[name] for name in ("LAKE_PASSWORD", "AWS_SECRET_ACCESS_KEY")]
+    try:
+        assert console.ask(project, "select count(*) from silver.sales").rows == (("3",),)
+        for sql in (
+            "from duckdb_secrets()",
+            "select getenv('AWS_SECRET_ACCESS_KEY')",
+            f"from '{data}/**'",
+            "from silver.no",
+        ):
+            with pytest.raises(RatError) as refused:
+                console.ask(project, sql)
+            assert not [key for key in keys if key in str(refused.value)]
+    finally:
+        console.close()
 
 
 def test_the_whole_of_a_laptop_works_for_a_team(team, s3, capsys):
@@ -43,6 +62,7 @@ def test_the_whole_of_a_laptop_works_for_a_team(team, s3, capsys):
     assert there.rows("select count(*) from silver.sales", at=first) == [(2,)]
     assert not files_below(here.root / ".rat" / "stage"), "what was uploaded does not stay on this machine"
     assert all(path.suffix == ".parquet" for path in files_below(objects)), "no second names, no parts"
+    the_console_tells_nobody_the_keys(there, team.data)
 
     # Looking back, from the other machine.
     (there.root / "landing" / "a.csv").write_bytes((here.root / "landing" / "a.csv").read_bytes())

@@ -14,12 +14,12 @@ from dagster import (
 )
 from pydantic import Field
 
-from ratatouille import query, run, workspace
+from ratatouille import RatError, query, run, workspace
 
 from ..arrival import fetch
 from ..lakefs import LakeFSError, Unreachable
 from ..landing import FOLDER, WrongManifest, read_manifest
-from ..resources import LakeFSResource
+from ..resources import COMES_BACK, LakeFSResource
 
 TELEMETRY = "bronze.forklift_telemetry"
 MOST_MISSING = 0.5  # share of the files of a commit without rows, above which nothing is built on it
@@ -34,6 +34,7 @@ class SnapshotConfig(Config):
     group_name="ingest",
     description="The telemetry of one commit in landing/forklift, and in bronze with the commit of each row.",
     compute_kind="lakefs",
+    retry_policy=COMES_BACK,
 )
 def raw_forklift_snapshot(
     context: AssetExecutionContext, config: SnapshotConfig, lakefs: LakeFSResource
@@ -49,8 +50,10 @@ def raw_forklift_snapshot(
         context.log.warning(f"{name} is not in {came.commit.id[:12]} any more; its rows leave the tables")
     if came.skipped:
         context.log.warning(f"{len(came.skipped)} objects are no telemetry: {', '.join(came.skipped[:5])}")
-    objects = run("bronze.forklift_objects")
-    rows = run("bronze.forklift_telemetry")
+    try:
+        objects, rows = run("bronze.forklift_objects"), run("bronze.forklift_telemetry")
+    except RatError as error:  # a gate that has refused rows refuses them again
+        raise Failure(description=str(error), allow_retries=False) from error
     context.log.info(f"{TELEMETRY}: {rows['status']}, version {rows['version']}; objects: {objects['status']}")
     return MaterializeResult(
         data_version=DataVersion(came.commit.id),

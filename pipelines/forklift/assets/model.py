@@ -48,7 +48,7 @@ def _code(*modules: str) -> str:
 
 
 @contextmanager
-def _aside(name: str) -> Iterator[Path]:
+def aside(name: str) -> Iterator[Path]:
     """A folder of this step's own, gone afterwards; what goes wrong with a model is told in four lines."""
     folder = Path(mkdtemp(prefix=f"forklift-{name}-"))
     try:
@@ -83,7 +83,7 @@ class TrainConfig(Config):
 def trained_model(
     context: AssetExecutionContext, config: TrainConfig, training_dataset: pl.DataFrame
 ) -> Iterator[Output[Path]]:
-    with _aside("trained_model") as folder:
+    with aside("trained_model") as folder:
         learned = learning.learn(
             training_dataset, Wish(**{**config.model_dump(), "kinds": tuple(config.kinds)}), context.log.info
         )
@@ -181,7 +181,7 @@ def trained_model_beats_the_majority_check(trained_model: Path) -> AssetCheckRes
 def model_performance_report(
     context: AssetExecutionContext, trained_model: Path, training_dataset: pl.DataFrame
 ) -> Iterator[Output[Path]]:
-    with _aside("model_performance_report") as folder:
+    with aside("model_performance_report") as folder:
         about = read_json(trained_model / METRICS)
         held_out = training_dataset.filter(pl.col("split") == TEST)
         served, served_run = _in_production()
@@ -292,7 +292,7 @@ def production_model(
     elif not decision["promote"]:
         why = decision["why"]
     else:
-        with _aside("production_model") as folder:
+        with aside("production_model") as folder:
             shutil.copytree(trained_model, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
             write_json(folder / "promotion.json", decision)
             context.add_output_metadata(
@@ -300,6 +300,10 @@ def production_model(
             )
             yield Output(folder)
         return
+    if not served_run:
+        said = f"Nothing is served yet, and this model is not promoted: {why}"
+        cure = "bring telemetry of more machines, or of a longer time, and train anew"
+        raise Failure(description=f"{said}\n{SERVED}\nThe candidate is kept.\nNext: {cure}", allow_retries=False)
     context.log.warning(f"Not promoted: {why}. What is served stays.")
     context.add_output_metadata({"status": "skipped", "stage": registry.CANDIDATE, "reason": why})
     yield Output(None)

@@ -1,5 +1,5 @@
 """What the assets are given: the repository of the telemetry."""
 
-from .lakefs import LakeFSResource
+from .lakefs import COMES_BACK, LakeFSResource
 
-__all__ = ["LakeFSResource"]
+__all__ = ["COMES_BACK", "LakeFSResource"]

@@ -5,24 +5,30 @@ import os
 import re
 from pathlib import Path
 
-from dagster import ConfigurableResource
+from dagster import Backoff, ConfigurableResource, RetryPolicy
 from pydantic import Field
 
 from ..lakefs import Folder, LakeFS, LakeFSError, Settings
 
+# For an asset that talks to the server: half a minute, one, two. It says itself which failures may pass.
+COMES_BACK = RetryPolicy(max_retries=3, delay=30.0, backoff=Backoff.EXPONENTIAL)
 _NAME = re.compile(r"\$\{(\w+)\}")
 
 
 class LakeFSResource(ConfigurableResource):
     """The document's fields. Each may hold ${NAME}."""
 
-    endpoint_url: str = Field("", description="like https://lakefs.example.com; empty where there is no server")
-    repo: str = Field("forklift-data", description="the repository")
-    branch: str = Field("main", description="the branch whose commits are followed")
-    access_key: str = Field("${LAKEFS_ACCESS_KEY}", description="the key; name a variable, do not write it here")
-    secret_key: str = Field("${LAKEFS_SECRET_KEY}", description="its secret; name a variable, do not write it here")
-    prefix: str = Field("real_data", description="the folder of the telemetry in the repository")
-    fallback_local_path: str = Field("", description="a folder that holds the prefix, instead of a server")
+    endpoint_url: str = Field(default="", description="like https://lakefs.example.com; empty where there is no server")
+    repo: str = Field(default="forklift-data", description="the repository")
+    branch: str = Field(default="main", description="the branch whose commits are followed")
+    access_key: str = Field(
+        default="${LAKEFS_ACCESS_KEY}", description="the key; name a variable, do not write it here"
+    )
+    secret_key: str = Field(
+        default="${LAKEFS_SECRET_KEY}", description="its secret; name a variable, do not write it here"
+    )
+    prefix: str = Field(default="real_data", description="the folder of the telemetry in the repository")
+    fallback_local_path: str = Field(default="", description="a folder that holds the prefix, instead of a server")
 
     def source(self) -> LakeFS | Folder:
         """The repository, or the local folder where no endpoint is set. Raises LakeFSError for what is not set."""

@@ -13,11 +13,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ratatouille.lake import stage
-from ratatouille.lake.quoting import ident, idents, table
+from ratatouille.lake.quoting import ident, idents, literal, table
 from ratatouille.lake.types import Columns
 
 if TYPE_CHECKING:
     from ratatouille.engine.work import Work
+
+_FEW = 20_000
+_PLAIN = frozenset({"VARCHAR", "BIGINT", "INTEGER", "SMALLINT", "TINYINT"})  # whose constants are what they say
 
 
 def changed_rows(work: Work, select: str, columns: Columns) -> str:
@@ -46,4 +49,17 @@ def changed_rows(work: Work, select: str, columns: Columns) -> str:
     if not session.value("select count(*) from differs"):
         return f"select * from (\n{select}\n) where false"
     # A row without a key is for the gates to refuse.
-    return f"select * from (\n{select}\n) where coalesce(({keys}) in (select {keys} from differs), true)"
+    asked = f"coalesce(({keys}) in (select {keys} from differs), true)"
+    return f"select * from (\n{select}\n) where {_named(work, asset.unique_key[0], columns)}{asked}"
+
+
+def _named(work: Work, key: str, columns: Columns) -> str:
+    """The keys of few rows by name. DuckDB takes a list of constants, and nothing but a list, down to where the key is
+    read, and computes nothing for the other rows; a join stays above all of it."""
+    kind = next(kind for name, kind in columns if name.lower() == key.lower())
+    if kind.upper() not in _PLAIN:
+        return ""
+    values = [one for (one,) in work.session.rows(f"select distinct {ident(key)} from differs limit {_FEW + 1}")]
+    if len(values) > _FEW or None in values or any("\0" in str(value) for value in values):
+        return ""  # a NUL character cannot stand in SQL
+    return f"{ident(key)} in ({', '.join(map(literal, values))}) and "

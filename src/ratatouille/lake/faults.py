@@ -14,7 +14,8 @@ _TRANSIENT = re.compile(
     r"database is locked|Could not set lock|Transaction conflict|Connection refused|Timeout was reached"
     r"|could not connect|unable to connect|server closed the connection|terminating connection|no connection to the server"
     r"|could not (?:receive|send) data|database system is (?:starting|shutting|in recovery)|connection .*(?:reset|lost)"
-    r"|Failed to execute query \"ROLLBACK\": *$|HTTP.*(?:50[0234]|429)|Server sent no data|Failure when receiving",
+    # A server gives a reason. Where there is none, the connection had ended before.
+    r"|Failed to [^\"]{1,40}\"[\s\S]*\": *\Z|HTTP.*(?:50[0234]|429)|Server sent no data|Failure when receiving",
     re.IGNORECASE,
 )
 _FULL = re.compile(r"No space left on device|database or disk is full|disk quota", re.IGNORECASE)
