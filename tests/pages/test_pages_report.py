@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
@@ -317,3 +317,32 @@ def test_a_table_has_a_file_name_that_every_disk_takes() -> None:
     assert len({one.lower() for one in found.values()}) == len(names)
     assert all(re.fullmatch(r"[a-z0-9_][a-z0-9_.-]{0,90}\.html", one) for one in found.values()), found
     assert column_id("Sale_ID") == "c-sale_id" and re.fullmatch(r"x-[0-9a-f]{12}", column_id(EVIL))
+
+
+@pytest.mark.service
+def test_in_a_browser_the_site_is_searched_from_a_disk_and_nothing_is_fetched(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], need_tool: Callable[[str, str], str]
+) -> None:
+    from playwright.sync_api import sync_playwright
+
+    chromium = need_tool("chromium", "apt-get install chromium")
+    assert told(shop, capsys, "docs", "-o", str(tmp_path / "site"))[0] == 0
+    assert told(shop, capsys, "report", "-o", str(tmp_path / "shop.html"))[0] == 0
+    asked, said = [], []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.on("dialog", lambda dialog: said.append(f"a dialog: {dialog.message}"))
+        page.goto(f"{(tmp_path / 'site' / 'index.html').as_uri()}")
+        page.get_by_role("searchbox").fill(f"silver total {EVIL[:8]}")
+        page.get_by_role("link", name="silver.sales.total").click()
+        assert page.url.endswith("tables/silver.sales.html#c-total")
+        page.get_by_role("link", name="bronze.sales.price").first.click()
+        assert page.url.endswith("tables/bronze.sales.html#c-price"), "from a column to the column that it is made of"
+        page.goto((tmp_path / "shop.html").as_uri())
+        assert page.locator("section.asset").count() == 3 and page.locator("svg.graph").count() == 1
+        browser.close()
+    assert said == [], "no script of a name, no error, nothing refused"
+    assert all(url.startswith(tmp_path.as_uri()) for url in asked), asked
