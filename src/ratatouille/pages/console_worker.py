@@ -32,6 +32,8 @@ def answered(request: Mapping[str, Any]) -> dict[str, Any]:
     names = check(sql, {table.lower() for table in hidden})
     said = dict(request["workspace"])
     workspace = Workspace(**said | {"layers": tuple(said["layers"]), "resources": Resources(**said["resources"])})
+    used = {f"{schema}.{table}".lower() for _, schema, table in names.tables}
+    hidden = {table: columns for table, columns in hidden.items() if table.lower() in used}
     target = Path(request["target"]) if request.get("target") else None
     with ask.reading(workspace, writes=target, hidden=hidden, spill_bytes=limits["spill_bytes"]) as session:
         refuse_schemas(names, layers_of(session))
