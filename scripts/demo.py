@@ -139,7 +139,9 @@ def forklift() -> None:
     rat("query", CARRYING)
 
     if learns:
-        say("The model never sees the load sensor. Against what truly happened, on machines that it was not trained on.")
+        say(
+            "The model never sees the load sensor. Against what truly happened, on machines that it was not trained on."
+        )
         shown("python", "-m", "pipelines.forklift.scores", "--truth", truth, program=[sys.executable])
 
         say("Which commit and which rows made it.")
