@@ -42,7 +42,6 @@ from ratatouille.lake import Entry, Session, ledger, open_journal, open_lake
 from ratatouille.lake.journal import Journal, points
 from ratatouille.pages import server
 from ratatouille.pages.guard import access
-from ratatouille.pages.reading import Memory
 from ratatouille.pages.server import make_app
 
 HERE = Path(__file__).resolve().parent
@@ -199,7 +198,6 @@ async def measure(root: Path, times: int) -> list[dict[str, Any]]:
             for _ in range(3):
                 if name.endswith("start"):
                     kitchen.forget_lake()
-                    kitchen.memory = Memory()
                 else:
                     publish_once(root)
                 began = time.perf_counter()
