@@ -15,7 +15,7 @@ import pytest
 from ratatouille import project as files
 from ratatouille.cli.entry import run_command
 from ratatouille.pages.charts import Bar, Line, Point, Span, bars, line_chart, sparkline, timeline
-from ratatouille.pages.graph import Node, around, graph
+from ratatouille.pages.graph import Node, around, graph, joined
 from ratatouille.pages.site import column_id, file_names
 
 EVIL = "<script>alert(1)</script>"
@@ -307,6 +307,7 @@ def test_a_graph_goes_from_left_to_right_and_shows_what_is_near() -> None:
     drawn = str(graph([Node(name) for name in "abcdex"], edges, title="Lineage"))
     x = {name: float(at) for name, at in re.findall(r"<title>(\w)</title><rect x=\"([\d.]+)\"", drawn)}
     assert x["a"] < x["b"] < x["c"] < x["d"] < x["e"] and x["x"] == x["c"], "a source stands beside what reads it"
+    assert [node.name for node in joined([Node("alone"), *map(Node, "abx")], edges)] == ["a", "b", "x"]
     assert around("c", reads, 1) == {"b", "c", "d"} and around("c", reads, 2) == {"a", "b", "c", "d", "e"}
 
 
