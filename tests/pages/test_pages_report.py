@@ -320,6 +320,24 @@ def test_a_table_has_a_file_name_that_every_disk_takes() -> None:
     assert column_id("Sale_ID") == "c-sale_id" and re.fullmatch(r"x-[0-9a-f]{12}", column_id(EVIL))
 
 
+def test_what_the_database_says_of_a_sensitive_value_is_in_no_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    root = tmp_path / "shop"
+    (root / "pipelines/gold").mkdir(parents=True)
+    say(
+        root, "pipelines/gold/a.sql", f"select ('{SECRET[:3]}' || '{SECRET[3:]}' || i)::int as email from range(2) t(i)"
+    )
+    say(root, "pipelines/gold/a.yaml", "columns: {email: {sensitive: true}}\n")
+    rule = "alerts: {channels: {team: '${NO_SUCH}'}, rules: {broken: {when: [run_failed], to: team}}}"
+    say(root, "workspace.yaml", f"name: shop\n{rule}\n")
+    assert told(root, capsys, "run")[0] == 1
+    for words in (["report"], ["report", "last"]):
+        assert told(root, capsys, *words, "-o", str(tmp_path / "it.html"))[0] == 0
+        page = alone((tmp_path / "it.html").read_text())
+        assert "Could not convert string" in page.words and "[hidden]" in page.words
+    assert told(root, capsys, "report", "-o", str(tmp_path / "it.html"))[0] == 0
+    assert "rule broken" in Page((tmp_path / "it.html").read_text()).words
+
+
 @pytest.mark.service
 def test_in_a_browser_the_site_is_searched_from_a_disk_and_nothing_is_fetched(
     shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], need_tool: Callable[[str, str], str]

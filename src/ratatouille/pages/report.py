@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from ratatouille.observe.compare import compare
 from ratatouille.pages import charts, drawings, html, words
 from ratatouille.pages.dictionary import Table, dictionary, in_short
 from ratatouille.pages.graph import Node, graph, joined
+from ratatouille.pages.masking import told
 from ratatouille.pages.overview import AssetLine, overview, run_lines
 from ratatouille.pages.reading import Reading, reading
 from ratatouille.pages.run import RunFacts, run_facts
@@ -64,7 +65,7 @@ def report_of_workspace(project: Project) -> str:
         assets=known,
         anchors=anchors,
         wrong=[line for line in view.assets if line.health in NEEDS_SOMEBODY],
-        alerts=alerts.overview(project),
+        alerts=_alerts(project),
         picture=_picture(known, tables, anchors),
         sections=[
             Section(line, tables.get(line.name), trends.get(line.name, ()))
@@ -158,6 +159,11 @@ def _trends(seen: Reading, names: Sequence[str]) -> Mapping[str, tuple[tuple[str
                 )
             )
     return drawn
+
+
+def _alerts(project: Project) -> alerts.Overview:
+    found = alerts.overview(project)
+    return replace(found, wrong=tuple(replace(one, said=told(project, one.said, one.subject)) for one in found.wrong))
 
 
 def _longest(lines: Sequence[AssetLine], anchors: Mapping[str, str]) -> Markup:
