@@ -61,7 +61,7 @@ def from_scratch(size: str, vocabulary: int, end: int, longest: int) -> LlamaFor
         eos_token_id=end,
         pad_token_id=end,
         tie_word_embeddings=True,
-        attn_implementation="sdpa",
+        attn_implementation="sdpa",  # pyright: ignore[reportCallIssue]  # taken, and not declared
     )
     return LlamaForCausalLM(config)
 

@@ -283,7 +283,9 @@ def _publications(patents: pl.DataFrame) -> pl.DataFrame:
         pl.when(pl.col("row") == 5).then(pl.lit("2019/12")).otherwise(number).alias("doc-number"),
         published.dt.to_string("%Y%m%d").alias("date"),
         pl.struct(
-            country=pl.lit("US"), **{"doc-number": applied}, date=pl.col("appno_date").dt.to_string("%Y%m%d")
+            pl.lit("US").alias("country"),
+            applied.alias("doc-number"),
+            pl.col("appno_date").dt.to_string("%Y%m%d").alias("date"),
         ).alias("application-reference"),
         "title",
         "abstract",
