@@ -109,6 +109,7 @@ def test_from_the_broken_asset_to_the_rows_that_broke_it_and_to_the_version_befo
     shown = Parsed(kitchen.get(difference))
     assert "25 added, 0 removed, 0 changed, by order_id" in shown.text
     assert "customer [hidden]" in shown.text and f"rat rollback silver.orders --to {back}" in shown.text
+    assert f"Version {back} and version {numbers[0]}" in Parsed(kitchen.get("/asset/silver.orders?tab=diff")).text
     missing = Parsed(kitchen.get("/asset/silver.orders?tab=diff&a=1&b=2"))
     assert "version 1 of silver.orders cannot be read" in missing.text
 
