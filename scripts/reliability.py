@@ -65,6 +65,7 @@ ROWS = (
     Row("f1-killed", ("tests/pipelines/test_f1_crash.py",), 10),
     Row("names", ("tests/security/test_security_names.py",), 10),
     Row("queries", ("tests/security/test_security_queries.py",), 2),
+    Row("console", ("tests/pages/test_pages_console.py",), 1),
     Row("secrets", ("tests/security/test_security_secrets.py",), 1),
     Row("connections", ("tests/security/test_security_network.py",), 2),
 )

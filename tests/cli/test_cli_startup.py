@@ -20,6 +20,8 @@ HEAVY = (
     "pandas",
     "numpy",
     "dagster",
+    "starlette",
+    "uvicorn",
 )
 _ASK = """
 import sys

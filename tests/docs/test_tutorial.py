@@ -26,6 +26,7 @@ PAGES = (
     *("tutorial.md", "large-data.md", "native-assets.md", "incremental.md", "gates.md", "testing.md", "upkeep.md"),
     "observe.md",
     "data-dictionary.md",
+    "pages.md",
 )
 # Pages of one pipeline go on in one workspace, in this order.
 SBIR = ("quick-reference.md", "configuration-patterns.md", "data-quality.md", "enrichment-patterns.md", "structure.md")

@@ -22,7 +22,7 @@ from ratatouille.pages.server import make_app
 
 HOSTILE = "\"><script>alert('x')</script><img src=x onerror=alert(1)>"
 SECRET = "Ada Lovelace"
-TABLE = f"other.{HOSTILE}"
+TABLE = f"other.{HOSTILE}?a=b&c#d%/e"  # Starlette's test client reads %41 twice
 RUN = f"run-{HOSTILE}"
 HEADER = "order_id,ordered_at,customer,dish,portions,price\n"
 FIRST = HEADER + "".join(

@@ -162,13 +162,15 @@ def test_two_hundred_statements_write_nothing_and_read_nothing_outside(
         "out": f"{outside}/new.csv", "file": f"{outside}/secret.csv", "folder": str(outside), "lake": f"{root}/.rat/data",
         "catalog": f"{root}/.rat/catalog.sqlite", "version": Workspace(root).history("silver.t")[0]["version"],
     }  # fmt: skip
-    asked, wrong = dressed(), []
+    asked, wrong, slowest = dressed(), [], 0.0
     for sql in asked:
         for name, place in places.items():
             sql = sql.replace(f"{{{name}}}", str(place))
+        began = time.monotonic()
         try:
             found = console.ask(shop, sql)
         except RatError as error:
+            slowest = max(slowest, time.monotonic() - began)
             if not (error.what and error.where and error.state and error.next) or SECRET in str(error):
                 wrong.append(f"{sql}: {error}")
             if MASKED in str(error) and MASKED not in sql:
@@ -188,7 +190,7 @@ def test_two_hundred_statements_write_nothing_and_read_nothing_outside(
         size=f"{len(asked)} statements",
         wrong=len(wrong),
     )
-    assert len(asked) >= 200
+    assert len(asked) >= 200 and slowest < console.limits.seconds / 2, "and each is refused at once"
     assert not wrong, "\n".join(wrong)
 
 
@@ -232,6 +234,17 @@ def test_what_was_cut_is_said_and_a_file_has_all(shop: Project, console: Console
     assert MASKED.encode() not in (tmp_path / "all.parquet").read_bytes()
     with pytest.raises(RequestError, match="more than 1,000,000 rows"):
         console.write(shop, "select 1 from silver.big a, silver.big b", tmp_path / "much.csv")
+    small = Console(Limits(file_bytes=1_000_000, spill_bytes=2_000_000, memory_bytes=300_000_000))
+    try:
+        for sql in (
+            "select repeat('x', 10_000) || i from silver.big",  # 200 MB, more than a file
+            "select a.i, b.i as j from silver.big a, silver.big b where b.i < 700 order by hash(a.i, b.i)",  # than memory
+        ):
+            with pytest.raises(LakeError, match="writes more than the console lets it"):
+                small.write(shop, sql, tmp_path / "large.csv")
+    finally:
+        small.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all.csv", "all.parquet"], "nothing half-written"
     with pytest.raises(RequestError, match="cannot be downloaded"):
         console.write(shop, "select 1", tmp_path / "all.sh")
 

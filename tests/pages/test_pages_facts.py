@@ -16,6 +16,7 @@ from ratatouille.dagster.assets import file_asset
 from ratatouille.engine import Request
 from ratatouille.handle import run_request
 from ratatouille.lake import Journal, Session, open_journal
+from ratatouille.pages import asset
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -108,6 +109,7 @@ def test_from_the_broken_asset_to_the_rows_that_broke_it_and_to_the_version_befo
     shown = Parsed(kitchen.get(difference))
     assert "25 added, 0 removed, 0 changed, by order_id" in shown.text
     assert "customer [hidden]" in shown.text and f"rat rollback silver.orders --to {back}" in shown.text
+    assert f"Version {back} and version {numbers[0]}" in Parsed(kitchen.get("/asset/silver.orders?tab=diff")).text
     missing = Parsed(kitchen.get("/asset/silver.orders?tab=diff&a=1&b=2"))
     assert "version 1 of silver.orders cannot be read" in missing.text
 
@@ -172,7 +174,9 @@ def test_checks_trends_and_code_of_an_asset(kitchen: Served) -> None:
     assert "There is no asset called 'gold.dishse'. Did you mean 'gold.dishes'?" in near.text
 
 
-def test_pages_follow_what_is_published_and_begin_anew_where_the_lake_was_removed(tmp_path: Path) -> None:
+def test_pages_follow_what_is_published_and_begin_anew_where_the_lake_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path, {"workspace.yaml": "name: small\nresources: {memory: 1GB, threads: 2}\n"})
     small = served(tmp_path)
     with small.client:
@@ -192,6 +196,19 @@ def test_pages_follow_what_is_published_and_begin_anew_where_the_lake_was_remove
         assert "+ two" in small.get("/asset/gold.a?tab=versions")
         assert "column two: not there, then integer" in small.get("/compare?asset=gold.a")
         assert "changed: code" in small.get("/compare")
+        # A view that cannot be read, and one that takes too long, are no reason not to show the page.
+        views = {
+            "v": "select 1 / 0 as n, error('no')",
+            "w": "select sum(a.i * b.i) as n from range(10000000) a(i), range(1000) b(i)",
+        }
+        write(tmp_path, {f"pipelines/gold/{n}.sql": sql for n, sql in views.items()})
+        write(tmp_path, {f"pipelines/gold/{n}.yaml": "materialize: view\n" for n in views})
+        run_request(tmp_path, Request(()))
+        look_at_the_files(small)
+        assert "it was" not in small.get("/asset/gold.v") and 'class="error"' in small.get("/asset/gold.v")
+        monkeypatch.setattr(asset, "VIEW_S", 0.2)
+        assert "took longer than 0 seconds" in small.get("/asset/gold.w")
+        assert "gold.w" in small.get("/asset/gold.w?tab=lineage")
         shutil.rmtree(tmp_path / ".rat")
         small.client.get("/asset/gold.a")
         assert "it was never built" in small.get("/asset/gold.a")

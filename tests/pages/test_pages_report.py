@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +15,7 @@ import pytest
 from ratatouille import project as files
 from ratatouille.cli.entry import run_command
 from ratatouille.pages.charts import Bar, Line, Point, Span, bars, line_chart, sparkline, timeline
-from ratatouille.pages.graph import Node, around, graph
+from ratatouille.pages.graph import Node, around, graph, joined
 from ratatouille.pages.site import column_id, file_names
 
 EVIL = "<script>alert(1)</script>"
@@ -307,6 +307,7 @@ def test_a_graph_goes_from_left_to_right_and_shows_what_is_near() -> None:
     drawn = str(graph([Node(name) for name in "abcdex"], edges, title="Lineage"))
     x = {name: float(at) for name, at in re.findall(r"<title>(\w)</title><rect x=\"([\d.]+)\"", drawn)}
     assert x["a"] < x["b"] < x["c"] < x["d"] < x["e"] and x["x"] == x["c"], "a source stands beside what reads it"
+    assert [node.name for node in joined([Node("alone"), *map(Node, "abx")], edges)] == ["a", "b", "x"]
     assert around("c", reads, 1) == {"b", "c", "d"} and around("c", reads, 2) == {"a", "b", "c", "d", "e"}
 
 
@@ -317,3 +318,64 @@ def test_a_table_has_a_file_name_that_every_disk_takes() -> None:
     assert len({one.lower() for one in found.values()}) == len(names)
     assert all(re.fullmatch(r"[a-z0-9_][a-z0-9_.-]{0,90}\.html", one) for one in found.values()), found
     assert column_id("Sale_ID") == "c-sale_id" and re.fullmatch(r"x-[0-9a-f]{12}", column_id(EVIL))
+
+
+def test_what_the_database_says_of_a_sensitive_value_is_nowhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    """Neither where the column is called sensitive, nor where an asset below it stumbles over it."""
+    root = tmp_path / "shop"
+    for layer in ("bronze", "gold"):
+        (root / "pipelines" / layer).mkdir(parents=True)
+    say(root, "pipelines/bronze/a.sql", f"select '{SECRET[:3]}' || '{SECRET[3:]}' as email, 4711 as pin")
+    say(root, "pipelines/bronze/a.yaml", "columns: {email: {sensitive: true}, pin: {sensitive: true}}\n")
+    say(root, "pipelines/gold/b.sql", "select email::int as n from {{ ref('bronze.a') }}")
+    say(root, "pipelines/gold/c.sql", "select pin::tinyint as n from {{ ref('bronze.a') }}")
+    say(root, "pipelines/gold/d.sql", "select nope(pin) as n from {{ ref('bronze.a') }}")
+    rule = "alerts: {channels: {team: '${NO_SUCH}'}, rules: {broken: {when: [run_failed], to: team}}}"
+    say(root, "workspace.yaml", f"name: shop\n{rule}\n")
+    capsys.readouterr()
+    assert run_command(["-w", str(root), "run"]) == 1
+    said = "".join(capsys.readouterr())
+    assert "Could not convert string [hidden]" in said and "tinyint" in said.lower() and "nope" in said
+    for words in (["report"], ["report", "last"]):
+        assert told(root, capsys, *words, "-o", str(tmp_path / "it.html"))[0] == 0
+        page = alone((tmp_path / "it.html").read_text())
+        assert "Could not convert string" in page.words and "[hidden]" in page.words
+        said += page.words
+    assert "rule broken" in said
+    # The catalog is data: it has the extremes of each file, as the file has.
+    kept = [one for one in (root / ".rat").rglob("*") if one.is_file() and "data" not in one.relative_to(root).parts]
+    kept = [one for one in kept if not one.name.startswith("catalog.")]
+    assert "journal.sqlite" in {one.name for one in kept}
+    assert SECRET not in said and "4711" not in said
+    assert not [one for one in kept if SECRET.encode() in one.read_bytes()], (
+        "nor in a book, nor in a message that waits"
+    )
+
+
+@pytest.mark.service
+def test_in_a_browser_the_site_is_searched_from_a_disk_and_nothing_is_fetched(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], need_tool: Callable[[str, str], str]
+) -> None:
+    from playwright.sync_api import sync_playwright
+
+    chromium = need_tool("chromium", "apt-get install chromium")
+    assert told(shop, capsys, "docs", "-o", str(tmp_path / "site"))[0] == 0
+    assert told(shop, capsys, "report", "-o", str(tmp_path / "shop.html"))[0] == 0
+    asked, said = [], []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.on("dialog", lambda dialog: said.append(f"a dialog: {dialog.message}"))
+        page.goto(f"{(tmp_path / 'site' / 'index.html').as_uri()}")
+        page.get_by_role("searchbox").fill(f"silver total {EVIL[:8]}")
+        page.get_by_role("link", name="silver.sales.total").click()
+        assert page.url.endswith("tables/silver.sales.html#c-total")
+        page.get_by_role("link", name="bronze.sales.price").first.click()
+        assert page.url.endswith("tables/bronze.sales.html#c-price"), "from a column to the column that it is made of"
+        page.goto((tmp_path / "shop.html").as_uri())
+        assert page.locator("section.asset").count() == 3 and page.locator("svg.graph").count() == 1
+        browser.close()
+    assert said == [], "no script of a name, no error, nothing refused"
+    assert all(url.startswith(tmp_path.as_uri()) for url in asked), asked

@@ -30,6 +30,7 @@ from ratatouille.lake import (
     ledger,
     load_extension,
     open_lake,
+    standing,
 )
 from ratatouille.lake.faults import explain
 from ratatouille.lake.quoting import BASE, LAKE, ident, table, text
@@ -113,14 +114,11 @@ def _see_the_default_lake(session: Session) -> None:
 
 def _mask(session: Session, hidden: Mapping[str, frozenset[str]]) -> None:
     """Views with masked columns stand where the tables' two-part names are."""
-    rows = session.rows(
-        "select database_name, schema_name || '.' || table_name from duckdb_tables() union all"
-        " select database_name, schema_name || '.' || view_name from duckdb_views() where not internal"
-    )
-    there = {(database, name) for database, name in rows if database in (LAKE, BASE)}
+    bases = session.value(f"select count(*) from duckdb_databases() where database_name = '{BASE}'")
+    there = {lake: standing(session, lake) for lake in (LAKE, *([BASE] if bases else []))}
     layers = set()
     for name, columns in hidden.items():
-        lake = next((one for one in (LAKE, BASE) if (one, name) in there), None)
+        lake = next((one for one, names in there.items() if name in names), None)
         if lake is not None:
             layers.add(layer := name.partition(".")[0])
             session.execute(f"create schema if not exists memory.{ident(layer)}")

@@ -12,6 +12,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from ratatouille.lake.quoting import LAKE, METADATA, ident, idents, text
@@ -188,11 +190,16 @@ class Brief:
 
     @property
     def inputs(self) -> Mapping[str, int]:
-        return dict(json.loads(self.said_inputs or "{}"))
+        return _inputs(self.said_inputs)
 
     @property
     def columns(self) -> tuple[tuple[str, str], ...]:
         return tuple((name, kind) for name, kind in json.loads(self.said_columns or "[]"))
+
+
+@lru_cache(maxsize=10_000)
+def _inputs(said: str) -> Mapping[str, int]:
+    return MappingProxyType(json.loads(said or "{}"))
 
 
 def briefs(session: Session, *, after: int = 0) -> list[Brief]:

@@ -76,6 +76,11 @@ class Session:
         """The version that this session sees."""
         return int(self.value(f"select id from {LAKE}.current_snapshot()"))
 
+    def interrupt(self) -> None:
+        """Stop the query that is running, from another thread. The session is good for nothing afterwards."""
+        self._interrupted = True
+        self.cursor.interrupt()
+
     def rollback(self) -> None:
         if self._interrupted:
             # DuckDB leaves the query before its threads have. They have to be told, and no statement may come between,

@@ -31,6 +31,12 @@ def of_running(journal: Journal, settings: Observe, now: float) -> Iterator[Even
         yield from _pressure(journal, settings, run_id, asset, float(started_at))
 
 
+def lines_of(longest: float) -> list[tuple[str, float]]:
+    """(level, seconds after which a step is overdue) where the longest before took so many."""
+    both = (("warn", _WARN), ("fail", _FAIL))
+    return [(level, max(longest * times, longest + _FLOOR_S * times / _WARN)) for level, times in both]
+
+
 def _overdue(
     journal: Journal, settings: Observe, run_id: str, asset: str, started_at: float, now: float
 ) -> Iterator[Event]:
@@ -38,8 +44,7 @@ def _overdue(
     if len(built) < settings.at_least:
         return
     longest = max(built)
-    for level, times in (("fail", _FAIL), ("warn", _WARN)):
-        line = max(longest * times, longest + _FLOOR_S * times / _WARN)
+    for level, line in reversed(lines_of(longest)):
         if now - started_at > line:
             said = f"it has been built for {in_words(now - started_at)}; the longest of {len(built)} before took {in_words(longest)}"
             yield Event(OVERDUE, asset, started_at + line, level, said, run_id, next=f"rat runs {run_id}")

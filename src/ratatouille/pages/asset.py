@@ -5,13 +5,14 @@ What is shown on a page of its own (versions, checks over time, what is kept out
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ratatouille import project as files
 from ratatouille.engine import look
 from ratatouille.engine.records import Answer
-from ratatouille.errors import RequestError, near_miss
+from ratatouille.errors import RatError, RequestError, near_miss
 from ratatouille.lake import Entry
 from ratatouille.lake.ledger import Brief
 from ratatouille.observe.events import in_words
@@ -20,6 +21,7 @@ from ratatouille.pages.reading import Reading
 from ratatouille.project.records import Asset, Project
 
 SAMPLE_ROWS = 20
+VIEW_S = 5.0
 Origin = tuple[str, str]  # (asset, column)
 
 
@@ -132,11 +134,46 @@ def read_by(project: Project, name: str) -> Mapping[str, tuple[Origin, ...]]:
     return {column: tuple(made) for column, made in found.items()}
 
 
-def sample(seen: Reading, name: str, rows: int = SAMPLE_ROWS) -> Answer | None:
-    """The first rows as text, sensitive columns masked; None where no table or view stands."""
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The first rows as text, sensitive columns masked, or why there are none to be shown."""
+
+    answer: Answer | None = None
+    error: RatError | None = None
+
+
+def sample(seen: Reading, name: str, rows: int = SAMPLE_ROWS) -> Sample:
+    """Empty where no table or view stands. A view is asked for VIEW_S seconds at most: it may read anything."""
     if seen.session is None or name not in seen.standing():
-        return None
-    return look.first_rows(seen.session, name, seen.project.assets.get(name), rows)
+        return Sample()
+    session, stopped = seen.session, threading.Event()
+
+    def stop() -> None:
+        stopped.set()
+        session.interrupt()
+
+    timer = threading.Timer(VIEW_S, stop)
+    timer.start()
+    try:
+        return Sample(look.first_rows(session, name, seen.project.assets.get(name), rows))
+    except (RatError, KeyboardInterrupt) as failed:
+        if stopped.is_set():
+            return Sample(error=_took_too_long(name))
+        if isinstance(failed, KeyboardInterrupt):
+            raise
+        return Sample(error=failed)
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def _took_too_long(name: str) -> RatError:
+    return RequestError(
+        f"The first rows of {name} took longer than {VIEW_S:.0f} seconds",
+        where=name,
+        state="The query was stopped.",
+        next=f"rat show {name}",
+    )
 
 
 def _neighbour(lines: Mapping[str, AssetLine], name: str) -> Neighbour:

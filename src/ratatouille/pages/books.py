@@ -21,13 +21,16 @@ class OpenBooks(Books):
     def __init__(self, seen: Reading) -> None:
         super().__init__(seen.project)
         self.seen = seen
+        self._runs: dict[str, tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]] = {}
 
     def runs(self) -> Sequence[Mapping[str, Any]]:
         return self.seen.journal.runs(RUNS) if self.seen.journal else []
 
     def run(self, name: str) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:
-        run = one_run(self.seen.journal, name)
-        return run, self.seen.journal.steps(run["run_id"]) if self.seen.journal else []
+        if name not in self._runs:
+            run = one_run(self.seen.journal, name)
+            self._runs[name] = run, self.seen.journal.steps(run["run_id"]) if self.seen.journal else []
+        return self._runs[name]
 
     def published_in(self, run_id: str, of_files: Sequence[str]) -> Mapping[str, Entry]:
         found = {one.asset: _entry(one, {}) for one in self.seen.published_in(run_id)}

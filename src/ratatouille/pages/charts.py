@@ -22,6 +22,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 8, 8, 20
 _TICKS = 3
 STAGES = ("wait", "render", "build", "gate", "seal", "publish", "other")
 How = Callable[[float], str]
+Scale = Callable[[float], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ def _runs(values: Sequence[float | None]) -> Iterable[list[tuple[int, float]]]:
         yield run
 
 
-def _band(bands: Sequence[tuple[float, float] | None], across: How2, up: How2) -> Iterable[Markup]:
+def _band(bands: Sequence[tuple[float, float] | None], across: Scale, up: Scale) -> Iterable[Markup]:
     edges: list[tuple[int, tuple[float, float]]] = []
     for i, one in enumerate([*bands, None]):
         if one is not None:
@@ -138,10 +139,7 @@ def _band(bands: Sequence[tuple[float, float] | None], across: How2, up: How2) -
         edges = []
 
 
-How2 = Callable[[float], float]
-
-
-def _scale(low: float, high: float, start: float, end: float) -> How2:
+def _scale(low: float, high: float, start: float, end: float) -> Scale:
     step = (end - start) / ((high - low) or 1.0)
     return lambda value: start + (value - low) * step
 
@@ -156,7 +154,7 @@ def _ticks(low: float, high: float) -> list[float]:
     return [(first + i) * step for i in range(math.ceil(high / step - 1e-9) - first + 1)] or [low, high]
 
 
-def _grid(ticks: Sequence[float], up: How2, how: How) -> Iterable[Markup]:
+def _grid(ticks: Sequence[float], up: Scale, how: How) -> Iterable[Markup]:
     for tick in ticks:
         yield Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
             _LEFT, _WIDTH - _RIGHT, up(tick), up(tick)
@@ -265,7 +263,7 @@ def _in_words(known: Sequence[float], how: How) -> str:
     return f"{len(known)} values from {how(min(known))} to {how(max(known))}, the newest {how(known[-1])}"
 
 
-def _path(run: Sequence[tuple[int, float]], across: How2, up: How2, kind: str) -> Markup:
+def _path(run: Sequence[tuple[int, float]], across: Scale, up: Scale, kind: str) -> Markup:
     corners = " ".join(f"{across(i):.1f},{up(value):.1f}" for i, value in run)
     return Markup('<polyline class="{}" points="{}"/>').format(kind, corners)
 

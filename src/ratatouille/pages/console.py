@@ -150,7 +150,7 @@ class Console:
         return subprocess.Popen(
             [
                 *(sys.executable, "-P", "-m", "ratatouille.pages.console_worker"),
-                *(str(self.limits.memory_bytes), str(self.limits.file_bytes)),
+                str(self.limits.memory_bytes),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

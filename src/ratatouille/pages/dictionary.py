@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ratatouille.engine import look
@@ -145,9 +145,7 @@ def dictionary(project: Project) -> Dictionary:
 def _is_ours(project: Project, heads: Mapping[str, Entry], name: str) -> bool:
     """Native tables and models of dbt; what was left by a file that is gone has no place in a dictionary."""
     head = heads.get(name)
-    return name in project.natives or (head is not None and "native" in (head.materialize, head.token)) or (
-        head is not None and "dbt" in (head.materialize, head.token)
-    )  # fmt: skip
+    return name in project.natives or (head is not None and bool({"native", "dbt"} & {head.materialize, head.token}))
 
 
 def _table(project: Project, name: str, head: Entry | None, read_by: tuple[str, ...]) -> Table:
@@ -173,8 +171,6 @@ def _table(project: Project, name: str, head: Entry | None, read_by: tuple[str, 
 
 
 def _described(fact: ColumnFact) -> ColumnFact:
-    from dataclasses import replace
-
     return fact if fact.description or fact.name not in ADDED else replace(fact, description=ADDED[fact.name])
 
 

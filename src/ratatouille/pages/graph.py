@@ -32,8 +32,8 @@ def graph(nodes: Sequence[Node], edges: Iterable[tuple[str, str]], *, title: str
     if not nodes:
         return Markup("")
     known = {node.name: node for node in nodes}
-    joined = sorted({(a, b) for a, b in edges if a in known and b in known and a != b})
-    columns = _columns(list(known), joined)
+    arrows = sorted({(a, b) for a, b in edges if a in known and b in known and a != b})
+    columns = _columns(list(known), arrows)
     wide = [max(_width(known[name]) for name in column) for column in columns]
     tall = max(len(column) for column in columns)
     places: dict[str, tuple[float, float]] = {}
@@ -43,15 +43,21 @@ def graph(nodes: Sequence[Node], edges: Iterable[tuple[str, str]], *, title: str
         places |= {name: (x, 4.0 + free + i * _DOWN) for i, name in enumerate(column)}
         x += width + _ACROSS
     sizes = {name: width for column, width in zip(columns, wide, strict=True) for name in column}
-    body = [_edge(places[a], sizes[a], places[b]) for a, b in joined]
+    body = [_edge(places[a], sizes[a], places[b]) for a, b in arrows]
     body += [_box(known[name], places[name], sizes[name]) for column in columns for name in column]
     width, height = x - _ACROSS + 4, tall * _DOWN - (_DOWN - _BOX_HEIGHT) + 8
-    said = f"{len(nodes)} {'table' if len(nodes) == 1 else 'tables'}, {len(joined)} {'arrow' if len(joined) == 1 else 'arrows'}"
-    words = "; ".join(f"{b} reads {a}" for a, b in joined[:20])
+    said = f"{len(nodes)} {'table' if len(nodes) == 1 else 'tables'}, {len(arrows)} {'arrow' if len(arrows) == 1 else 'arrows'}"
+    words = "; ".join(f"{b} reads {a}" for a, b in arrows[:20])
     return Markup(
         '<div class="graph-box" tabindex="0" role="group" aria-label="{}">'
         '<svg class="graph" width="{:.0f}" height="{:.0f}" viewBox="0 0 {:.0f} {:.0f}"><title>{}</title><desc>{}</desc>{}</svg></div>'
     ).format(f"{title}: {said}", width, height, width, height, title, words or said, Markup("").join(body))
+
+
+def joined(nodes: Sequence[Node], edges: Iterable[tuple[str, str]]) -> list[Node]:
+    """The nodes that an edge begins or ends at: what stands alone tells nothing in a picture of all."""
+    ends = {end for edge in edges for end in edge if edge[0] != edge[1]}
+    return [node for node in nodes if node.name in ends]
 
 
 def around(name: str, reads: Mapping[str, Sequence[str]], steps: int = 2) -> set[str]:

@@ -115,7 +115,7 @@ def access(host: str, port: int, password: str = "", names: tuple[str, ...] = ()
             f"{host} can be reached by others, and {what}",
             where=f"rat ui --host {host}",
             state="Nothing was started.",
-            next=f"export {PASSWORD}=..., or leave --host away: then this machine alone can look",
+            next=f"set {PASSWORD} to a password, or leave --host away: then this machine alone can look",
         )
     import socket
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from time import monotonic
 
 from ratatouille import project as files
-from ratatouille.engine import look
-from ratatouille.lake import Lake
+from ratatouille.engine import look, storage_of
+from ratatouille.lake import Lake, Storage, open_lake
 from ratatouille.pages.console import Console
 from ratatouille.pages.reading import Memory, Reading
 from ratatouille.project.records import Project, Workspace
@@ -24,13 +24,23 @@ LOOK_AT_FILES_EVERY_S = 2.0
 
 
 @dataclass(slots=True)
+class _Opened:
+    """A lake, and what is known of it. It is closed when nobody wants it any more and nobody reads in it."""
+
+    storage: Storage
+    lake: Lake
+    close: ExitStack
+    memory: Memory = field(default_factory=Memory)
+    readers: int = 0
+    wanted: bool = True
+
+
+@dataclass(slots=True)
 class Kitchen:
     root: Path
-    memory: Memory = field(default_factory=Memory)
     console: Console = field(default_factory=Console)
     _guard: threading.Lock = field(default_factory=threading.Lock)
-    _open: ExitStack = field(default_factory=ExitStack)
-    _lake: Lake | None = None
+    _opened: _Opened | None = None
     _project: Project | None = None
     _looked_at: float = 0.0
 
@@ -52,31 +62,57 @@ class Kitchen:
     def reading(self) -> Iterator[Reading]:
         """The files, the journal, and a session on the lake at one version."""
         project = self.project
-        lake = self._lake_of(project)
-        with look.reading_journal(project.workspace) as journal:
-            if lake is None:
+        with look.reading_journal(project.workspace) as journal, self._lake_of(project) as opened:
+            if opened is None:
                 yield Reading(project, journal)
                 return
-            with lake.pinned("reading for a page") as session:
-                yield Reading(project, journal, lake, session, session.snapshot, self.memory)
+            with opened.lake.pinned("reading for a page") as session:
+                yield Reading(project, journal, opened.lake, session, session.snapshot, opened.memory)
 
     def warm(self) -> None:
         """Open and read what the first page would wait for; what goes wrong is said by that page."""
         with suppress(Exception), self.reading() as seen:
             seen.heads()
 
-    def _lake_of(self, project: Project) -> Lake | None:
+    @contextmanager
+    def _lake_of(self, project: Project) -> Iterator[_Opened | None]:
         with self._guard:
-            if self._lake is None and look.has_lake(project.workspace):
-                self._lake = self._open.enter_context(look.reading_lake(project.workspace))
-            return self._lake
+            opened = self._open(project)
+            if opened is not None:
+                opened.readers += 1
+        try:
+            yield opened
+        finally:
+            if opened is not None:
+                with self._guard:
+                    opened.readers -= 1
+                    _close_if_unused(opened)
+
+    def _open(self, project: Project) -> _Opened | None:
+        storage = storage_of(project.workspace)
+        if self._opened is not None and self._opened.storage != storage:  # workspace.yaml names another one now
+            self._forget()
+        if self._opened is None and look.has_lake(project.workspace):
+            stack = ExitStack()
+            self._opened = _Opened(storage, stack.enter_context(open_lake(storage)), stack)
+        return self._opened
 
     def forget_lake(self) -> None:
-        """The next page opens the lake anew."""
+        """The next page opens the lake anew; who reads in it now reads on."""
         with self._guard:
-            self._lake = None
-            self._open.close()
+            self._forget()
+
+    def _forget(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.wanted = False
+            _close_if_unused(opened)
 
     def close(self) -> None:
         self.forget_lake()
         self.console.close()
+
+
+def _close_if_unused(opened: _Opened) -> None:
+    if not opened.wanted and not opened.readers:
+        opened.close.close()

@@ -222,7 +222,7 @@ def _known(seen: Reading, names: Sequence[str] | None) -> _Known:
         points = glance.newest_points(seen.journal.do, names)
         failed = [(s["run_id"], n, s["attempt"]) for n, s in steps.items() if s["status"] in ("failed", "blocked")]
         said = glance.records(seen.journal.do, failed)
-        reasons = {name: _reason(seen.project, name, record) for name, record in said.items()}
+        reasons = {name: _reason(seen.project, name, record) for (_, name, _), record in said.items()}
         strange = glance.unusual(seen.journal.do)
         unusual = {n: said for n, (run, said) in strange.items() if points.get(n, {}).get("run_id") == run}
     if seen.session is None:

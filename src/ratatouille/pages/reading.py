@@ -27,6 +27,7 @@ class Memory:
     version: int = 0
     entries: dict[str, deque[Brief]] = field(default_factory=dict)  # by asset, oldest first
     heads: dict[str, Brief] = field(default_factory=dict)
+    runs: dict[str, list[Brief]] = field(default_factory=dict)  # what each published
     holds: Mapping[str, Hold] = field(default_factory=dict)
     standing: Mapping[str, str] = field(default_factory=dict)
     guard: threading.Lock = field(default_factory=threading.Lock)
@@ -39,9 +40,11 @@ class Memory:
             if version < self.version:
                 self.entries.clear()
                 self.heads.clear()
+                self.runs.clear()
             for one in ledger.briefs(session, after=self.version if self.entries else 0):
                 self.entries.setdefault(one.asset, deque(maxlen=KEPT)).append(one)
                 self.heads[one.asset] = one
+                self.runs.setdefault(one.run_id, []).append(one)
             self.holds, self.standing, self.version = ledger.holds(session), standing(session), version
 
 
@@ -66,9 +69,8 @@ class Reading:
         return list(reversed(known))[:limit]
 
     def published_in(self, run_id: str) -> list[Brief]:
-        """What a run published, as far as it is among those."""
-        entries = self._followed().entries
-        return [one for known in entries.values() for one in known if one.run_id == run_id]
+        """What a run published."""
+        return self._followed().runs.get(run_id, [])
 
     def holds(self) -> Mapping[str, Hold]:
         """The assets that were rolled back and wait for a release."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from ratatouille.observe import alerts
 from ratatouille.observe.compare import compare
 from ratatouille.pages import charts, drawings, html, words
 from ratatouille.pages.dictionary import Table, dictionary, in_short
-from ratatouille.pages.graph import Node, graph
+from ratatouille.pages.graph import Node, graph, joined
+from ratatouille.pages.masking import told
 from ratatouille.pages.overview import AssetLine, overview, run_lines
 from ratatouille.pages.reading import Reading, reading
 from ratatouille.pages.run import RunFacts, run_facts
@@ -34,6 +35,7 @@ NEEDS_SOMEBODY = ("failed", "blocked", "stale", "warning", "held")
 # More than this nobody reads, and a mail does not carry: what is left out is said.
 MOST_ASSETS, MOST_DETAILS, MOST_STEPS, MOST_RUNS, MOST_IN_A_PICTURE = 2000, 300, 1000, 20, 120
 _POINTS = 40  # of a chart
+_LONGEST = 10  # bars
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +65,14 @@ def report_of_workspace(project: Project) -> str:
         assets=known,
         anchors=anchors,
         wrong=[line for line in view.assets if line.health in NEEDS_SOMEBODY],
-        alerts=alerts.overview(project),
+        alerts=_alerts(project),
         picture=_picture(known, tables, anchors),
         sections=[
             Section(line, tables.get(line.name), trends.get(line.name, ()))
             for line in known
             if line.name in trends or line.name in tables
         ][:MOST_DETAILS],
+        longest=_longest(view.assets, anchors),
         documented=in_short(found),
     )
 
@@ -158,21 +161,34 @@ def _trends(seen: Reading, names: Sequence[str]) -> Mapping[str, tuple[tuple[str
     return drawn
 
 
+def _alerts(project: Project) -> alerts.Overview:
+    found = alerts.overview(project)
+    return replace(found, wrong=tuple(replace(one, said=told(project, one.said, one.subject)) for one in found.wrong))
+
+
+def _longest(lines: Sequence[AssetLine], anchors: Mapping[str, str]) -> Markup:
+    """What took longest when it was built last; nothing where little took any time."""
+    known = sorted((line for line in lines if line.seconds), key=lambda line: -(line.seconds or 0.0))[:_LONGEST]
+    if len(known) < 2 or sum(line.seconds or 0.0 for line in known) < 1.0:
+        return Markup("")
+    items = [charts.Bar(words.cell(one.name), one.seconds or 0.0, href=f"#{anchors[one.name]}") for one in known]
+    return charts.bars(items, title="What took longest, when it was last built", how=words.seconds)
+
+
 def _course(points: Sequence[Mapping[str, Any]], figure: str, title: str, how: Callable[[float], str]) -> Markup:
     values = [charts.Point(words.when(point["at"])[:16], float(point[figure] or 0)) for point in points]
     return charts.line_chart(values, title=title, how=how) if any(point.value for point in values) else Markup("")
 
 
 def _picture(lines: Sequence[AssetLine], tables: Mapping[str, Table], anchors: Mapping[str, str]) -> Markup:
-    if not 1 < len(lines) <= MOST_IN_A_PICTURE:
-        return Markup("")
     kinds = {"failed": "failed", "stale": "failed", "blocked": "warn", "warning": "warn", "behind": "warn"}
     nodes = [
         Node(line.name, words.cell(line.name), line.health, kinds.get(line.health, ""), f"#{anchors[line.name]}")
         for line in lines
     ]
     edges = [(above, name) for name, table in tables.items() for above in table.reads]
-    return graph(nodes, edges, title="Lineage")
+    nodes = joined(nodes, edges)
+    return graph(nodes, edges, title="Lineage") if len(nodes) <= MOST_IN_A_PICTURE else Markup("")
 
 
 def _memory(view: RunFacts) -> Markup:

@@ -96,19 +96,30 @@ def run_facts(seen: Reading, run_id: str, *, steps: int = STEPS) -> RunFacts:
     if journal is None:  # one_run has said so
         raise AssertionError
     now = journal.now()
-    attempts = journal.steps(run["run_id"])
+    attempts = glance.steps_of(journal.do, run["run_id"])
+    attempts.sort(key=lambda one: _WORST_FIRST.index(one["status"]) if one["status"] in _WORST_FIRST else 9)
+    shown = attempts[:steps]
+    said = glance.records(journal.do, [(one["run_id"], one["asset"], one["attempt"]) for one in shown])
     strange: dict[str, list[str]] = {}
     for found in findings.kept(journal, run["run_id"]):
         if found.level in ("warn", "fail"):
             strange.setdefault(found.asset, []).append(f"{found.kind}: {found.said}")
-    facts = [_step(seen.project, one, run, now, strange.get(one["asset"], ())) for one in attempts]
-    facts.sort(key=lambda one: (_WORST_FIRST.index(one.status) if one.status in _WORST_FIRST else 9, one.starts_s))
+    facts = [
+        _step(
+            seen.project,
+            one | {"record": said.get((one["run_id"], one["asset"], one["attempt"]), {})},
+            run,
+            now,
+            strange.get(one["asset"], ()),
+        )
+        for one in shown
+    ]
     notes = glance.notes(journal.do, run["run_id"])
     return RunFacts(
         line=line_of(run, now),
         error=run["error"],
-        steps=tuple(facts[:steps]),
-        total=len(facts),
+        steps=tuple(facts),
+        total=len(attempts),
         left_out=tuple(LeftOut(**one | {"assets": tuple(one["assets"])}) for one in notes.get("left_out", ())),
         warnings=tuple(told(seen.project, said) for said in notes.get("warnings", ())),
         log={asset: tuple(lines) for asset, lines in notes.get("log", {}).items()},

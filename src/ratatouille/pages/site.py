@@ -22,7 +22,7 @@ from ratatouille.errors import RequestError
 from ratatouille.lake.faults import plainly
 from ratatouille.pages import html, words
 from ratatouille.pages.dictionary import Dictionary, Table, dictionary, in_short, promises
-from ratatouille.pages.graph import Node, around, graph
+from ratatouille.pages.graph import Node, around, graph, joined
 from ratatouille.project.records import Project
 
 # The list of what we wrote: the next writing removes what it no longer makes, and nothing else.
@@ -131,10 +131,9 @@ def column_id(column: str) -> str:
 
 
 def _whole_picture(found: Dictionary, names: Mapping[str, str], reads: Mapping[str, Sequence[str]]) -> Markup:
-    if not 1 < len(found.tables) <= MOST_IN_A_PICTURE:
-        return Markup("")
-    nodes = [_node(table, names, "tables/") for table in found.tables]
-    return graph(nodes, _edges(reads), title="Lineage of all tables")
+    edges = _edges(reads)
+    nodes = joined([_node(table, names, "tables/") for table in found.tables], edges)
+    return graph(nodes, edges, title="Lineage of all tables") if len(nodes) <= MOST_IN_A_PICTURE else Markup("")
 
 
 def _picture_around(found: Dictionary, table: Table, names: Mapping[str, str], reads: Mapping[str, Sequence[str]]) -> Markup:  # fmt: skip

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from ratatouille.lake.journal.books import Do
@@ -43,7 +45,12 @@ def newest_points(do: Do, assets: Sequence[str] | None = None) -> dict[str, dict
         " on p.asset = n.asset and p.at = (select max(at) from points x where x.asset = n.asset)"
     )
     rows = [dict(zip(names, row, strict=True)) for row in _of_each(do, query, "points", assets)]
-    return {row["asset"]: row | {"checks": json.loads(row["checks"] or "{}")} for row in rows}
+    return {row["asset"]: row | {"checks": _checks(row["checks"])} for row in rows}
+
+
+@lru_cache(maxsize=10_000)
+def _checks(said: str | None) -> Mapping[str, Sequence[Any]]:
+    return MappingProxyType(json.loads(said or "{}"))
 
 
 def _of_each(do: Do, query: str, table: str, assets: Sequence[str] | None) -> list[tuple[Any, ...]]:
@@ -97,14 +104,22 @@ def unusual(do: Do) -> dict[str, tuple[str, str]]:
     return {asset: (run_id, said) for asset, run_id, said in found}
 
 
-def records(do: Do, steps: Sequence[tuple[str, str, int]]) -> dict[str, dict[str, Any]]:
-    """What some steps (run, asset, attempt) said of themselves, by asset."""
-    found: dict[str, dict[str, Any]] = {}
+def records(do: Do, steps: Sequence[tuple[str, str, int]]) -> dict[tuple[str, str, int], dict[str, Any]]:
+    """What some steps (run, asset, attempt) said of themselves."""
+    found: dict[tuple[str, str, int], dict[str, Any]] = {}
     for some in _in_parts(steps):
         places = " or ".join("(run_id = ? and asset = ? and attempt = ?)" for _ in some)
-        rows = do(f"select asset, record from steps where {places}", [value for step in some for value in step])
-        found |= {asset: json.loads(record) if record else {} for asset, record in rows}
+        values = [value for step in some for value in step]
+        for *step, record in do(f"select run_id, asset, attempt, record from steps where {places}", values):
+            found[(step[0], step[1], step[2])] = json.loads(record) if record else {}
     return found
+
+
+def steps_of(do: Do, run_id: str) -> list[dict[str, Any]]:
+    """Every step of a run without what it said of itself: asset, attempt, status, started_at, ended_at."""
+    names = ("run_id", "asset", "attempt", "status", "started_at", "ended_at")
+    rows = do(f"select {', '.join(names)} from steps where run_id = ? order by started_at", (run_id,))
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def notes(do: Do, run_id: str) -> dict[str, Any]:
