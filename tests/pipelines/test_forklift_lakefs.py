@@ -51,12 +51,17 @@ def test_a_commit_arrives_once_then_only_what_changed_and_what_was_removed_leave
     assert (came.commit.id, set(came.new), came.skipped) == (first, set(files), ("real_data/readme.txt",))
     assert there(tmp_path) == files and came.commit.metadata == {"site": "north"}
     assert fetch(tmp_path, repository.client, "real_data/").unchanged == 5
+    state = landing.state(tmp_path)
+    repository.commit({"other/y.csv": DAY})
+    assert fetch(tmp_path, repository.client, "real_data").unchanged == 5
+    assert landing.state(tmp_path) == state, "another commit of the same files is nothing new for the tables"
 
     second = repository.commit({"real_data/FL-2.csv": DAY, "real_data/FL-9.csv": DAY}, delete=("real_data/FL-1.csv",))
     came = fetch(tmp_path, repository.client, "real_data")
     said = (came.new, came.changed, came.removed, came.unchanged)
     assert said == (("real_data/FL-9.csv",), ("real_data/FL-2.csv",), ("real_data/FL-1.csv",), 3)
     manifest = landing.read_manifest(tmp_path)
+    assert landing.state(tmp_path) != state
     assert manifest.commit_id == second and manifest.removed == {"real_data/FL-1.csv": second}
     assert {name: one.commit_id for name, one in manifest.files.items()} == {
         **{f"real_data/FL-{n}.csv": first for n in (3, 4, 5)},

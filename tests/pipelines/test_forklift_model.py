@@ -280,6 +280,8 @@ def test_a_stream_says_what_is_said_of_all_rows_at_once(telemetry: pl.DataFrame,
         assert (answers.join(newest, on="machine").select((pl.col("at") < pl.col("ts")).all()).item()) is True
     stream.feed(telemetry.head(50))
     assert stream.late == 50
+    stream.feed(telemetry.tail(1))
+    assert stream.late == 51, "its step was answered, too"
 
 
 def test_a_file_is_read_as_machines_send_it_and_a_wrong_one_is_named(

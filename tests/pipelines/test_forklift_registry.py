@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -66,6 +67,26 @@ def test_each_run_is_seen_in_folders_beside_the_pipeline(yard: Yard) -> None:
     )
     page = (home / f"artifacts/{run}/model_performance_report/report.html").read_text()
     assert page.count("<svg") >= 4 and "<script" not in page and "default-src 'none'" in page
+
+
+def test_a_report_of_another_model_or_one_that_asks_the_network_does_not_pass(yard: Yard, tmp_path: Path) -> None:
+    check = yard.module("assets.model").model_performance_report_is_whole_check
+    report, model = tmp_path / "report", tmp_path / "model"
+    shutil.copytree(yard.current("model_performance_report"), report)
+    shutil.copytree(yard.current("trained_model"), model)
+    page, about = (report / "report.html").read_text(), yard.json("model_performance_report", "report.json")
+
+    def passes() -> bool:
+        return bool(check(report, model).passed)
+
+    (report / "report.json").write_text(json.dumps(about | {"candidate_sha256": yard.json("trained_model", "model.json")["models"]["without_load"]["sha256"]}))  # fmt: skip
+    assert passes()
+    for wrong in (page + "<script>", page + '<img src="http://a">', page.replace("<svg", "<p")):
+        (report / "report.html").write_text(wrong)
+        assert not passes()
+    (report / "report.html").write_text(page)
+    (report / "report.json").write_text(json.dumps(about | {"candidate_sha256": "another"}))
+    assert not passes()
 
 
 def test_a_worse_model_is_not_promoted_and_one_that_is_as_good_is(yard: Yard) -> None:
