@@ -18,6 +18,7 @@ from ratatouille.engine.artifacts import store_artifact
 from ratatouille.engine.native import Given, native_asset
 from ratatouille.engine.plan import Outer
 from ratatouille.errors import RequestError
+from ratatouille.handle import Workspace
 from ratatouille.lake import open_lake
 from ratatouille.lake.care import health
 from ratatouille.lake.catalogs.lock import exclusive
@@ -280,3 +281,20 @@ def test_whatever_happens_to_a_file_is_found(root, trials, figure):
             missed.append((str(path), kind, at))
     figure("a stored file damaged, then rat verify --all", size=f"{count} files", seeds="7", wrong=len(missed))
     assert not missed
+
+
+def test_a_lake_whose_maker_died_before_its_ledger_was_there_is_no_lake_yet(shop, monkeypatch):
+    def dies(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    shop.write({"pipelines/gold/a.sql": "select 1 as x"})
+    with monkeypatch.context() as patched:
+        patched.setattr("ratatouille.lake.connect._create_ledger", dies)
+        with pytest.raises(KeyboardInterrupt):
+            shop.run()
+    kitchen = Workspace(shop.root)
+    assert kitchen.history() == [] and [step["action"] for step in kitchen.plan()["steps"]] == ["build"]
+    with pytest.raises(RequestError, match="there is no lake here yet") as told:
+        kitchen.query("select 1")
+    assert told.value.next == "rat run"
+    assert shop.run().step("gold.a").status == "built" and shop.rows("select x from gold.a") == [(1,)]

@@ -107,7 +107,7 @@ def bench_in_progress(root: Path) -> Workbench | None:
 
 
 def has_lake(workspace: Workspace) -> bool:
-    return storage_of(workspace).catalog.exists()
+    return catalogs.catalog_of(storage_of(workspace).catalog).has_tables()
 
 
 @contextmanager

@@ -224,7 +224,17 @@ def open_lake(
             stack.callback(lake.close)
         if create or (write and at is None):
             _create_ledger(lake, create=create)
+        elif not write:
+            with lake.session("opening the lake") as session:
+                if ledger.is_missing(session):
+                    raise _nothing_here(storage)
         yield lake
+
+
+def _nothing_here(storage: Storage) -> RequestError:
+    return RequestError(
+        "there is no lake here yet", where=str(storage.catalog), state="Nothing has been built.", next="rat run"
+    )
 
 
 def _attached(storage: Storage, *, alone: bool, write: bool, create: bool, at: int | datetime | None) -> Lake:
@@ -234,12 +244,7 @@ def _attached(storage: Storage, *, alone: bool, write: bool, create: bool, at: i
     except OSError as error:
         raise explain(error, "opening the lake", folder=storage.home) from error
     if not exists and not create:
-        raise RequestError(
-            "there is no lake here yet",
-            where=str(storage.catalog),
-            state="Nothing has been built.",
-            next="rat run",
-        )
+        raise _nothing_here(storage)
     try:
         spill = _spill_folder(storage)
         if create:

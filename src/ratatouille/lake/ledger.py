@@ -151,6 +151,11 @@ def is_earlier(session: Session) -> bool:
     return "run_id" in known and not set(_ENTRY) <= known
 
 
+def is_missing(session: Session) -> bool:
+    """Whether there is no table at all: whoever made the lake died before the ledger was there."""
+    return not session.value(f"select count(*) from {METADATA}.ducklake_table")
+
+
 def _columns(session: Session) -> set[str]:
     rows = session.rows(
         f"select column_name from {METADATA}.ducklake_column where end_snapshot is null"

@@ -27,6 +27,9 @@ class Catalog(Protocol):
     def is_created(self) -> bool:
         """Whether there is a lake's catalog."""
 
+    def has_tables(self) -> bool:
+        """Whether there is more than a catalog: whoever makes a lake may die before its ledger is there."""
+
     def follow(self, data: Path | Bucket) -> None:
         """Mend what it says of the data folder, if it was moved together with it."""
 
@@ -58,6 +61,9 @@ class _ServerCatalog:
 
     def is_created(self) -> bool:
         return self.server.exists()
+
+    def has_tables(self) -> bool:
+        return self.server.exists()  # and open_lake looks whether it has any
 
     def follow(self, data: Path | Bucket) -> None:
         pass  # the data is where everybody who shares the catalog says it is

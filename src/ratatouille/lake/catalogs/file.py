@@ -49,6 +49,9 @@ class CatalogFile:
     def is_created(self) -> bool:
         return is_created(self.file)
 
+    def has_tables(self) -> bool:
+        return is_created(self.file, "select 1 from ducklake_table")
+
     def follow(self, data: Path | Bucket) -> None:
         follow(self.file, Path(str(data)))
 
@@ -165,14 +168,16 @@ def unreadable(catalog: Path, error: Exception) -> LakeError:
     )
 
 
-def is_created(catalog: Path) -> bool:
+def is_created(catalog: Path, asked: str = "select 1 from sqlite_master where name = 'ducklake_metadata'") -> bool:
     """Whether there is a lake's catalog: a process that died while creating one leaves an empty file."""
     if not catalog.exists():
         return False
     try:
         with closing(_open_to_read(catalog)) as reader:
-            return bool(reader.execute("select 1 from sqlite_master where name = 'ducklake_metadata'").fetchone())
-    except sqlite3.OperationalError:
+            return bool(reader.execute(asked).fetchone())
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error):
+            return False
         return catalog.stat().st_size > 0  # SQLite needs room beside the file even to read it
     except sqlite3.DatabaseError as error:
         raise unreadable(catalog, error) from error
