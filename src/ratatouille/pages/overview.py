@@ -34,7 +34,7 @@ from ratatouille.project.records import Asset, Project
 # In the order of a page: what needs somebody first.
 HEALTH = ("failed", "blocked", "stale", "warning", "running", "behind", "held", "new", "ok", "elsewhere")
 TREND = 20  # steps
-ASSETS, RUNS = 100, 10  # so many are on the page; the others behind a link
+ASSETS, RUNS = 60, 10  # so many are on the page; the others behind a link
 
 
 @dataclass(frozen=True, slots=True)
