@@ -45,6 +45,9 @@ def test_a_model_beats_every_baseline_that_sees_as_much_on_a_machine_never_seen(
             assert better * scores["without_load"][figure] > better * baselines[name][figure], (figure, name)
     assert scores["with_load"]["average_precision"] > scores["without_load"]["average_precision"]
     assert learned.about["splits"]["test"]["machines"] == ["FL-0005"]
+    judged = learned.about["splits"]["test"]
+    for one in (*baselines.values(), *scores.values()):
+        assert (one["windows"], one["carrying"]) == (judged["windows"], judged["carrying"]), "all on the same windows"
     assert {one["kind"] for one in learned.about["tried"]["without_load"]} == {"logistic", "boosting"}
     assert all(one["features"] == 27 for one in learned.about["tried"]["without_load"])
     assert {one["feature"] for one in learned.about["importance"]} == set(learned.fitted["without_load"].features)
@@ -58,6 +61,40 @@ def test_the_same_rows_and_seed_give_the_same_predictions(trusted: pl.DataFrame,
     for name, one in learned.fitted.items():
         assert np.array_equal(one.probability(trusted), again.fitted[name].probability(trusted))
     assert again.about == learned.about
+
+
+def test_no_model_chooses_its_own_rows_to_stop_by() -> None:
+    """Rows drawn at random have their neighbours on the other side."""
+    from pipelines.forklift import learning
+
+    settings = learning._estimator("boosting", learning.Wish()).get_params()
+    assert settings["early_stopping"] is False and settings["random_state"] == 42
+    with pytest.raises(learning.ModelError, match="no kind of model called forest"):
+        learning._estimator("forest", learning.Wish())
+
+
+def test_the_rules_ask_what_the_label_asks_and_one_of_them_without_the_load() -> None:
+    from pipelines.forklift.learning import rule_of
+
+    asked = [(0.36, 7.2, 1.0), (0.35, 7.2, 1.0), (0.36, 7.21, 1.0), (0.36, 0.0, 0.49), (0.36, 0.0, 0.5)]
+    rows = pl.DataFrame(asked, schema=["height_last", "speed_last", "with_load_last"], orient="row")
+    assert rule_of(rows).tolist() == [True, False, False, True, True]
+    assert rule_of(rows, with_load=True).tolist() == [True, False, False, False, True]
+
+
+def test_a_prediction_keeps_to_one_thread() -> None:
+    from pipelines.forklift.models import Fitted, on_threads
+    from threadpoolctl import threadpool_info
+
+    class Estimator:
+        def predict_proba(self, values: Any) -> Any:
+            self.threads = {one["num_threads"] for one in threadpool_info()}
+            return np.full((len(values), 2), 0.5)
+
+    one = Fitted("any", Estimator(), ("speed_last",))
+    with on_threads(2):
+        assert one.probability(pl.DataFrame({"speed_last": [1.0, 2.0]})).tolist() == [0.5, 0.5]
+    assert one.estimator.threads == {1}
 
 
 def test_one_thread_is_one_also_where_nothing_was_loaded_before() -> None:
@@ -145,6 +182,27 @@ def test_calibration_makes_probabilities_that_are_too_sure_honest() -> None:
     too_sure = 1 / (1 + np.exp(-3 * log_odds(honest) - 1))
     slope, offset = learning.platt(too_sure, truth)
     assert np.abs(calibrated(too_sure, slope, offset) - honest).max() < 0.05
+
+
+def test_a_candidate_is_promoted_when_it_is_not_worse_and_there_is_something_to_say() -> None:
+    from pipelines.forklift.registry import decide, stages
+
+    def asked(new: float | None, old: float | None = None, **more: Any) -> tuple[bool, str]:
+        production = None if old is None and "production_run" not in more else {"average_precision": old}
+        said = {"held_out": "h", "candidate_run": "new", "production_run": "old"} | more
+        decision = decide({"average_precision": new}, production, **said)
+        assert decision.held_out == "h" and (decision.candidate, decision.production) == (new, old)
+        return decision.promote, decision.why
+
+    assert asked(0.5)[0] and asked(0.5, 0.5)[0] and asked(0.6, 0.5)[0] and not asked(0.49, 0.5)[0]
+    assert asked(0.49, 0.5, tolerance=0.02)[0] and not asked(0.47, 0.5, tolerance=0.02)[0]
+    assert not asked(None)[0] and not asked(None, 0.5)[0] and asked(0.1, None, production_run="old")[0]
+    assert asked(0.5, 0.5, production_run="new") == (False, "it is in production already")
+    trained = [{"version": n, "run_id": run} for n, run in ((4, "d"), (3, "c"), (2, "b"), (1, "a"))]
+    served = [{"version": n, "model_run": run} for n, run in ((3, "a"), (2, "c"), (1, "a"))]  # a was brought back
+    listed = stages(trained, served)
+    assert [one["stage"] for one in listed] == ["candidate", "archived", "candidate", "production"]
+    assert [one["served_as"] for one in listed] == [None, 2, None, 3]
 
 
 # Stored

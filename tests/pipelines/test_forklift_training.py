@@ -106,6 +106,34 @@ def test_windows_are_what_a_loop_over_the_rows_would_find(features: Any) -> None
         assert values == pytest.approx(list(expected[at]), rel=1e-5), at
 
 
+def test_a_gap_is_no_way_jitter_is_no_turn_and_off_duty_is_nothing(features: Any) -> None:
+    """Ten minutes: five that stand, a gap in which the machine has moved 700 m, three that drive straight, two off duty."""
+    chance = np.random.default_rng(5)
+    seconds = np.concatenate([np.arange(300), np.arange(400, 700)])
+    drives = (seconds >= 400) & (seconds < 580)
+    rows = pl.DataFrame(
+        {
+            "machine": "A",
+            "ts": [NOON + timedelta(seconds=int(s)) for s in seconds],
+            "height": 0.1,
+            "load": 0.0,
+            "speed": np.where(drives, 3.6, 0.0),
+            "latitude": 51 + np.where(seconds < 400, chance.normal(0, 1e-6, 600), 0.0),
+            "longitude": 13
+            + np.where(seconds < 400, chance.normal(0, 1e-6, 600), 0.01 + (seconds - 400) * 1e-5 * drives),
+            "on_duty": seconds < 580,
+        }
+    )
+    every = features.windows(features.steps(rows))
+    assert (every["window_end"].dt.epoch("s") % features.STRIDE_S == 0).all() and every["window_end"].is_unique().all()
+    assert every.height > 10 and every["window_end"].max() < NOON + timedelta(seconds=580)
+    assert features.windows(features.steps(rows), every_s=60).height * 4 <= every.height + 4
+    stands = every.filter(pl.col("window_end") <= NOON + timedelta(seconds=300))
+    assert stands.height > 10 and stands["turn_60"].max() == 0.0 and every["metres_300"].max() < 300
+    driven = every.filter(pl.col("window_end") == NOON + timedelta(seconds=480))["metres_60"][0]
+    assert driven == pytest.approx(60 * 1e-5 * 111_320 * np.cos(np.radians(51)), rel=0.1)
+
+
 def test_the_order_of_rows_and_which_days_come_together_do_not_matter(
     features: Any, rows: pl.DataFrame, made: pl.DataFrame
 ) -> None:

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from ..lakefs import Folder, LakeFS, LakeFSError, Settings
 
-# For an asset that talks to the server: half a minute, one, two. It says itself which failures may pass.
-COMES_BACK = RetryPolicy(max_retries=3, delay=30.0, backoff=Backoff.EXPONENTIAL)
+# For an asset that talks to the server: once more after 10 s, and after 30. It says itself which failures may pass.
+COMES_BACK = RetryPolicy(max_retries=2, delay=10.0, backoff=Backoff.EXPONENTIAL)
 _NAME = re.compile(r"\$\{(\w+)\}")
 
 

@@ -257,6 +257,7 @@ class Crew:
 
     def _finish(self, result: StepResult) -> None:
         if result.status == "failed":
+            result = outcomes.without_values(result, self.bench.project.assets)
             result = replace(result, measured=self.gauge.used(result.asset))
         self.results[result.asset] = result
         if result.status in ("built", "failed", "blocked"):

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from ratatouille.engine import measured
 from ratatouille.engine.ask import answer, masked_select
+from ratatouille.engine.gates import MASK
 from ratatouille.engine.plan import utc_now
 from ratatouille.engine.quarantine import failing_rows_folder
 from ratatouille.engine.records import Answer, CheckResult, StepResult
 from ratatouille.engine.work import Work
-from ratatouille.errors import RatError
+from ratatouille.errors import GateFailed, RatError
 from ratatouille.lake import Entry
+from ratatouille.project.records import Asset
 
+# What DuckDB calls errors about a value of a row; its other errors name columns and tables alone.
+_OF_A_VALUE = re.compile(r"\b(Conversion|Out of Range|Invalid Input|Constraint|Invalid Type|Serialization) Error")
+_VALUE = re.compile(r"\"[^\"]*\"|'[^']*'|with value \S+|(?<![\w.])-?\d[\d.,:eE+-]*")
 # Of what a run left out so much is written down, whatever the number of assets.
 LEFT_OUT_REASONS, LEFT_OUT_NAMED = 50, 50
 
@@ -79,6 +86,21 @@ def first_rows(work: Work) -> Answer:
 
 def set_aside(work: Work) -> tuple[dict[str, str], ...]:
     return tuple({"file": file, "reason": reason} for file, reason in work.aside.items())
+
+
+def without_values(result: StepResult, assets: Mapping[str, Asset]) -> StepResult:
+    """A failed step without what DuckDB, or Python code, quotes of a row, where a column that was read is sensitive."""
+    asset = assets.get(result.asset)
+    if asset is None or result.error is None or result.error["error"] == GateFailed.__name__:
+        return result  # a gate shows rows that are masked already
+    if not any(one in assets and assets[one].hidden for one in (asset.name, *asset.depends_on)):
+        return result
+    what = result.error["what"]
+    if asset.kind != "python" and not _OF_A_VALUE.search(what):
+        return result
+    name, found, rest = what.partition(f"{asset.name}: ")
+    said = f"{name}{found}{_VALUE.sub(MASK, rest)}" if found else _VALUE.sub(MASK, what)
+    return replace(result, reason=said, error={**result.error, "what": said})
 
 
 def failed(
