@@ -122,7 +122,8 @@ def build(root: Path) -> None:
     assert run_request(root, Request(())).status == "done"
     write(root, {"landing/orders/more.csv": MORE})
     assert run_request(root, Request(())).status == "done"
-    write(root, {"landing/orders/two <marquee>.csv": SECOND} | LEAKS)
+    broken = {"landing/orders/broken.csv": f"order_id,customer\nx,{SECRET}\n"}
+    write(root, {"landing/orders/two <marquee>.csv": SECOND} | broken | LEAKS)
     result = run_request(root, Request(()))
     assert {step.asset: step.status for step in result.steps if step.status in ("failed", "blocked")} == {
         "gold.dishes": "failed",

@@ -121,6 +121,8 @@ def test_the_quarantine_says_why_each_row_is_kept_out(kitchen: Served) -> None:
     assert "Nothing of it is kept out" in kitchen.get("/asset/gold.odd?tab=kept")
     lines = Parsed(kitchen.get("/asset/bronze.orders?tab=kept"))
     assert "landing/orders/two <marquee>.csv:27" in lines.text and SECRET not in lines.text
+    assert "1 row was kept out; 1 landing file was set aside" in kitchen.get("/")
+    assert "landing/orders/broken.csv" in lines.text and "set aside" in lines.text
 
 
 def test_a_column_is_followed_from_gold_to_the_files_it_came_in(kitchen: Served) -> None:

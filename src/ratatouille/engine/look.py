@@ -17,6 +17,7 @@ from ratatouille import project as files
 from ratatouille.engine.ask import answer, masked_select, session_on
 from ratatouille.engine.build import render
 from ratatouille.engine.crew import current
+from ratatouille.engine.landing import Landing
 from ratatouille.engine.plan import Request, State, make_plan, read_state, utc_now, version_tokens
 from ratatouille.engine.records import Answer, Plan, PlannedStep
 from ratatouille.engine.run import plan
@@ -203,7 +204,14 @@ def _rendered(work: Work) -> str:
             render(work)
             return work.select
         except UnreadableFiles as unreadable:
-            work.aside |= unreadable.reasons
+            new = {file: why for file, why in unreadable.reasons.items() if file not in work.aside}
+            if not new:
+                file, why = next(iter(unreadable.reasons.items()))
+                raise RequestError(
+                    f"{file} cannot be read: {why}", where=work.asset.path, next="rat plan"
+                ) from unreadable
+            # Anew, as a run does it: what was taken of these files must not stay.
+            work = replace(work, aside=work.aside | new, landing=Landing())
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 health   failed     its last attempt failed, or its process died; readers see the version before
          blocked    something above it failed, so it was not built
          stale      its version is older than `freshness: error_after` of its YAML file allows
-         warning    a check of severity warn failed, rows were kept out, it is older than `warn_after`, or something about
+         warning    a check of severity warn failed, rows were kept out, files were set aside, it is older than `warn_after`, or something about
                     its last step was unusual
          behind     its code, or the version of something that it reads, has changed since
          held       it was rolled back, and waits for a release
@@ -34,7 +34,7 @@ from ratatouille.project.records import Asset, Project
 # In the order of a page: what needs somebody first.
 HEALTH = ("failed", "blocked", "stale", "warning", "running", "behind", "held", "new", "ok", "elsewhere")
 TREND = 20  # steps
-ASSETS, RUNS = 100, 10  # so many are on the page; the others behind a link
+ASSETS, RUNS = 60, 10  # so many are on the page; the others behind a link
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +179,7 @@ class _Known:
     points: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)  # why the last attempt failed
     unusual: Mapping[str, str] = field(default_factory=dict)
+    aside: Mapping[str, int] = field(default_factory=dict)  # landing files that were set aside
     now: float = 0.0
 
 
@@ -215,6 +216,7 @@ def _known(seen: Reading, names: Sequence[str] | None) -> _Known:
     points: Mapping[str, Mapping[str, Any]] = {}
     reasons: Mapping[str, str] = {}
     unusual: Mapping[str, str] = {}
+    aside: Mapping[str, int] = {}
     now = time.time()
     if seen.journal is not None:
         now = seen.journal.now()
@@ -223,10 +225,11 @@ def _known(seen: Reading, names: Sequence[str] | None) -> _Known:
         failed = [(s["run_id"], n, s["attempt"]) for n, s in steps.items() if s["status"] in ("failed", "blocked")]
         said = glance.records(seen.journal.do, failed)
         reasons = {name: _reason(seen.project, name, record) for (_, name, _), record in said.items()}
+        aside = Counter(row["asset"] for row in seen.journal.files_set_aside())
         strange = glance.unusual(seen.journal.do)
         unusual = {n: said for n, (run, said) in strange.items() if points.get(n, {}).get("run_id") == run}
     if seen.session is None:
-        return _Known(steps=steps, points=points, reasons=reasons, unusual=unusual, now=now)
+        return _Known(steps=steps, points=points, reasons=reasons, unusual=unusual, aside=aside, now=now)
     return _Known(
         heads=seen.heads(),
         standing=seen.standing(),
@@ -235,6 +238,7 @@ def _known(seen: Reading, names: Sequence[str] | None) -> _Known:
         points=points,
         reasons=reasons,
         unusual=unusual,
+        aside=aside,
         now=now,
     )
 
@@ -324,6 +328,8 @@ def _warnings(asset: Asset, point: Mapping[str, Any], gates: Gates, known: _Know
     if point.get("rows_kept_out"):
         number = point["rows_kept_out"]
         found.append(f"{number:,} row{' was' if number == 1 else 's were'} kept out")
+    if number := known.aside.get(asset.name, 0):
+        found.append(f"{number:,} landing file{' was' if number == 1 else 's were'} set aside")
     if asset.name in known.unusual:
         found.append(known.unusual[asset.name])
     return found
