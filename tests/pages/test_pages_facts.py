@@ -228,7 +228,7 @@ def test_a_page_asks_as_much_of_many_assets_as_of_few(kitchen: Served, monkeypat
     execute, do = Session.execute, Journal.do
     monkeypatch.setattr(Session, "execute", lambda self, sql: asked.append(sql) or execute(self, sql))
     monkeypatch.setattr(Journal, "do", lambda self, sql, values=(): asked.append(sql) or do(self, sql, values))
-    for path, most in (("/", 12), ("/runs", 6), ("/asset/silver.orders", 16), ("/asset/silver.orders?tab=lineage", 14)):
+    for path, most in (("/", 12), ("/runs", 6), ("/asset/silver.orders", 16), ("/asset/silver.orders?tab=lineage", 15)):
         kitchen.get(path)
         asked.clear()
         kitchen.get(path)
