@@ -220,6 +220,37 @@ def test_a_build_that_counts_says_so_and_begins_with_the_first_chunk(shop):
     assert shop.rows("select count(*), count(distinct id), max(total) from silver.made") == [(1000, 1000, 1000)]
 
 
+# What it loads is kept elsewhere, as by a server: a later attempt sends what is missing there, and nothing else.
+SENDS = """
+from pathlib import Path
+
+import polars
+
+HERE = Path(__file__).parents[2]
+
+def build(context):
+    for kind, columns in (("a", "id"), ("b", "id, grp")):
+        if not (HERE / kind).exists():
+            rows = context.query(f"select {columns} from base where id < 500", base=context.ref("bronze.base"))
+            for chunk in context.chunks(rows, size=100, resume=False):
+                if (HERE / "die_at").exists() and kind == "b" and len(SENT) == 7:
+                    raise ValueError("no")
+                SENT.append(chunk.columns)
+            (HERE / kind).touch()
+    return polars.DataFrame({"sent": [", ".join(one) for one in SENT]})
+
+SENT = []
+"""
+
+
+def test_a_loop_that_does_not_resume_never_gets_the_rows_of_another_one(shop):
+    stopped_at(shop, 0, {"pipelines/silver/made.py": SENDS})
+    assert (shop.root / "a").exists() and not (shop.root / "b").exists()
+    step = shop.run().step("silver.made")
+    assert step.status == "built", step.error
+    assert shop.rows("select sent, count(*) from silver.made group by all") == [("id, grp", 5)]
+
+
 def test_rows_with_the_same_value_stay_together(shop):
     shop.write(
         {

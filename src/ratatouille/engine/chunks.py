@@ -67,9 +67,9 @@ class Chunks:
         """The rows as frames. RequestError for a wrong argument or a loop inside a loop."""
         size = size if size is not None else self.work.asset.chunk_rows or None
         self._refuse_nonsense(size, form)
-        if not resume and self.checkpoint.taken_over:
-            self.checkpoint.start_over()
         loop, self._loops = self._loops, self._loops + 1
+        if not resume:
+            self.checkpoint.begin_anew(loop)
         select = select_over(
             self.work.session, rows, f"rows_{self.work.run_id}_{self.work.asset.name}_{self.work.token}_{loop}"
         )

@@ -136,6 +136,14 @@ class Checkpoint:
         self._write({"spool": loop, "rows": spool.rows, "by": by, "bytes": path.stat().st_size})
         return spool
 
+    def begin_anew(self, loop: int) -> None:
+        """This loop goes over rows of its own, not over those that an earlier attempt wrote down for the same number."""
+        if loop == 0:
+            self.start_over()
+            return
+        self._spools.pop(loop, None)  # what stands of loops before it is of this attempt, too
+        self.needs_all |= any(one.loop == loop for one in self.finished)
+
     def begin(self, loop: int, start: int, end: int) -> None:
         """What is staged from now on is the result of these rows."""
         self._open, self._files = (loop, start, end), []
