@@ -71,6 +71,15 @@ trim(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(
     ' +', ' ', 'g'))
 {%- endmacro %}
 
+{# The normalised names that one company alone has, of the keys of companies. #}
+{% macro sbir_companies_by_name(keys) -%}
+select normalized_name, min(company_id) as company_id
+    from {{ keys }}
+    where normalized_name <> ''
+    group by normalized_name
+    having count(distinct company_id) = 1
+{%- endmacro %}
+
 {# How many of these columns say something. #}
 {% macro sbir_filled(columns) -%}
 {% for column in columns %}({{ column }} is not null)::int{{ ' + ' if not loop.last }}{% endfor %}

@@ -15,11 +15,7 @@ granted as (
     where assignee_name is not null and grant_doc_num not in (select grant_doc_num from owners)
 ),
 names as (
-    select normalized_name, min(company_id) as company_id
-    from {{ ref('validated.company_keys') }}
-    where normalized_name <> ''
-    group by normalized_name
-    having count(distinct company_id) = 1
+    {{ sbir_companies_by_name(ref('validated.company_keys')) }}
 )
 select distinct names.company_id, owned.grant_doc_num, owned.as_of_date, owned.source
 from (from owners union all from granted) as owned

@@ -8,11 +8,7 @@ with grants as (
     having count(*) = 1
 ),
 names as (
-    select normalized_name, min(company_id) as company_id
-    from {{ ref('validated.company_keys') }}
-    where normalized_name <> ''
-    group by normalized_name
-    having count(distinct company_id) = 1
+    {{ sbir_companies_by_name(ref('validated.company_keys')) }}
 )
 select
     said.publication_number,
