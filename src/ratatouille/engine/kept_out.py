@@ -79,7 +79,7 @@ def blocked_assets(project: Project) -> dict[str, str]:
     with reading_journal(project.workspace) as journal:
         if journal is None:
             return {}
-        return {name: why for name in failed if (why := _blocked(journal.last_steps(name, 1)))}
+        return {name: why for name in failed if (why := why_blocked(journal.last_steps(name, 1)))}
 
 
 def kept_out(project: Project, name: str, *, run: str = "", limit: int = 10) -> KeptOut:
@@ -126,10 +126,6 @@ def kept_out_of(
 
 def why_blocked(last: Sequence[dict[str, Any]]) -> str:
     """Which gate stopped the newest attempt, of the newest attempts at an asset; '' if none did."""
-    return _blocked(last)
-
-
-def _blocked(last: Sequence[dict[str, Any]]) -> str:
     if not last or last[0]["status"] != "failed":
         return ""
     error = last[0]["record"].get("error") or {}
