@@ -8,6 +8,7 @@ files     `tokens.npy`, all ids one after the other (uint16, or int32 for vocabu
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def _mixed(numbers: np.ndarray, seed: int) -> np.ndarray:
 
 
 class Writer:
-    """Writes one side of a split, text after text, with no more than a batch in memory."""
+    """Writes one side of a split, text after text, with no more than a batch in memory. To be closed, whatever happens."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,19 +58,20 @@ class Writer:
         self._lengths.append(lengths)
         self._rows.append(rows)
 
-    def close(self) -> int:
-        """Write the files; how many texts there are."""
+    def close(self) -> None:
         self._ids.close()
+
+    def finish(self) -> int:
+        """Write the files; how many texts there are."""
+        self.close()
         lengths = np.concatenate([np.empty(0, np.int64), *self._lengths])
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         raw = self.folder / ".tokens"
-        tokens = np.lib.format.open_memmap(
-            self.folder / "tokens.npy", mode="w+", dtype=self._kind, shape=(int(starts[-1]),)
-        )
-        if len(tokens):
-            tokens[:] = np.memmap(raw, dtype=self._kind, mode="r")
-            tokens.flush()
-        del tokens
+        # Copied as bytes, not through a map: on a full disk a write fails, while a mapped page kills the process.
+        header = {"descr": np.lib.format.dtype_to_descr(self._kind), "fortran_order": False, "shape": (int(starts[-1]),)}
+        with open(self.folder / "tokens.npy", "wb") as whole, open(raw, "rb") as ids:
+            np.lib.format.write_array_header_1_0(whole, header)
+            shutil.copyfileobj(ids, whole, 1 << 20)
         raw.unlink()
         np.save(self.folder / "starts.npy", starts)
         np.save(self.folder / "rows.npy", np.concatenate([np.empty(0, np.int64), *self._rows]))

@@ -7,6 +7,7 @@ already in it. Nothing in here knows Dagster or the lake, and nothing needs torc
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -169,17 +170,18 @@ def split(above: Path, work: Path, *, ratio: float, seed: int) -> dict[str, Any]
         shutil.rmtree(old) if old.is_dir() else old.unlink()
     groups = shards.scan(above).select("group").collect()["group"].to_numpy()
     validation = splitting.is_validation(groups, ratio, seed)
-    sides = {name: splitting.Writer(work / name) for name in splitting.SIDES}
-    begin = 0
-    for path in shards.parts(above):
-        frame = pl.read_parquet(path, columns=[ROW, IDS])
-        here = validation[begin : begin + frame.height]
-        begin += frame.height
-        for name, chosen in (("train", ~here), ("val", here)):
-            mine = frame.filter(pl.Series(chosen, dtype=pl.Boolean))
-            ids = mine[IDS].explode().drop_nulls().to_numpy()
-            sides[name].add(ids, mine[IDS].list.len().to_numpy().astype(np.int64), mine[ROW].to_numpy())
-    counted = {name: writer.close() for name, writer in sides.items()}
+    with ExitStack() as files:
+        sides = {name: files.enter_context(closing(splitting.Writer(work / name))) for name in splitting.SIDES}
+        begin = 0
+        for path in shards.parts(above):
+            frame = pl.read_parquet(path, columns=[ROW, IDS])
+            here = validation[begin : begin + frame.height]
+            begin += frame.height
+            for name, chosen in (("train", ~here), ("val", here)):
+                mine = frame.filter(pl.Series(chosen, dtype=pl.Boolean))
+                ids = mine[IDS].explode().drop_nulls().to_numpy()
+                sides[name].add(ids, mine[IDS].list.len().to_numpy().astype(np.int64), mine[ROW].to_numpy())
+        counted = {name: writer.finish() for name, writer in sides.items()}
     (work / tokens.FILE).write_bytes((above / tokens.FILE).read_bytes())
     about = shards.read_json(above / ABOUT) | {
         "train_examples": counted["train"],

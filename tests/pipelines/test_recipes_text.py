@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -326,6 +328,19 @@ def test_groups_lie_on_one_side_and_the_same_seed_gives_the_same() -> None:
     assert splitting.is_validation(np.array([1, 2]), 0.01, 1).sum() == 1
     assert splitting.is_validation(np.array([1, 2]), 1.0, 1).sum() == 1
     assert not splitting.is_validation(np.array([5, 5]), 0.5, 1).any()
+
+
+def test_a_split_that_fails_leaves_no_file_open(
+    kitchen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(splitting.Writer, "add", full)
+    with pytest.raises(OSError, match="No space left") as failed:
+        stages.split(kitchen / "tokenized", tmp_path, ratio=0.1, seed=42)
+    held = [os.path.realpath(one) for one in Path("/proc/self/fd").iterdir()]
+    assert not [path for path in held if path.startswith(str(tmp_path))], failed
 
 
 def test_a_split_holds_every_text_once_as_it_was_encoded(kitchen: Path) -> None:
