@@ -61,7 +61,7 @@ for number in range(0, len(files), group):
     above = f"(select parse_filename(filename, true) as machine, * exclude (filename), 'c' as commit_id from {{read}})"
     for name, made in (("telemetry", None), ("header", header_sql), ("heights", heights_sql), ("carrying", carrying_sql)):
         path = out / f"{{name}}-{{number:05}}.parquet"
-        query = f"from {{above}}" if made is None else made(f"'{{last}}'", "true", Rules())
+        query = f"from {{above}}" if made is None else "from (" + made(f"'{{last}}'", "true", Rules()) + ") order by machine, ts"
         sql.execute(f"copy ({{query}}) to '{{path}}' (format parquet, parquet_version v2)")
         last = path
 """

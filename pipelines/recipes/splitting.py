@@ -68,7 +68,11 @@ class Writer:
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         raw = self.folder / ".tokens"
         # Copied as bytes, not through a map: on a full disk a write fails, while a mapped page kills the process.
-        header = {"descr": np.lib.format.dtype_to_descr(self._kind), "fortran_order": False, "shape": (int(starts[-1]),)}
+        header = {
+            "descr": np.lib.format.dtype_to_descr(self._kind),
+            "fortran_order": False,
+            "shape": (int(starts[-1]),),
+        }
         with open(self.folder / "tokens.npy", "wb") as whole, open(raw, "rb") as ids:
             np.lib.format.write_array_header_1_0(whole, header)
             shutil.copyfileobj(ids, whole, 1 << 20)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from ratatouille.engine import context
 from ratatouille.engine.holds import bench_on, roll_back
 from ratatouille.lake.care import upkeep
 from ratatouille.lake.layout import Layout, layout_of
 from ratatouille.lake.places import durable
 from ratatouille.lake.quoting import METADATA
 from ratatouille.project import load
+
+publish = sys.modules["ratatouille.lake.publish"]
 
 ROWS = "select i as id, i % 3 as store, 'd=' || (i % 2) as day from range({n}) t(i) order by hash(i)"
 SIDE = "materialize: merge\nunique_key: id\npartition_by: [day]\nsort_by: [store, id]\n"
@@ -113,6 +116,51 @@ def test_batches_and_rows_in_quarantine_leave_files_cut_too(shop):
     step = shop.step("bronze.rows")
     assert (step.error, step.rows_total, step.rows_quarantined) == (None, 29, 1)
     assert files(shop) == {"part=0", "part=1"}
+
+
+def test_many_files_join_the_table_by_one_pattern_where_nothing_else_lies_beside_them(shop, monkeypatch):
+    real, seen = publish._patterns, []
+
+    def spied(session, staged):
+        alone = real(session, staged)
+        stray = Path(staged.folder) / "stray.parquet"
+        stray.write_bytes(Path(staged.files[0].path).read_bytes())
+        seen.append((alone, real(session, staged), [file.path for file in staged.files]))
+        stray.unlink()
+        return alone
+
+    monkeypatch.setattr(publish, "_patterns", spied)
+    many = "select i as id, 'a [' || (i % 20) || '*' as part from range({n}) t(i)"
+    shop.write({"pipelines/bronze/rows.sql": many.format(n=100), "pipelines/bronze/rows.yaml": "partition_by: part"})
+    assert shop.step("bronze.rows").rows_total == 100
+    assert shop.rows("select count(*), count(distinct id), count(distinct part) from bronze.rows") == [(100, 100, 20)]
+    ((alone, beside, names),) = seen
+    assert len(alone) == 1 and alone[0].endswith("/**/*.parquet")
+    assert len(beside) == len(names) == 20 and "stray" not in "".join(beside)
+
+
+HANDED = """
+import polars as pl
+
+def build(context):
+    yield context.query("select i as id, 'query' as how from range(3) t(i)")
+    yield context.query("from given", given=pl.DataFrame({"id": [3], "how": ["frame"]}))
+    asked = context.query("select 4 as id, 'earlier' as how")
+    context.query("select 1")
+    yield asked
+"""
+
+
+def test_what_a_query_gives_is_written_where_it_ran_and_frames_come_as_a_stream(shop, monkeypatch):
+    streamed = []
+    real = context.tabular
+    monkeypatch.setattr(context, "tabular", lambda value: (streamed.append(str(value)), real(value))[1])
+    shop.write({"pipelines/bronze/rows.py": HANDED})
+    assert shop.step("bronze.rows").error is None
+    assert shop.rows("select id, how from bronze.rows order by id") == [
+        (0, "query"), (1, "query"), (2, "query"), (3, "frame"), (4, "earlier"),
+    ]  # fmt: skip
+    assert len(streamed) == 2 and not any("query" in one for one in streamed)
 
 
 ORDERS = "pipelines/bronze/orders.sql"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import shutil
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -16,7 +18,9 @@ from ratatouille.dagster.assets import file_asset
 from ratatouille.engine import Request
 from ratatouille.handle import run_request
 from ratatouille.lake import Journal, Session, open_journal
-from ratatouille.pages import asset
+from ratatouille.observe.compare import Compared
+from ratatouille.pages import asset, reading
+from ratatouille.pages.drawings import most_changed_first
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -165,6 +169,15 @@ def test_a_run_says_what_ran_and_why_and_what_did_not(kitchen: Served) -> None:
     assert "begins" in kitchen.get("/run/2", 404) and "There is no run" in kitchen.get("/run/nothing", 404)
 
 
+def test_of_many_assets_those_that_changed_are_shown_first() -> None:
+    def compared(name: str, **what: Any) -> Compared:
+        return Compared(name, **{"status": ("built", "built"), "figures": {}, "stages": {}, **what})
+
+    same, read = compared("gold.a"), compared("gold.b", changed=("inputs",))
+    code, broken = compared("gold.c", changed=("code",)), compared("gold.d", status=("built", "failed"))
+    assert most_changed_first([same, read, code, broken]) == [code, broken, read, same]
+
+
 def test_checks_trends_and_code_of_an_asset(kitchen: Served) -> None:
     checks = Parsed(kitchen.get("/asset/gold.dishes?tab=checks"))
     assert "not_too_dear sql failed" in checks.text and "dish_not_null" in checks.text
@@ -174,6 +187,19 @@ def test_checks_trends_and_code_of_an_asset(kitchen: Served) -> None:
     assert "where _loaded_at > '" in code.text and "max_quarantine: 0.5" in code.text
     near = Parsed(kitchen.get("/asset/gold.dishse", 404))
     assert "There is no asset called 'gold.dishse'. Did you mean 'gold.dishes'?" in near.text
+
+
+def test_many_versions_that_are_remembered_are_not_looked_through_for_garbage_again(
+    kitchen_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = gc.get_freeze_count()
+    monkeypatch.setattr(reading, "_MANY", 0)
+    try:
+        with served(kitchen_root).client as client:
+            client.get("/")
+        assert gc.get_freeze_count() > frozen
+    finally:
+        gc.unfreeze()
 
 
 def test_pages_follow_what_is_published_and_begin_anew_where_the_lake_was_removed(

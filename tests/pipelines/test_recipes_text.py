@@ -330,9 +330,7 @@ def test_groups_lie_on_one_side_and_the_same_seed_gives_the_same() -> None:
     assert not splitting.is_validation(np.array([5, 5]), 0.5, 1).any()
 
 
-def test_a_split_that_fails_leaves_no_file_open(
-    kitchen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_split_that_fails_leaves_no_file_open(kitchen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

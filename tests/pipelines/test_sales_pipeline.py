@@ -147,3 +147,16 @@ def test_its_own_tests_pass(tmp_path: Path) -> None:
     done = workspace(shop.root).test("pipeline:sales")
     assert done["failed"] == 0 and done["passed"] >= 5, done
     assert not (tmp_path / ".rat/catalog.sqlite").exists()
+
+
+def test_every_column_is_documented(shop: Shop) -> None:
+    from ratatouille import project
+    from ratatouille.pages.dictionary import dictionary
+
+    shop.receive(1)
+    assert shop.run().status == "done"
+    known = dictionary(project.load(shop.root))
+    assert not known.differences and not known.silent
+    assert not [
+        (table.name, column.name) for table in known.tables for column in table.columns if not column.description
+    ]

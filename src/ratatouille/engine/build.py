@@ -118,7 +118,8 @@ def build(work: Work) -> None:
 def _build_python(work: Work) -> None:
     parts = chunks.Chunks(work)
     work.checkpoint = parts.checkpoint
-    returned = context.call_build(work.root, work.asset, _context(work, parts))
+    given = _context(work, parts)
+    returned = context.call_build(work.root, work.asset, given)
     if not context.is_batches(returned):
         try:
             select = context.select_over(work.session, returned, f"built_{work.run_id}_{work.asset.name}_{work.token}")
@@ -128,14 +129,14 @@ def _build_python(work: Work) -> None:
             raise context.python_error(error, work.root, work.asset, "what build() returned is no table") from error
         work.staged = _stage(work, select)
         return
-    work.staged = _stage_batches(work, parts, returned)
+    work.staged = _stage_batches(work, parts, given, returned)
     if parts.checkpoint.taken_over and parts.checkpoint.needs_all:
         work.tell("build", "build() gives rows beside its chunks, so it begins with the first one again")
         discard(work.staged)
         parts.checkpoint.start_over()
         parts = chunks.Chunks(work)
-        returned = context.call_build(work.root, work.asset, _context(work, parts))
-        work.staged = _stage_batches(work, parts, returned)
+        given = _context(work, parts)
+        work.staged = _stage_batches(work, parts, given, context.call_build(work.root, work.asset, given))
     if not modes.reshapes(work) or work.staged.partitioned:
         _check_columns(work, work.staged.columns)
         return
@@ -146,7 +147,7 @@ def _build_python(work: Work) -> None:
         discard(rows)
 
 
-def _stage_batches(work: Work, parts: chunks.Chunks, returned: Any) -> Staged:
+def _stage_batches(work: Work, parts: chunks.Chunks, given: context.Context, returned: Any) -> Staged:
     """What a generator gives, one file each."""
     parts.keeps = True
     checkpoint = parts.checkpoint
@@ -155,11 +156,11 @@ def _stage_batches(work: Work, parts: chunks.Chunks, returned: Any) -> Staged:
         # Beside the pinned session: a transaction that is open keeps every frame it has seen.
         with work.bench.lake.session(work.session.doing) as beside:
             wanted = partial(_types_of_batches, work, beside, checkpoint)
-            selects = context.batches(beside, map(context.tabular, frames), work.asset, wanted)
+            selects = context.batches(beside, frames, work.asset, wanted, given.as_asked)
             layout = Layout() if modes.changes_rows(work) else work.layout
             if layout.partition_by:
-                selects = (_without_reserved_folders(work.asset, one, beside.describe(one)) for one in selects)
-            return stage_chunks(beside, selects, work.asset.name, work.folder(""), checkpoint, layout)
+                selects = ((on, _without_reserved_folders(work.asset, one, on.describe(one))) for on, one in selects)
+            return stage_chunks(selects, work.asset.name, work.folder(""), checkpoint, layout)
     except QueryFailed as error:
         unfit = fitting.UNFIT in error.message
         raise chunks.with_kept(_unfit(work, error) if unfit else error, checkpoint.kept) from error

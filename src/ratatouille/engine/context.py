@@ -62,6 +62,7 @@ class Context:
         self._continues = continues
         self._stands = stands
         self._stands_for = stands_for
+        self._asked: tuple[Any, str] | None = None
 
     def ref(self, name: str) -> Any:
         """The rows of another asset, as a DuckDB relation (`.pl()`, `.df()`, `.arrow()`, or SQL on it)."""
@@ -79,7 +80,16 @@ class Context:
         """Any SELECT, as a DuckDB relation; `frames` are tables for it: `query("from prices", prices=frame)`."""
         for name, frame in frames.items():
             self._session.cursor.register(name, frame)
-        return self._session.cursor.sql(sql)
+        asked = self._session.cursor.sql(sql)
+        self._asked = (asked, sql) if not frames else None
+        return asked
+
+    def as_asked(self, value: Any) -> tuple[Session, str] | None:
+        """Where `query` ran, and its SELECT, if `value` is what it gave last and holds no frame: that can be written
+        where it is, on all threads. Whatever else is handed over from connection to connection comes as one stream."""
+        if self._asked is None or value is not self._asked[0]:
+            return None
+        return self._session, self._asked[1]
 
     def chunks(
         self,
@@ -213,20 +223,25 @@ def python_error(error: BaseException, root: Path, asset: Asset, doing: str) -> 
 
 
 def batches(
-    session: Session, returned: Any, asset: Asset, wanted: Callable[[Columns], Mapping[str, str]] = dict
-) -> Iterator[str]:
-    """A SELECT for each frame that a generator yields; the frame is let go before the next one is asked for.
+    session: Session,
+    returned: Any,
+    asset: Asset,
+    wanted: Callable[[Columns], Mapping[str, str]] = dict,
+    as_asked: Callable[[Any], tuple[Session, str] | None] = lambda value: None,
+) -> Iterator[tuple[Session, str]]:
+    """A SELECT for each frame that a generator yields, and where it runs: in `session`, but for what was `as_asked` of
+    another one. The frame is let go before the next one is asked for.
 
     All have the columns of the first one, in the types that `wanted` gives for those; a value that does not fit fails.
     """
     types: Mapping[str, str] = {}
     for number, frame in enumerate(returned):
         with_name = f"batch_{number}"
-        select = select_over(session, frame, with_name)
-        columns = session.describe(select)
+        where, select = as_asked(frame) or (session, select_over(session, tabular(frame), with_name))
+        columns = where.describe(select)
         types = types or {name.lower(): kind for name, kind in wanted(columns).items()}
         _refuse_other_columns(asset, [name for name, _ in columns], types)
-        yield fitting.strictly(select, columns, {name: types[name.lower()] for name, _ in columns}, asset.hidden)
+        yield where, fitting.strictly(select, columns, {name: types[name.lower()] for name, _ in columns}, asset.hidden)
         session.cursor.unregister(with_name)
         del frame
 

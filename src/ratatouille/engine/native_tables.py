@@ -119,8 +119,8 @@ def _stage(session: Session, given: Given, returned: Any, folder: Path) -> Stage
     name, keyed = given.asset.name, _with_key(session, given)
     try:
         if is_batches(returned):
-            selects = batches(session, map(tabular, returned), given.asset)
-            return stage_batches(session, (keyed(select) for select in selects), name, folder)
+            selects = (keyed(select) for _, select in batches(session, returned, given.asset))
+            return stage_batches(session, selects, name, folder)
         return stage(session, keyed(select_over(session, tabular(returned), "returned")), name, folder)
     except RatError:
         raise

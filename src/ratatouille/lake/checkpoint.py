@@ -243,8 +243,7 @@ def open_checkpoint(
 
 
 def stage_chunks(
-    session: Session,
-    selects: Iterator[str],
+    selects: Iterator[tuple[Session, str]],
     asset: str,
     folder: Path,
     checkpoint: Checkpoint,
@@ -259,7 +258,7 @@ def stage_chunks(
     columns: Columns | None = None
     laid_out = bool(layout.partition_by)
     try:
-        for select in selects:
+        for session, select in selects:
             # Not before: the code that gives the SELECT may have asked to begin anew.
             stored, columns = batch_select(session, select, columns or checkpoint.columns, asset)
             path = checkpoint.path_for(folder, len(written))

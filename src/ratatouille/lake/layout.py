@@ -67,8 +67,10 @@ def set_layout(session: Session, asset: str, wanted: Layout, now: Layout) -> Non
 
 
 def in_order(select: str, layout: Layout) -> str:
-    """`select` with its rows in the order of the layout."""
-    return f"select * from (\n{select}\n) order by {idents(layout.sort_by)}" if layout.sort_by else select
+    """`select` with its rows in the order of the layout: partition after partition, which are cut then without mixing."""
+    if not layout.sort_by:
+        return select
+    return f"select * from (\n{select}\n) order by {idents((*layout.partition_by, *layout.sort_by))}"
 
 
 def copy_options(layout: Layout) -> str:

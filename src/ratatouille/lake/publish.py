@@ -34,6 +34,7 @@ from ratatouille.lake.types import Columns
 # A table with more rows that all go is dropped and created. DuckLake 1.5 empties a table by reading it: under the lock,
 # with 0.4 µs of time and 60 bytes of memory that no limit counts for each row. Making it anew takes 20 ms.
 REMADE_FROM_ROWS = 200_000
+_FEW_FILES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,11 +316,22 @@ def _delete_replaced(session: Session, p: Publication, name: str) -> int:
 
 
 def _register(session: Session, schema: str, name: str, staged: Staged) -> None:
-    for file in staged.files:
+    for pattern in _patterns(session, staged):
         session.execute(
-            f"call ducklake_add_data_files({text(LAKE)}, {text(name)}, {text(glob_safe(file.path))},"
+            f"call ducklake_add_data_files({text(LAKE)}, {text(name)}, {text(pattern)},"
             f" schema => {text(schema)}, allow_missing => true, hive_partitioning => {str(staged.partitioned).lower()})"
         )
+
+
+def _patterns(session: Session, staged: Staged) -> list[str]:
+    """Every file by its name. Where its folder holds nothing else, one pattern for all: for a table of two hundred
+    partitions DuckLake takes 0.05 s then, under the lock, instead of 0.5 s."""
+    if len(staged.files) > _FEW_FILES:
+        pattern = f"{glob_safe(str(staged.folder))}/**/*.parquet"
+        there = {path for (path,) in session.rows(f"select file from glob({text(pattern)})")}
+        if there == {file.path for file in staged.files}:
+            return [pattern]
+    return [glob_safe(file.path) for file in staged.files]
 
 
 def _put_comments(session: Session, p: Publication, head: ledger.Entry | None) -> None:

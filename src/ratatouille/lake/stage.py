@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ratatouille.errors import LakeError, RatError
 from ratatouille.lake.connect import Storage
 from ratatouille.lake.faults import explain
 from ratatouille.lake.layout import Layout, copy_options, in_order
 from ratatouille.lake.places.bucket import Bucket
-from ratatouille.lake.places.durable import checksum, fsync_folders, make_private
+from ratatouille.lake.places.durable import checksum, fsync_folders, fsync_path, make_private
 from ratatouille.lake.quoting import ident, text
 from ratatouille.lake.session import Session
 from ratatouille.lake.types import Columns, storable_select
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+_SEALERS = 8  # files that are made durable at a time
 
 
 def parquet(columns: Columns) -> str:
@@ -209,21 +214,31 @@ def seal(staged: Staged, root: Path | Bucket) -> Staged:
         return staged
     if isinstance(root, Bucket):
         return _uploaded(staged, root)
-    files = []
+    folder = Path(str(staged.folder))
+    folders = {above for file in staged.files for above in Path(file.path).parents if above.is_relative_to(folder)}
     try:
-        for file in staged.files:
-            with open(file.path, "rb") as handle:
-                digest = checksum(handle)
-                os.fsync(handle.fileno())
-            files.append(replace(file, sha256=digest))
+        files = _side_by_side(_sealed, staged.files)
         make_private([Path(file.path) for file in files])
-        folder = Path(str(staged.folder))
-        for below in {Path(file.path).parent for file in files}:
-            fsync_folders(below, folder)
+        _side_by_side(fsync_path, folders)
         fsync_folders(folder, root)
     except OSError as error:
         raise explain(error, "making the staged files durable") from error
     return replace(staged, files=tuple(files))
+
+
+def _side_by_side(do: Callable[[_T], _R], things: Collection[_T]) -> list[_R]:
+    """A disk makes many files durable in hardly more time than one, if it is asked for all at once."""
+    if len(things) < 2:
+        return [do(thing) for thing in things]
+    with ThreadPoolExecutor(_SEALERS) as crew:
+        return list(crew.map(do, things))
+
+
+def _sealed(file: StagedFile) -> StagedFile:
+    with open(file.path, "rb") as handle:
+        digest = checksum(handle)
+        os.fsync(handle.fileno())
+    return replace(file, sha256=digest)
 
 
 def _uploaded(staged: Staged, root: Bucket) -> Staged:

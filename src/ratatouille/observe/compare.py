@@ -99,16 +99,17 @@ class _Seen:
     record: Mapping[str, Any]
     entry: Entry | None = None
 
-    def figure(self, name: str) -> float | None:
-        measured = self._measured
-        if name == "rows_kept_out":
-            kept = [self._said(one) for one in ("rows_quarantined", "rows_rejected")]
-            return sum(one for one in kept if one is not None) if any(one is not None for one in kept) else None
-        if name == "rows_per_second":
-            rows, seconds = self._said("rows_written"), self._said("seconds")
-            return rows / seconds if rows is not None and seconds else None
-        found = measured.get(name) if name in ("cpu_s", "spill_bytes", "disk_left_bytes") else self._said(name)
-        return None if found is None else float(found)
+    def figures(self) -> dict[str, float | None]:
+        """Those of FIGURES, in their order."""
+        kept = [one for one in (self._said("rows_quarantined"), self._said("rows_rejected")) if one is not None]
+        rows, seconds, measured = self._said("rows_written"), self._said("seconds"), self._measured
+        own = {
+            "rows_kept_out": sum(kept) if kept else None,
+            "rows_per_second": rows / seconds if rows is not None and seconds else None,
+            **{name: measured.get(name) for name in ("cpu_s", "spill_bytes", "disk_left_bytes")},
+        }
+        found = {name: own[name] if name in own else self._said(name) for name in FIGURES}
+        return {name: None if value is None else float(value) for name, value in found.items()}
 
     def _said(self, name: str) -> float | None:
         if name in self.record:
@@ -311,7 +312,8 @@ def _as_one(name: str, values: Sequence[float]) -> float | None:
 
 def _asset(name: str, one: _Seen | None, other: _Seen | None) -> Compared:
     sides = (one, other)
-    figures = {n: _pair(*(side.figure(n) if side else None for side in sides)) for n in FIGURES}
+    numbers = [side.figures() if side else {} for side in sides]
+    figures = {n: (numbers[0].get(n), numbers[1].get(n)) for n in FIGURES}
     stages = [dict(side.stages) if side else {} for side in sides]
     facts = [side.facts() if side else {} for side in sides]
     checks = [side.checks if side else {} for side in sides]
@@ -324,7 +326,7 @@ def _asset(name: str, one: _Seen | None, other: _Seen | None) -> Compared:
         asset=name,
         status=(one.status if one else "", other.status if other else ""),
         figures=figures,
-        stages={n: _pair(stages[0].get(n), stages[1].get(n)) for n in dict.fromkeys([*stages[0], *stages[1]])},
+        stages={n: (stages[0].get(n), stages[1].get(n)) for n in dict.fromkeys([*stages[0], *stages[1]])},
         checks=tuple(_check_changes(checks[0], checks[1])) if one and other else (),
         columns=tuple(
             ColumnChange(n, columns[0].get(n, ""), columns[1].get(n, ""))
@@ -334,10 +336,6 @@ def _asset(name: str, one: _Seen | None, other: _Seen | None) -> Compared:
         changed=(*changed, *(["inputs"] if moved else [])),
         inputs=moved,
     )
-
-
-def _pair(one: float | None, other: float | None) -> Pair:
-    return one, other
 
 
 def _differ(one: str | None, other: str | None) -> bool:

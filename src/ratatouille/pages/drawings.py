@@ -91,3 +91,8 @@ def matters(asset: Compared) -> bool:
         or asset.status[0] != asset.status[1]
         or [c for c in asset.checks if c.passed[0] != c.passed[1]]
     )
+
+
+def most_changed_first(assets: Sequence[Compared]) -> list[Compared]:
+    """A page shows the first of many: those in which something matters, then those that differ at all."""
+    return sorted(assets, key=lambda one: (not matters(one), one.same))

@@ -67,6 +67,7 @@ def environment() -> ImmutableSandboxedEnvironment:
         run_timeline=drawings.run_timeline,
         compared_rows=drawings.compared_rows,
         matters=drawings.matters,
+        most_changed_first=drawings.most_changed_first,
         comparison_lines=lambda asset: list(differences(asset)),
     )
     return made
