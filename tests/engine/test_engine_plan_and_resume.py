@@ -38,6 +38,10 @@ def test_an_asset_whose_input_was_never_built_says_what_to_run(shop):
     error = shop.step("silver.b").error
     assert "bronze.a, which was never built" in error["what"]
     assert "rat run +silver.b" in error["next"]
+    for reads in ("ref", "changes"):
+        shop.write({"pipelines/gold/p.py": f"def build(context):\n    return context.{reads}('bronze.a')\n"})
+        error = shop.step("gold.p").error
+        assert "bronze.a, which was never built" in error["what"] and "rat run +gold.p" in error["next"], error
 
 
 def test_forcing_rebuilds_what_was_named_and_below_it_becomes_stale(shop):

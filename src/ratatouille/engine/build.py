@@ -49,13 +49,7 @@ class Bindings:
 
     def ref(self, name: str) -> str:
         with self._remembering():
-            if name not in self.work.state.standing and name not in self.work.state.borrowed:
-                raise RequestError(
-                    f"{self.work.asset.name} reads {name}, which was never built",
-                    where=self.work.asset.path,
-                    next=f"rat run {name if name in self.work.bench.project.natives else '+' + self.work.asset.name}",
-                )
-        return table_read(self.work.state, name)
+            return _input(self.work, name)
 
     def source(self, source: Source) -> str:
         with self._remembering():
@@ -73,9 +67,24 @@ class Bindings:
         return f"{text(value)}::{kind}"
 
     def changes(self, name: str) -> str:
-        self.ref(name)
         with self._remembering():
-            return changes_of(self.work, name)
+            return _changes(self.work, name)
+
+
+def _input(work: Work, name: str) -> str:
+    """The table of an input. RequestError if it was never built."""
+    if name not in work.state.standing and name not in work.state.borrowed:
+        raise RequestError(
+            f"{work.asset.name} reads {name}, which was never built",
+            where=work.asset.path,
+            next=f"rat run {name if name in work.bench.project.natives else '+' + work.asset.name}",
+        )
+    return table_read(work.state, name)
+
+
+def _changes(work: Work, name: str) -> str:
+    _input(work, name)
+    return changes_of(work, name)
 
 
 def render(work: Work) -> None:
@@ -191,8 +200,8 @@ def _context(work: Work, parts: chunks.Chunks) -> context.Context:
         partition=work.partition.label if work.partition else None,
         read_source=lambda name: read_source(work, _source_named(work, name)),
         watermark=lambda column: _watermark_value(work, column),
-        changes=lambda name: changes_of(work, name),
-        named=lambda name: table_read(work.state, name),
+        changes=partial(_changes, work),
+        named=partial(_input, work),
         variables=work.bench.project.workspace.vars,
         environment=_environment(work),
         chunks=parts.over,
