@@ -106,6 +106,9 @@ def test_a_new_version_of_a_native_asset_makes_the_files_below_it_stale(feeds: A
     assert planned(feeds, "silver.wet") == {"silver.wet": ("skip", "fresh")}
     ran(feeds, "raw.weather", "-f")
     assert planned(feeds, "silver.wet") == {"silver.wet": ("build", "inputs changed")}
+    _, out, _ = feeds.rat("runs", "--json")
+    asked = [run["request"].get("label", "by rat") for run in json.loads(out)]
+    assert asked == ["Dagster raw/weather", "by rat", "Dagster raw/weather"]
 
 
 def test_a_file_above_which_nothing_was_built_says_what_to_run(feeds: Any) -> None:

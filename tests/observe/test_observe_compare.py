@@ -13,6 +13,7 @@ from ratatouille.cli.entry import run_command
 from ratatouille.engine import Request, RunResult
 from ratatouille.errors import RequestError
 from ratatouille.handle import run_request
+from ratatouille.observe.compare import _newest_of_two
 
 NUMBERS = "select i as id, i % 7 as store, case when i % 10 = 0 then null else i end as amount from range({n}) t(i)"
 CONFIG = """columns:
@@ -102,6 +103,13 @@ def test_without_names_the_newest_run_and_the_one_before_it_are_compared(shop: t
     assert [found[side]["name"] for side in ("before", "after")] == [second.run_id, third.run_id]
     assert of(found, "gold.sums")["status"] == ["built", "failed"]
     assert of(found, "silver.numbers")["status"] == ["built", ""]
+
+
+def test_alone_it_is_the_newest_run_that_has_one_to_be_compared_with() -> None:
+    known = [{"run_id": str(number), "request": {"selectors": [what]}} for number, what in enumerate("cbabc")]
+    assert _newest_of_two(known)["run_id"] == "0"
+    assert _newest_of_two(known[:4])["run_id"] == "1"
+    assert _newest_of_two(known[:2])["run_id"] == "0"
 
 
 def test_two_versions_differ_as_their_runs_do(

@@ -216,6 +216,9 @@ def test_pages_follow_what_is_published_and_begin_anew_where_the_lake_was_remove
         for tab in ("lineage", "checks", "versions", "diff", "kept", "trends", "code"):
             refuse_foreign_markup(Parsed(small.get(f"/asset/gold.a?tab={tab}")))
         run_request(tmp_path, Request(()))
+        alone = small.get("/compare")
+        assert "was asked for the same." in alone and 'class="error"' not in alone
+        assert 'class="error"' in small.get("/compare?a=nothing")
         assert "1 built" in small.get("/runs") and "rat rollback" not in small.get("/asset/gold.a?tab=versions")
         write(tmp_path, {"pipelines/gold/a.sql": "select 1 as id, 2 as two\n"})
         look_at_the_files(small)

@@ -23,6 +23,7 @@ _AUTOMATIC = (
     "dagster/is_asset_resume_retry",
     "dagster/retry_number",
 )
+_NAMED = 5  # assets in the name of a run
 _FAILED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 _PARENTS = ("dagster/parent_run_id", "dagster/root_run_id")
 
@@ -30,8 +31,21 @@ _PARENTS = ("dagster/parent_run_id", "dagster/root_run_id")
 def outer_of(context: dg.OpExecutionContext) -> Outer:
     """The run and the attempt that a step's context belongs to."""
     resumes = tuple(dict.fromkeys(_parents(context)))
-    label = f"Dagster {context.job_name}" if not str(context.job_name).startswith("__") else "Dagster"
-    return Outer(context.run_id, label, context.retry_number + 1, resumes if is_automatic(context) else ())
+    return Outer(
+        context.run_id,
+        f"Dagster {_asked_for(context)}".strip(),
+        context.retry_number + 1,
+        resumes if is_automatic(context) else (),
+    )
+
+
+def _asked_for(context: dg.OpExecutionContext) -> str:
+    """The job; where there is none but Dagster's own, the assets: runs that were asked for the same are compared."""
+    if not str(context.job_name).startswith("__"):
+        return str(context.job_name)
+    keys = context.run.asset_selection or context.job_def.asset_layer.selected_asset_keys
+    names = sorted(key.to_user_string() for key in keys)
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def is_automatic(context: dg.OpExecutionContext) -> bool:

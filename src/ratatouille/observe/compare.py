@@ -7,6 +7,8 @@ figure    a number on both sides; None where nobody wrote it down
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -174,7 +176,7 @@ class Books:
 def compare(project: Project, *what: str | int, books: Books | None = None) -> Comparison:
     """Two runs (`run`, `run`), two versions (`asset`, `version`, `version`), or one of them and the one before it.
 
-    Without anything the newest run and the one before it that was asked for the same. A run is named by its id, or the
+    Without anything the newest run that has one before it that was asked for the same, and that one. A run is named by its id, or the
     beginning of it. RequestError when something is not there.
     """
     if what and isinstance(what[0], str) and ("." in what[0] or "/" in what[0]):
@@ -201,7 +203,7 @@ def _runs(books: Books, names: Sequence[str]) -> Comparison:
         known = books.runs()
         if not known and not names:
             raise RequestError("Nothing has run yet", where=books.project.workspace.name, next="rat run")
-        after = books.run(names[0])[0] if names else known[0]
+        after = books.run(names[0])[0] if names else _newest_of_two(known)
         earlier = [r for r in known if r["started_at"] < after["started_at"] and r["request"] == after["request"]]
         if not earlier:
             raise RequestError(
@@ -212,6 +214,13 @@ def _runs(books: Books, names: Sequence[str]) -> Comparison:
         before = earlier[0]
     sides = [_seen_in(books, run) for run in (before, after)]
     return _compared(_side_of(before), _side_of(after), *sides)
+
+
+def _newest_of_two(known: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The newest run with one before it that was asked for the same; the newest of all where there is none."""
+    asked_for = [json.dumps(run["request"], sort_keys=True) for run in known]
+    often = Counter(asked_for)
+    return next((run for run, what in zip(known, asked_for, strict=True) if often[what] > 1), known[0])
 
 
 def _side_of(run: Mapping[str, Any]) -> Side:

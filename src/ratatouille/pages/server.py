@@ -133,7 +133,7 @@ def show_compare(kitchen: Kitchen, request: Request, form: Form) -> Response:
         except RatError as failed:
             found, error = None, failed
         facts = {"asset": asset, "a": one, "b": other}
-        return shown("compare.html", seen.project, found=found, error=error, said=facts, runs=runs)
+        return shown("compare.html", seen.project, found=found, error=error, asked=bool(what), said=facts, runs=runs)
 
 
 def show_console(kitchen: Kitchen, request: Request, form: Form) -> Response:
