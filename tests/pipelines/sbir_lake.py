@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -187,11 +188,15 @@ def lake_by_hand(root: Path) -> Lake:
         "Award Year": "x",
         "Award Amount": "-1",
     }
+    keyed = {"Company": "Keyed LLC", "Duns": "777666555", "Contract": "only a contract"}
+    coming = {"Company": "Coming LLC", "Duns": "777666554", "Proposal Award Date": "", "Contract End Date": ""}
     named: dict[str, list[dict[str, str]]] = {
         "money": [{"Award Amount": "$1,234,567.89"}], "spellings": [spelled], "nothing": [nothing], "zeros": [{"Duns": "2345678"}],
         "filler": [{"Duns": "000000000"}], "slashes": [{"Proposal Award Date": "02/03/2020"}],
         "day first": [{"Proposal Award Date": "31/01/2020"}], "short year": [{"Proposal Award Date": "05-10-18"}],
-        "month name": [{"Proposal Award Date": "May 10, 2018"}], "all wrong": [wrong], "": [{"Contract": "-"}],
+        "month name": [{"Proposal Award Date": "May 10, 2018"}], "all wrong": [wrong], "": [{"Contract": "-"}, keyed],
+        "next year": [coming | {"Award Year": str(date.today().year + 1)}],
+        "the year after": [coming | {"Award Year": str(date.today().year + 2)}],
         "reused": [{"Company": "Other LLC", "Duns": "999888777", "Contract": "C-9"}, {"Contract": "C-8"}],
         "poorer": [{"Contract": ""}, {"Contract": "C-7"}], "twice": [{}, {}], "corrected": [{"Award Amount": "1"}],
     }  # fmt: skip

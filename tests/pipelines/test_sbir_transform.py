@@ -161,6 +161,13 @@ def test_patents_their_assignments_and_their_owners_are_one_row_each(lake: Lake,
         any(owner[grant].split()[0].lower() in name.lower() for name in names[company]) for grant, company in owned
     ]
     assert sum(first) >= 0.97 * len(owned)
+    passed_on = lake.ask(
+        "select distinct owned.grant_doc_num, done.conveyance_type from lake.transformed.company_patents as owned"
+        " join lake.transformed.patent_assignments as done"
+        " on done.grant_doc_num = owned.grant_doc_num and done.record_date = owned.as_of_date"
+        " where owned.source = 'assignment'"
+    )
+    assert {kind for _, kind in passed_on} == {"assignment", "merger"} and len(passed_on) > 20
 
 
 def test_an_application_finds_its_grant_by_number_and_its_company_by_name(lake: Lake, made: Sample) -> None:

@@ -121,6 +121,15 @@ def test_a_line_that_breaks_many_rules_says_all_of_them(by_hand: Lake) -> None:
         "award_amount_not_positive",
     ]  # fmt: skip
     assert failed[None] == ["award_key_missing"]
+    assert failed["the year after"] == ["award_year_out_of_range"]
+    assert len(failed) == 3
+
+
+def test_a_contract_alone_is_a_key_and_the_next_year_is_a_year(by_hand: Lake) -> None:
+    assert by_hand.ask(f"select contract from lake.{PASS} where agency_tracking_number is null") == [
+        ("only a contract",)
+    ]
+    assert award(by_hand, "next year", "award_year = year(current_date) + 1") == (True,)
 
 
 def test_a_tracking_number_that_another_company_uses_too_is_another_award(by_hand: Lake) -> None:
