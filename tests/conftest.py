@@ -15,6 +15,7 @@ not run proves nothing.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -55,6 +56,13 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         report.outcome = "failed"
         report.longrepr = f"{reason}\n{NO_SKIPS}=1: a test that cannot run is a failure."
     return report
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_leftovers() -> Iterator[None]:
+    """What a module left open is said at its end, not in whatever test runs when Python happens to look for garbage."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
