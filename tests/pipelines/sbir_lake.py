@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -195,8 +195,8 @@ def lake_by_hand(root: Path) -> Lake:
         "filler": [{"Duns": "000000000"}], "slashes": [{"Proposal Award Date": "02/03/2020"}],
         "day first": [{"Proposal Award Date": "31/01/2020"}], "short year": [{"Proposal Award Date": "05-10-18"}],
         "month name": [{"Proposal Award Date": "May 10, 2018"}], "all wrong": [wrong], "": [{"Contract": "-"}, keyed],
-        "next year": [coming | {"Award Year": str(date.today().year + 1)}],
-        "the year after": [coming | {"Award Year": str(date.today().year + 2)}],
+        "next year": [coming | {"Award Year": str(datetime.now(UTC).year + 1)}],
+        "the year after": [coming | {"Award Year": str(datetime.now(UTC).year + 2)}],
         "reused": [{"Company": "Other LLC", "Duns": "999888777", "Contract": "C-9"}, {"Contract": "C-8"}],
         "poorer": [{"Contract": ""}, {"Contract": "C-7"}], "twice": [{}, {}], "corrected": [{"Award Amount": "1"}],
     }  # fmt: skip

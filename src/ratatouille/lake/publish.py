@@ -34,7 +34,7 @@ from ratatouille.lake.types import Columns
 # A table with more rows that all go is dropped and created. DuckLake 1.5 empties a table by reading it: under the lock,
 # with 0.4 µs of time and 60 bytes of memory that no limit counts for each row. Making it anew takes 20 ms.
 REMADE_FROM_ROWS = 200_000
-_FEW_FILES = 8
+_FEW_FILES = 8  # are registered one by one
 
 
 @dataclass(frozen=True, slots=True)

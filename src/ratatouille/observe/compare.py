@@ -176,8 +176,8 @@ class Books:
 def compare(project: Project, *what: str | int, books: Books | None = None) -> Comparison:
     """Two runs (`run`, `run`), two versions (`asset`, `version`, `version`), or one of them and the one before it.
 
-    Without anything the newest run that has one before it that was asked for the same, and that one. A run is named by its id, or the
-    beginning of it. RequestError when something is not there.
+    Without anything the newest run that has one before it that was asked for the same, and that one. A run is named by
+    its id, or the beginning of it. RequestError when something is not there.
     """
     if what and isinstance(what[0], str) and ("." in what[0] or "/" in what[0]):
         return _versions(books or Books(project), what[0].replace("/", "."), [_number(one) for one in what[1:]])
