@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "dagster_face"))
 from served import Dev, children, owner_in, wait_for
 
 from ratatouille.dagster.dead_runs import CHECK_EVERY_S
-from ratatouille.dagster.serve import PORT, STOP_S, living_members
+from ratatouille.dagster.serve import PORT, STOP_S, _signals_as_interrupts, _wait_until, living_members
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(600)
@@ -235,6 +235,29 @@ def test_it_serves_this_repository(tmp_path: Path) -> None:
         asked = time.monotonic()
         assert dev.stop(signal.SIGTERM) == 0
         assert time.monotonic() - asked < STOP_S  # they went when asked, and had not to be killed
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_drops_or_somebody_holds_back_ends_it_all_the_same() -> None:
+    class Cleared:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0)
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    sleeping = subprocess.Popen(["sleep", "60"])
+    try:
+        with _signals_as_interrupts() as asked:
+            assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+            Cleared()  # what is raised there nobody gets
+            with pytest.raises(KeyboardInterrupt):
+                _wait_until(lambda: False, sleeping, asked)
+        assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        sleeping.kill()
+        sleeping.wait()
 
 
 def command_of(pid: int) -> str:

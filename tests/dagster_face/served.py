@@ -86,7 +86,12 @@ class Dev:
         """As Ctrl-C does it; the exit code."""
         group = self.group
         self.process.send_signal(number)
-        code = self.process.wait(180)  # a busy machine ends slowly
+        try:
+            code = self.process.wait(180)  # a busy machine ends slowly
+        except subprocess.TimeoutExpired:
+            status = Path(f"/proc/{self.process.pid}/status").read_text()
+            self.kill_all()
+            raise AssertionError(f"{number.name} did not end it:\n{status}\n{self.said()[-2000:]}") from None
         self._close()
         assert living_members(group) == []
         return code

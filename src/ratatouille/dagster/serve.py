@@ -18,10 +18,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from ratatouille.dagster.instance import home_of, need_dagster, prepare_home
 from ratatouille.errors import RatError, RequestError
@@ -66,14 +67,14 @@ def serve(
     port = _free_port(host, port)
     folder = prepare_home(home_of(root, home))
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    with _alone_in(folder, address), _signals_as_interrupts():
+    with _alone_in(folder, address), _signals_as_interrupts() as asked:
         had_history = (folder / "history").is_dir()
         process = _start(root, folder, host, port, verbose)
         try:
             dead = _mark_dead_runs(folder) if had_history else ()
-            _wait_until(lambda: _answers(host, port), process)
+            _wait_until(lambda: _answers(host, port), process, asked)
             ready(Served(address, folder, root, dead))
-            _wait_until(lambda: False, process)
+            _wait_until(lambda: False, process, asked)
         except KeyboardInterrupt:
             pass
         finally:
@@ -118,15 +119,29 @@ def _alone_in(home: Path, address: str) -> Iterator[None]:
 
 
 @contextmanager
-def _signals_as_interrupts() -> Iterator[None]:
-    """SIGTERM and a closed terminal end it as Ctrl-C does; what nohup has switched off stays off."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+def _signals_as_interrupts() -> Iterator[list[int]]:
+    """SIGTERM and a closed terminal end it as Ctrl-C does; what nohup has switched off stays off.
+
+    Gives the signals that came. Python drops an exception that is raised while it clears an object away, and with it
+    the Ctrl-C; so whoever waits looks at the list, too.
+    """
+    asked: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, interrupt)
+    # A thread that starts a program may have held signals back, and then the program would never hear of them.
+    held = signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
     try:
-        yield
+        yield asked
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -166,9 +181,11 @@ def _mark_dead_runs(home: Path) -> tuple[str, ...]:
         return tuple(mark_dead_runs(instance))
 
 
-def _wait_until(there: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    """Until it is `there`. RatError when Dagster ends by itself."""
+def _wait_until(there: Callable[[], bool], process: subprocess.Popen[bytes], asked: Sequence[int]) -> None:
+    """Until it is `there`. KeyboardInterrupt when it was asked to end; RatError when Dagster ends by itself."""
     while not there():
+        if asked:
+            raise KeyboardInterrupt
         try:
             code = process.wait(LOOK_EVERY_S)
         except subprocess.TimeoutExpired:
@@ -207,7 +224,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         pass
     finally:
         _signal_group(group, signal.SIGKILL)
-        process.wait()
+        with suppress(subprocess.TimeoutExpired):  # an interrupt may have left its lock taken
+            process.wait(LEAVE_S)
         _is_empty(group, LEAVE_S)
 
 
