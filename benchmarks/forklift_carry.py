@@ -32,7 +32,7 @@ from report import machine
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 TABLES = ("forklift_objects", "forklift_telemetry", "forklift_header", "forklift_heights", "forklift_carrying")
-DUCKDB_MB = 520  # what a workspace with memory: 1GB leaves to DuckDB
+DUCKDB_MB = 560  # what a workspace with memory: 1GB leaves to DuckDB
 
 SIMULATE = """
 import sys

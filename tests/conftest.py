@@ -19,6 +19,7 @@ import gc
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -33,6 +34,11 @@ import pytest
 # would compile Dagster, dbt and Polars anew (`rat dev`: 16 s of CPU to come up instead of 7).
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# Whoever starts the tests in the background of a script switches Ctrl-C off for them and for all that they start,
+# and some of them are about Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REAL_DATA = "RATATOUILLE_REAL_DATA"
 NO_SKIPS = "RATATOUILLE_NO_SKIPS"

@@ -25,7 +25,7 @@ def budget_bytes(asked: int = 0) -> int:
 def duckdb_bytes(asked: int = 0) -> int:
     """DuckDB's part of the budget."""
     budget = budget_bytes(asked)
-    return int(max(budget / 4, min(budget * DUCKDB_SHARE, (budget - OTHERS_BYTES) * 0.65)))
+    return int(max(budget / 4, min(budget * DUCKDB_SHARE, (budget - OTHERS_BYTES) * 0.7)))
 
 
 def machine_bytes() -> int:
