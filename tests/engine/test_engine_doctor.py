@@ -15,7 +15,7 @@ import pytest
 from ratatouille import project as files
 from ratatouille.cli.entry import run_command
 from ratatouille.engine.artifacts import store_artifact
-from ratatouille.engine.native import Given, native_asset
+from ratatouille.engine.native import Given, native_asset, plan_native, stands
 from ratatouille.engine.plan import Outer
 from ratatouille.errors import RequestError
 from ratatouille.handle import Workspace
@@ -297,4 +297,7 @@ def test_a_lake_whose_maker_died_before_its_ledger_was_there_is_no_lake_yet(shop
     with pytest.raises(RequestError, match="there is no lake here yet") as told:
         kitchen.query("select 1")
     assert told.value.next == "rat run"
+    rain = native_asset("raw.rain", "1")
+    assert stands(shop.root, rain, Outer("again", "Dagster", resumes=("killed",))) is None
+    assert plan_native(shop.root, rain).reason == "never built"
     assert shop.run().step("gold.a").status == "built" and shop.rows("select x from gold.a") == [(1,)]

@@ -30,7 +30,7 @@ from ratatouille.engine.native import held_back, step_result
 from ratatouille.engine.plan import Outer
 from ratatouille.engine.recorded import new_run_id, recorded
 from ratatouille.engine.records import CheckResult, PlannedStep, StepResult, as_json
-from ratatouille.engine.workbench import Workbench, open_workbench, storage_of
+from ratatouille.engine.workbench import Workbench, has_lake, open_workbench
 from ratatouille.errors import RatError, RequestError, StepFailed
 from ratatouille.lake import (
     Entry,
@@ -122,7 +122,7 @@ def plan(root: Path, asked: Asked, *, force: bool = False) -> PlannedStep:
     """What a run would do with a selection, and why. The step is called by the selection."""
     project = files.load(root)
     selection = read_selection(project.workspace, asked)[1]
-    if not storage_of(project.workspace).catalog.exists():
+    if not has_lake(project.workspace):
         return PlannedStep(selection.label, "build", "new", "never built")
     with open_workbench(root, project=project) as bench:
         now = _look(bench, selection)

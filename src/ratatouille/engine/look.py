@@ -23,6 +23,7 @@ from ratatouille.engine.records import Answer, Plan, PlannedStep
 from ratatouille.engine.run import plan
 from ratatouille.engine.work import UnreadableFiles, Work
 from ratatouille.engine.workbench import Workbench, journal_path, storage_of
+from ratatouille.engine.workbench import has_lake as has_lake
 from ratatouille.errors import RequestError, near_miss
 from ratatouille.lake import (
     Entry,
@@ -105,10 +106,6 @@ def bench_in_progress(root: Path) -> Workbench | None:
     """The workbench of the run that the calling code is part of, if that run is on this workspace."""
     outer = current.get()
     return outer.bench if outer is not None and outer.bench.root == root else None
-
-
-def has_lake(workspace: Workspace) -> bool:
-    return catalogs.catalog_of(storage_of(workspace).catalog).has_tables()
 
 
 @contextmanager

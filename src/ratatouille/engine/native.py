@@ -22,7 +22,7 @@ from ratatouille.engine.lease import leased
 from ratatouille.engine.plan import Outer
 from ratatouille.engine.recorded import recorded
 from ratatouille.engine.records import Answer, CheckResult, PlannedStep, StepResult, as_json, step_from_json
-from ratatouille.engine.workbench import Workbench, journal_path, open_workbench, storage_of
+from ratatouille.engine.workbench import Workbench, has_lake, journal_path, open_workbench
 from ratatouille.errors import RatError, RequestError
 from ratatouille.lake import Entry, Hold, Journal, Session, Storage, artifacts, candidates, ledger, open_journal
 from ratatouille.lake.candidates import Candidate
@@ -143,7 +143,7 @@ def _standing(bench: Workbench, asset: Asset, partition: str = "") -> _Standing:
 
 def plan_native(root: Path, asset: Asset, *, force: bool = False) -> PlannedStep:
     """What a run would do with a native asset, and why, as far as the lake can tell."""
-    if not storage_of(files.load(root).workspace).catalog.exists():
+    if not has_lake(files.load(root).workspace):
         return PlannedStep(asset.name, "build", "new", "never built")
     with open_workbench(root) as bench:
         there = _standing(bench, asset)
@@ -204,7 +204,7 @@ def stands(root: Path, asset: Asset, outer: Outer, partition: str = "") -> StepR
     as everything that it reads can be seen in the lake.
     """
     name, runs = asset.name, (outer.run_id, *outer.resumes)
-    if not storage_of(files.load(root).workspace).catalog.exists():
+    if not has_lake(files.load(root).workspace):
         return None
     with open_workbench(root) as bench:
         there = _standing(bench, asset, partition)

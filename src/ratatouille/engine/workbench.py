@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ratatouille import project as files
 from ratatouille.lake import Journal, Lake, Storage, open_journal, open_lake
+from ratatouille.lake.catalogs import catalog_of
 from ratatouille.lake.catalogs.server import SCHEMES, Server
 from ratatouille.lake.places.bucket import Bucket
 from ratatouille.project.records import Project, Workspace
@@ -24,6 +25,11 @@ class Workbench:
     @property
     def root(self) -> Path:
         return Path(self.project.workspace.root)
+
+
+def has_lake(workspace: Workspace) -> bool:
+    """Whether something may have been built: a catalog alone is what is left when its maker was killed."""
+    return catalog_of(storage_of(workspace).catalog).has_tables()
 
 
 def storage_of(workspace: Workspace) -> Storage:
